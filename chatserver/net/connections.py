@@ -301,9 +301,10 @@ class Connections:
         except Exception:  # noqa: BLE001
             self.faults.end(connection, excuse=False)  # an error answer would take the path that just failed
             return -1
+        unsent = len(connection.transport.unsent)
         if backlog is not None:
-            backlog.written += taken
-        if connection.transport.unsent:
+            backlog.written += taken - unsent
+        if unsent:
             self.keep(connection, b"", 0)
         return taken
 

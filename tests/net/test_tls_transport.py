@@ -124,6 +124,16 @@ def test_flush_counts_the_bytes_that_the_kernel_took(tls: Sealed) -> None:
     assert 0 < on_the_way <= written <= on_the_way + 2 * (RECORD + OVERHEAD), "encrypted bytes that the kernel took"
 
 
+def test_an_offer_counts_the_bytes_that_the_kernel_took(tls: Sealed) -> None:
+    """The rest of the last record was counted twice, and a peer that took nothing passed one more flush window."""
+    connection, client = tls.meet(small=True)
+    backlog = tls.connections.judge.begin(connection)
+    tls.connections.offer(connection, BIG)
+    assert connection.blocked
+    on_the_way = client.socket.recv(1 << 20)
+    assert backlog.written <= len(on_the_way)
+
+
 # -- reading ----------------------------------------------------------------------------------------------------------
 
 
