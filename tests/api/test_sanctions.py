@@ -163,6 +163,7 @@ async def _all_transports(
         await server.in_phase("held", 2)
         answer = await moderate(address, "POST", f"/rooms/{room}/{where}", **ban)
         assert answer.status in (200, 201), answer
+        assert answer.json.get("ended", 4) == 4, "a WebSocket, an event stream and two polls"
         gone_from = ["lobby", "ops"] if room == "*" else [room]
         assert [await is_listed(address, friend.hello["user"], each) for each in gone_from] == [False] * len(gone_from)
         told = await friend.next("error")
@@ -351,6 +352,11 @@ async def test_a_kick_ends_the_memberships_of_a_user_who_may_return(server: Serv
     for ended in (1, 0):  # first it is present after a lost connection, then not
         answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
         assert answer.json == {"room": "lobby", "user": ann, "ended": ended}
+    async with connect(server.address) as events:
+        await events.send(request("GET", "/rooms/lobby/events", headers=ANN))
+        await events.head()
+        answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
+        assert answer.json["ended"] == 1, "and not its lease as well"
 
 
 async def test_a_command_that_waits_during_a_ban_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
