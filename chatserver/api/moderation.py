@@ -63,11 +63,13 @@ class ModerationHandlers:
         return Later(self._sanction_later(principal, room, asked), given_anyway)
 
     async def _person(self, user: str, where: str) -> Principal | None:
-        """A user who is in this room, or with "*" in any."""
-        number, rooms = self._moderation.number_behind(user), self._services.hub.rooms
-        searched = list(rooms.values()) if where == EVERYWHERE else filter(None, [rooms.get(where)])
-        people = await in_steps(room.presence.person(number) for room in searched)
-        return next((person for person in people if person is not None), None)
+        """A user who is in this room, or with "*" in any; the connection may be in another process."""
+        number, hub, cluster = self._moderation.number_behind(user), self._services.hub, self._services.cluster
+        if where != EVERYWHERE:
+            return hub.registry.presence(where).person(number)
+        here = (room.presence.person(number) for room in list(hub.rooms.values()))
+        people = await in_steps(chain(here, () if cluster is None else cluster.entries(number)))
+        return next(filter(None, people), None)
 
     async def _name_of(self, user: str, where: str) -> str:
         """The name of a user who is there, else empty."""

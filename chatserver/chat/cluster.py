@@ -348,6 +348,12 @@ class Cluster:
         there = (each.rooms.get(room, NOBODY) for each in self._processes.values())
         return any(number in each.people or each.unnamed for each in there)
 
+    def entries(self, number: int) -> Iterator[Principal | None]:
+        """The entry of a user in each room of each other process; None: there is none, or it is not named."""
+        for process in list(self._processes.values()):
+            for there in list(process.rooms.values()):
+                yield there.people.get(number)
+
     def statistics(self) -> dict[str, int]:
         """Other known processes, people in rooms there, and messages that could not be decoded."""
         people = self._named + self._unnamed

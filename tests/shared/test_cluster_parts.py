@@ -23,7 +23,7 @@ from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
 from chatserver.shared.datagrams import Datagrams
 from tests.shared.keeping import Keeping
-from tests.support.moderating import guest, id_of, moderate
+from tests.support.moderating import ELSEWHERE, guest, id_of, moderate, sanction
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving, eventually, neighbour, serving, until
 from tests.support.tokens import secret_file
@@ -101,6 +101,25 @@ def test_a_fault_in_a_message_of_another_process_ends_no_task(tmp_path: Path) ->
     with mock.patch.object(parts.cluster, "receive", side_effect=ZeroDivisionError):
         parts._receive(b"?")
     assert faults == [parts.cluster]
+
+
+async def test_a_user_who_is_only_at_the_other_server_is_found_by_a_moderator(
+    servers: list[Valkey], tmp_path: Path
+) -> None:
+    """The moderator's server has nobody in the room, so the room is not in its memory."""
+    async with (
+        pair(servers, token_key=(secret_file(tmp_path),)) as (ours, other),
+        chatter(other.address, headers=guest("bob"), source=ELSEWHERE) as bob,
+    ):
+        await bob.ask("join", room="lobby")
+        await there(ours, 1)
+        assert "lobby" not in ours.server.parts.hub.rooms
+        user = bob.hello["user"]
+        for room in ("lobby", "*"):
+            made = await sanction(ours.address, room, kind="mute", user=user["id"])
+            assert made["user_name"] == user["name"]
+            made = await sanction(ours.address, room, kind="mute", network_of=user["id"])
+            assert made["network"] == ELSEWHERE
 
 
 async def test_a_search_at_one_is_counted_by_the_other(servers: list[Valkey]) -> None:
