@@ -4,6 +4,7 @@ Owns: the meaning of these requests. May not: see a socket.
 """
 
 from functools import partial
+from itertools import islice
 from math import ceil
 
 import trio
@@ -61,6 +62,11 @@ class RoomHandlers:
         most = limit if sees_all else MAX_READ  # no further rooms are searched: there may be 100,000
         known = await self._services.log.rooms(most)
         names = {found.room for found in known}
+        others: list[str] = []  # without messages, and in no memory here; shown if there are no more with messages
+        if self._services.cluster is not None and len(known) < most:
+            others = list(islice((name for name in self._services.cluster.rooms() if name not in names), most))
+            if others:  # they may have been written long ago
+                names.update(await self._services.log.heads(others))
         if not sees_all and len(known) == most:  # rooms that the token names may have been written before these
             heads = await self._services.log.heads([room for room in reader.rights.named if room not in names])
             known += [
@@ -69,7 +75,7 @@ class RoomHandlers:
                 if head.last >= head.first
             ]
             names.update(heads)
-        rooms: list[RoomSummary | Room] = [*known, *self._registry.unwritten(most)]
+        rooms: list[RoomSummary | Room | str] = [*known, *self._registry.unwritten(most), *others]
         listed: list[dict[str, object]] = []
         for index, room in enumerate(rooms, start=1):
             if len(listed) == limit:
@@ -78,8 +84,11 @@ class RoomHandlers:
                 await trio.lowlevel.checkpoint()
             if isinstance(room, RoomSummary):
                 name, last, count = room.room, room.last, room.messages
-            elif room.presence and room.name not in names:
-                name, last, count = room.name, 0, 0
+            elif isinstance(room, str) or room.presence:
+                name, last, count = room if isinstance(room, str) else room.name, 0, 0
+                if name in names:
+                    continue
+                names.add(name)
             else:
                 continue
             if sees_all or self._services.lists(reader, name):

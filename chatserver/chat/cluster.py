@@ -15,7 +15,7 @@ import secrets
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
+from itertools import chain, islice
 from typing import TypeVar
 
 import structlog
@@ -353,6 +353,10 @@ class Cluster:
         for process in list(self._processes.values()):
             for there in list(process.rooms.values()):
                 yield there.people.get(number)
+
+    def rooms(self) -> Iterator[str]:
+        """The rooms that have people in other processes, some of them several times."""
+        return chain.from_iterable(process.rooms for process in self._processes.values())
 
     def statistics(self) -> dict[str, int]:
         """Other known processes, people in rooms there, and messages that could not be decoded."""

@@ -103,7 +103,7 @@ def test_a_fault_in_a_message_of_another_process_ends_no_task(tmp_path: Path) ->
     assert faults == [parts.cluster]
 
 
-async def test_a_user_who_is_only_at_the_other_server_is_found_by_a_moderator(
+async def test_a_user_and_a_room_that_are_only_at_the_other_server_are_found(
     servers: list[Valkey], tmp_path: Path
 ) -> None:
     """The moderator's server has nobody in the room, so the room is not in its memory."""
@@ -114,6 +114,8 @@ async def test_a_user_who_is_only_at_the_other_server_is_found_by_a_moderator(
         await bob.ask("join", room="lobby")
         await there(ours, 1)
         assert "lobby" not in ours.server.parts.hub.rooms
+        lists = [(await ask(each.address, "GET", "/rooms")).json["rooms"] for each in (ours, other)]
+        assert [[(it["room"], it["members"]) for it in each] for each in lists] == 2 * [[("lobby", 1)]]
         user = bob.hello["user"]
         for room in ("lobby", "*"):
             made = await sanction(ours.address, room, kind="mute", user=user["id"])
