@@ -3,7 +3,8 @@
 Owns: what a word is, and which words are equal. May not: know a log.
 
 A word is a run of letters and digits. Case and accents are ignored, as are Hebrew points and Arabic vowel signs; signs
-of the scripts of India and Tibet are letters.
+of the scripts of India and Tibet are letters. Chinese and Japanese have no spaces between words, so each ideograph and
+each hiragana is a word, as in Unicode's rules for the boundaries of words (UAX 29) and in Lucene.
 """
 
 import re
@@ -30,20 +31,25 @@ _VOWEL_SIGNS = _marks((*range(0x900, 0xE00), *range(0xF00, 0x1000)))
 _ACCENT = re.compile(f"[{_ACCENTS}]+")
 # For texts in which "_" was replaced by a space.
 _WORD = re.compile(f"[\\w{_VOWEL_SIGNS}]+")
-_UNFOLDED_WORD = re.compile(f"[\\w{_VOWEL_SIGNS}{_ACCENTS}]+")
+# Hiragana, and ideographs with the signs that stand for one.
+_ALONE = "\u3005-\u3007\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
+_EACH_ALONE = re.compile(f"[{_ALONE}]")
+_VOICED = "\u3099\u309a"  # marks of a hiragana, which become one character with it
+_UNFOLDED_WORD = re.compile(f"(?=\\w)[{_ALONE}][{_VOICED}{_ACCENTS}]*|(?:(?![{_ALONE}])[\\w{_VOWEL_SIGNS}{_ACCENTS}])+")
 
 #: Changes when any text may get other words. Raise the number with each change of `fold` or of what a word is.
-VERSION = f"1, Unicode {unicodedata.unidata_version}"
+VERSION = f"2, Unicode {unicodedata.unidata_version}"
 
 Snippet = list[tuple[str, bool]]
 
 
 def fold(text: str) -> str:
-    """The form of a text that is compared: no case, no accents, "_" as a space."""
+    """The form of a text that is compared: no case, no accents, "_" as a space, and spaces around what stands alone."""
     text = text.replace("_", " ")
     if text.isascii():
         return text.lower()
-    return unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFD", text)).casefold())
+    text = unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFD", text)).casefold())
+    return _EACH_ALONE.sub(r" \g<0> ", text)
 
 
 def words_of(text: str) -> list[str]:
@@ -94,7 +100,7 @@ class Matcher:
 
     def _hits(self, text: str) -> Iterator[tuple[int, int]]:
         for found in _UNFOLDED_WORD.finditer(text.replace("_", " ")):
-            word = fold(found[0])
+            word = fold(found[0]).strip()
             if word in self._words or (self._last is not None and word.startswith(self._last)):
                 yield found.span()
 

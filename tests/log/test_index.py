@@ -89,6 +89,8 @@ async def test_words_match_in_any_case_and_the_last_as_a_prefix(searched: Log) -
         "\u0939\u093f\u0928\u094d\u0926\u0940",
         "x\u0345y and \u1980\u19b0\u1981",  # an index may split these words
         "1\ufe0f\u20e3 \u2764\ufe0f \U0001f44b \u0301 _",  # one digit, and no letter
+        "明日は東京タワーに行きますか",
+        "我们明天去北京吧。好吗",
     ]  # fmt: skip
     await submit_all(searched, [draft(text) for text in said])
     await indexed(searched)
@@ -126,6 +128,12 @@ async def test_words_match_in_any_case_and_the_last_as_a_prefix(searched: Log) -
         ("x\u0345y", {13}),
         ("\u1980\u19b0\u1981", {13}),
         ("1", {14}),
+        ("東京", {15}),
+        ("タワ", {15}),
+        ("に行き", {15}),
+        ("京", {15, 16}),
+        ("去北京", {16}),
+        ("北京塔", set()),
         ("\u0939\u0928", set()),
         ("\u304b\u304e", set()),
         ("hello nobody", set()),

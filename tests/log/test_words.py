@@ -33,7 +33,7 @@ ODD = (
     "\u0435\u0451\u0439\u0419\u0438\u0306\u0457\u0488"  # Cyrillic
     "\u05e9\ufb2a\u05c1\u05b8\u0645\u064f\u0623\u0627\u0654"  # Hebrew, Arabic
     "\u0939\u093f\u0928\u094d\u0958\u0f43\u0e01\u0e34"  # India, Tibet, Thailand
-    "\u304b\u3099\u304c\uff76\uff9e\ud55c\u1112\u1161"  # Japan, Korea
+    "\u304b\u3099\u304c\uff76\uff9e\u6771\uf91d\u3005\u309b\ud55c\u1112\u1161"  # Japan, Korea
     "\u10a0\u10d0\u1c90\u13a0\uab70"  # Georgia, Cherokee
     "\xbd\xb2\u2167\U0001d400\U00010400\U0001faef\ue000"  # numbers, private, new
     " _-.'\u2019\U0001f44b\u2764\ufe0f\u200d\u200c\xad\u20e3\n"  # no letters
