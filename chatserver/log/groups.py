@@ -61,6 +61,9 @@ T = TypeVar("T")
 #: Characters that an edit or a deletion counts for the text that it removes, half of the longest: its length is known
 #: only when it is read, and to remove it from the index takes as long as to add it. 64 deletions would take 0.15 s.
 REMOVED_TEXT = 4 * 1024
+#: What a character counts for in a text that is not ASCII: its words take the index three times as long, and eight
+#: times as long if they are ideographs.
+FOREIGN = 3
 #: Seconds from which on a commit is slow: the index and retention then wait until no draft does, for PATIENCE at most.
 #: On a fast disk they go on between two groups, since a busy log has no such time for hours.
 SLOW_COMMIT, PATIENCE = 0.5, 60.0
@@ -126,7 +129,7 @@ class GroupWriter:
             raise LogBusy(f"{waiting.length:,} messages wait to be stored, limit {MAX_PENDING:,}")
         if waiting.length >= SHARED_PENDING and waiting.has_share(draft.network):
             raise LogBusy(f"the messages of {draft.network} that wait to be stored have its share of the queue")
-        kind, text = draft.kind, len(draft.text)
+        kind, text = draft.kind, len(draft.text) * (1 if draft.text.isascii() else FOREIGN)
         if kind and kind is not REACTION:
             text += REMOVED_TEXT
         waiting_text = self._waiting_text + text

@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 MAX_PENDING = 20_000
 #: Drafts waiting above which a network may add none beyond its share: 50 ms of work, with their answers.
 SHARED_PENDING = 1_000
-#: Characters of text in waiting drafts: 64 MiB at four bytes each, a tenth of that in ordinary chat.
+#: Characters of text in waiting drafts, those of texts that are not ASCII counted thrice: 22 MiB at four bytes each.
 MAX_PENDING_TEXT = 16 * 1024 * 1024
 #: Drafts in one commit: a publish waits for the one under way and its own (docs/measurements/2026-11-24-newcomers.md).
 MAX_GROUP = 64

@@ -33,7 +33,7 @@ _ACCENT = re.compile(f"[{_ACCENTS}]+")
 _WORD = re.compile(f"[\\w{_VOWEL_SIGNS}]+")
 # Hiragana, and ideographs with the signs that stand for one.
 _ALONE = "\u3005-\u3007\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
-_EACH_ALONE = re.compile(f"[{_ALONE}]")
+_EACH_ALONE = re.compile(f"([{_ALONE}])")
 _VOICED = "\u3099\u309a"  # marks of a hiragana, which become one character with it
 _UNFOLDED_WORD = re.compile(f"(?=\\w)[{_ALONE}][{_VOICED}{_ACCENTS}]*|(?:(?![{_ALONE}])[\\w{_VOWEL_SIGNS}{_ACCENTS}])+")
 
@@ -49,7 +49,7 @@ def fold(text: str) -> str:
     if text.isascii():
         return text.lower()
     text = unicodedata.normalize("NFC", _ACCENT.sub("", unicodedata.normalize("NFD", text)).casefold())
-    return _EACH_ALONE.sub(r" \g<0> ", text)
+    return " ".join(_EACH_ALONE.split(text))  # `sub` with a template takes ten times as long
 
 
 def words_of(text: str) -> list[str]:
@@ -59,7 +59,7 @@ def words_of(text: str) -> list[str]:
 
 def spaced_words(text: str) -> str:
     """The same words for an index that splits and folds ASCII itself, and takes all other characters for letters."""
-    return text if text.isascii() else " ".join(_WORD.findall(fold(text)))
+    return text if text.isascii() else " ".join(words_of(text))
 
 
 class Matcher:

@@ -134,7 +134,7 @@ async def test_groups_are_fair_to_networks_and_ordered_within(it: Written, monke
 async def test_the_text_of_a_group_is_limited(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(groups_module, "MAX_GROUP_TEXT", 10)
     monkeypatch.setattr(groups_module, "MAX_GROUP", 3)
-    groups = [["1", "2", "3"], ["xxxxx", "xxxxx"], ["a", "x" * 50], ["b", "c"]]
+    groups = [["1", "2", "3"], ["xxxxx", "xxxxx"], ["a", "x" * 50], ["漢字", "漢字"], ["b", "c"]]
     with together(it.writer):
         it.submit(*chain.from_iterable(groups))
     await wait_all_tasks_blocked()

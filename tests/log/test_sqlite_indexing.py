@@ -89,7 +89,7 @@ def test_each_message_of_the_rooms_is_indexed_once_a_few_at_a_time(
     path = tmp_path_factory.mktemp("indexing") / "chat.db"
     database = Database(path, written, "apple pie" if long else "apple")
     with closing(database.connection), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sqlite_indexing, "INDEX_CHUNK_CHARS", 4 * len("apple"))
+        patch.setattr(sqlite_indexing, "INDEX_CHUNK_BYTES", 4 * len("apple"))
         for _ in range(2):  # the second time there is nothing to do
             assert database.index("".join(asked)) == "".join(asked)
         assert database.indexed() == Counter(written)
