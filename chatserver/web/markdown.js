@@ -3,7 +3,7 @@
  * can become another element, or a link with a scheme other than http and https.
  */
 import { make } from './dom.js';
-import { actionIn, mentionsIn, splitLinks, withEmoji } from './text.js';
+import { actionIn, mentionsIn, withEmoji, withoutTail } from './text.js';
 
 const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
 const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
@@ -37,8 +37,10 @@ function inline(text, names, depth = 0) {
     else if (bold) nodes.push(make('strong', {}, ...inline(bold, names, depth + 1)));
     else if (struck) nodes.push(make('del', {}, ...inline(struck, names, depth + 1)));
     else if (star || under) nodes.push(make('em', {}, ...inline(star ?? under, names, depth + 1)));
-    else if (label && URL.canParse(href)) nodes.push(link(href, label));
-    else for (const part of splitLinks(whole)) nodes.push(part.href ? link(part.href, part.text) : part.text);
+    else {
+      const url = href ?? withoutTail(whole);
+      nodes.push(...(URL.canParse(url) ? [link(url, label ?? url), label ? '' : whole.slice(url.length)] : [whole]));
+    }
   }
   return [...nodes, ...mentions(text.slice(end), names)];
 }

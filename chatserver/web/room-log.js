@@ -43,6 +43,7 @@ export class RoomLog {
     const range = new Timeline();
     range.add(page.messages, { asPage: true });
     range.change(meanwhile);
+    this.reactors.note(page.messages);
     return page;
   }
 
@@ -119,7 +120,6 @@ export class RoomLog {
     if (timeline.complete || timeline.epoch === null) return;
     const page = await this.#history({ before: timeline.cursorAt(timeline.first), limit: this.#olderLimit });
     if (page.messages.length === 0) timeline.complete = true;
-    this.reactors.note(page.messages);
     const found = timeline.add(page.messages, { asPage: true });
     this.#olderLimit = found.added.length < page.messages.length / 2 ? SPARSE_LIMIT : HISTORY_LIMIT;
     this.room.tell('messages', { ...found, isLive: false });
@@ -130,7 +130,6 @@ export class RoomLog {
     const { past, timeline } = this;
     if (!past?.cursor) return;
     const { messages, recovered } = await this.#history({ after: past.cursor, limit: HISTORY_LIMIT });
-    this.reactors.note(messages);
     const found = past.add(messages, { asPage: true });
     if (!recovered && messages.length) past.accept(messages[0].offset);
     if (messages.length === 0 || past.through + 1 >= timeline.first) {
@@ -150,7 +149,6 @@ export class RoomLog {
     const past = new Timeline();
     const page = await this.#history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
     if (!timeline.isSameLog(page) || page.messages.length === 0) return;
-    this.reactors.note(page.messages);
     past.begin(page);
     past.add(page.messages, { asPage: true });
     if (past.through + 1 < timeline.first) this.past = past;

@@ -3,28 +3,8 @@
  * the look of a name.
  */
 
-const LINK = /\bhttps?:\/\/[^\s<>"`]+/gi;
-
-/**
- * Cuts a text into plain parts and links. Only http and https ever become links: `javascript:` stays text.
- * @returns {{text: string, href: string | null}[]}
- */
-export function splitLinks(text) {
-  const parts = [];
-  let end = 0;
-  for (const match of text.matchAll(LINK)) {
-    const shown = withoutTail(match[0]);
-    if (!URL.canParse(shown)) continue;
-    if (match.index > end) parts.push({ text: text.slice(end, match.index), href: null });
-    parts.push({ text: shown, href: shown });
-    end = match.index + shown.length;
-  }
-  if (end < text.length) parts.push({ text: text.slice(end), href: null });
-  return parts;
-}
-
 /** In "(see https://a.example/x)." the end is not part of the link; `/wiki/Loris_(animal)` keeps its bracket. */
-function withoutTail(link) {
+export function withoutTail(link) {
   let end = link.length;
   let unpaired = link.split(')').length - link.split('(').length; // counted once, since a link may be 8 KB of brackets
   for (; end > 0; end--) {

@@ -57,14 +57,19 @@ LINKS = {
     "javascript:alert(1) data:text/html,x file:///etc ftp://a.example": [],
     "javascript:x//http://a.example": ["http://a.example"],
     "https:// http://[ https://": [],
+    "[x](http://[) http://[).": [],
 }
 
 
 def test_links_in_a_text_are_found(run: Run) -> None:
-    body = "return a.map((text) => m.splitLinks(text))"
-    for text, parts in zip(LINKS, run("text.js", body, list(LINKS)), strict=True):
-        assert "".join(part["text"] for part in parts) == text
-        assert [part["href"] for part in parts if part["href"]] == LINKS[text]
+    body = """
+        return a.map((text) => {
+          const holder = document.createElement('div');
+          holder.append(...m.markdown(text));
+          return [holder.textContent, [...holder.querySelectorAll('a')].map((link) => link.getAttribute('href'))];
+        });
+    """
+    assert run("markdown.js", body, list(LINKS)) == [[text, links] for text, links in LINKS.items()]
 
 
 MARKUP = {
