@@ -12,10 +12,11 @@ const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*)|:([a-z0-9_+-]{2,}))$/u;
 
 export class Completion {
   #list = byId('completions');
-  /** @type {{start: number, put: string}[]} */
+  /** @type {{put: string, shown: string}[]} */
   #offers = [];
   #chosen = 0;
-  #end = 0; // of the word that an offer replaces
+  #start = 0; // of the word that an offer replaces
+  #end = 0;
 
   constructor(client, field) {
     this.client = client;
@@ -47,16 +48,16 @@ export class Completion {
     const word = WORD.exec(before);
     if (!word) return this.close();
     const [, name, emoji] = word;
-    const start = before.length - (name ?? emoji).length - 1;
+    this.#start = before.length - (name ?? emoji).length - 1;
     const isLike = (text, part) =>
       text.toLowerCase().split(/[\s_]/).some((each) => each.startsWith(part.toLowerCase()));
     const found =
       name !== undefined
         ? this.people().filter((user) => isLike(user.name, name)).map((user) => ({ put: `@${user.name} `, shown: user.name }))
         : [...NAMED].filter(([key]) => isLike(key, emoji)).map(([key, value]) => ({ put: `${value} `, shown: `${value} :${key}:` }));
-    this.#offers = found.slice(0, MAX_OFFERED).map(({ put }) => ({ start, put }));
     if (!found.length) return this.close();
-    const options = found.slice(0, MAX_OFFERED).map(({ shown }, index) =>
+    this.#offers = found.slice(0, MAX_OFFERED);
+    const options = this.#offers.map(({ shown }, index) =>
       make('li', { role: 'option', onmousedown: (event) => this.#click(event, index) }, shown),
     );
     this.#list.replaceChildren(...options);
@@ -76,9 +77,8 @@ export class Completion {
 
   /** Replace the word, in a way that the browser can undo; the `input` event closes the list. */
   #put() {
-    const { start, put } = this.#offers[this.#chosen];
-    this.field.setSelectionRange(start, this.#end);
-    document.execCommand('insertText', false, put);
+    this.field.setSelectionRange(this.#start, this.#end);
+    document.execCommand('insertText', false, this.#offers[this.#chosen].put);
   }
 
   /** @returns {boolean} whether the key was for the list */
