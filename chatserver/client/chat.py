@@ -195,6 +195,8 @@ class Chat:
         token = checked_token(token)
         self.user = (await self._ask(requests.Auth(token=token), wire.Authenticated)).user
         self._http.credentials.token = token
+        if self._transport == "sse":
+            self._link.restart()  # an open stream stays the old user's
         return self.user
 
     async def rename(self, name: str) -> wire.User:

@@ -398,8 +398,9 @@ async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: F
 async def test_a_guest_signs_in_and_stays_the_user_on_the_next_connection(
     transport: TransportName, tmp_path: Path
 ) -> None:
+    """An event stream stayed the guest's: the guest was in the room beside the user, with the guest's rights."""
     async with (
-        serving(token_key=(secret_file(tmp_path),)) as server,
+        serving(token_key=(secret_file(tmp_path),), presence_grace=1.0) as server,
         listening(url(server), transport=transport) as listener,
     ):
         await listener.until(Entered)
@@ -409,6 +410,7 @@ async def test_a_guest_signs_in_and_stays_the_user_on_the_next_connection(
         assert (ann, listener.chat.user) == (User("u_ann", "Ann"), ann)
         listener.say("signed in")
         await listener.acknowledged(2)
+        await until_answered(partial(listener.chat.members, "lobby"), lambda found: found.members == (ann,))
         server.server.parts.connections.close_all(Reason.EVICTED)
         listener.say("still")
         await listener.until(Message, times=3)
