@@ -94,19 +94,20 @@ class Traffic:
         self._unacknowledged: dict[int, tuple[float, Speaker]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
 
-    def enter(self, speaker: Speaker) -> None:
-        """Join the schedule's speakers, which are ordered by index, so that a replay uses the same ones."""
+    def enter(self, speaker: Speaker, *, again: bool = False) -> None:
+        """Join the schedule's speakers, which are ordered by index, so that a replay uses the same ones.
+
+        With `again`, what it sent and nobody acknowledged is sent once more: it may be lost with its last connection.
+        """
+        lost = [number for number, (_, author) in self._unacknowledged.items() if again and author is speaker]
         self._had_speakers = True
         place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
+        for number in lost:
+            speaker.publish(number, self._text_of(number))
         while self._waiting and self.speakers:  # a speaker whose connection fails meanwhile has left
             self._send(*self._waiting.popleft())
-
-    def repeat(self, speaker: Speaker) -> None:
-        """Send once more what this speaker sent, and what may have been lost with its connection."""
-        for number in [number for number, (_, author) in self._unacknowledged.items() if author is speaker]:
-            speaker.publish(number, self._text_of(number))
 
     def leave(self, speaker: Speaker) -> None:
         if speaker in self.speakers:

@@ -41,8 +41,7 @@ class Talker(Speaking, WebSocketClient):
 
     def enter(self) -> None:
         """Be established, for the first time or again."""
-        self._traffic.enter(self)
-        self._traffic.repeat(self)
+        self._traffic.enter(self, again=True)
 
     def closed(self, code: int) -> None:
         self._traffic.leave(self)

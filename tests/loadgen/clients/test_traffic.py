@@ -207,9 +207,12 @@ def test_what_is_in_the_room_after_a_planned_end_is_stored_and_the_rest_is_said_
         wound.traffic.found(wound.speaker, text)
     result = wound.traffic.booked
     assert (result.acks.count, result.echoes.count) == (1, 1), "and nothing of another's, whose receipt may come"
-    wound.traffic.repeat(wound.speaker)
-    assert wound.speaker.sent[3:] == [second, third]
-    assert other.sent == theirs
+    for speaker in (wound.speaker, other):
+        wound.traffic.leave(speaker)
+    wound.pass_(1.0)  # a message waits for the first that is back
+    wound.traffic.enter(wound.speaker, again=True)
+    assert wound.speaker.sent[3:5] == [second, third]
+    assert [number for number, _ in wound.speaker.sent[5:]] == [6], "once"
 
 
 def test_speakers_take_turns_by_their_numbers(wound: _Wound) -> None:

@@ -117,7 +117,7 @@ async def test_a_member_is_back_after_a_planned_end(name: str, code: int) -> Non
         assert not play.cohort.ended
         if name == "chat":
             calls = [call[0] for call in traffic.mock_calls]
-            assert calls == ["enter", "repeat", "heard", "leave", "found", "enter", "repeat"]
+            assert calls == ["enter", "heard", "leave", "found", "enter"]
         await socket.send(events.CloseConnection(1008))
         await until(lambda: play.cohort.ended == {"close 1008": 1})
         assert play.cohort.opened == 2
