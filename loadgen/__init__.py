@@ -14,8 +14,8 @@ How a command becomes a report, and where each step is. Each package imports onl
 - `protocols/` says what a healthy client does in a protocol, `victims/` how one keeps its schedule.
 - `personas/` are the clients of the crowds.
 - `clients/` plays thousands of them on one `engine.py`, which opens them in the order of `opening.py`. Each is an
-  object of 100 bytes (`client.py`). `traffic.py` has the open-loop schedule of what they say, `messages.py` what
-  processes tell each other.
+  object of 100 bytes (`client.py`) in the `cohort.py` of its persona. `traffic.py` has the open-loop schedule of what
+  they say, `messages.py` what processes tell each other.
 - `cases/` are the requests and frames that both attackers and `conform/` send.
 - `report/` is the report as data: `schema.py`, the figures and their bar, latencies, and `verdict.py`, which decides.
 - `net/` has connections to the server.

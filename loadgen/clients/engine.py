@@ -14,7 +14,8 @@ from typing import Final
 import trio
 
 from loadgen.clients.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
-from loadgen.clients.client import Client, Cohort, Stage, source_number
+from loadgen.clients.client import Client, Stage, source_number
+from loadgen.clients.cohort import Cohort
 from loadgen.clients.opening import Opening
 from loadgen.net import sockets, wire
 from loadgen.net.answers import CLOSED

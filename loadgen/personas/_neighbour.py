@@ -8,7 +8,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import ClassVar
 
-from loadgen.clients.client import Client, Cohort, Stage, state
+from loadgen.clients.client import Client, Stage, state
+from loadgen.clients.cohort import Cohort
 from loadgen.net import wire
 from loadgen.net.answers import UNANSWERED
 from loadgen.net.timers import NEVER, Alarms, now

@@ -2,7 +2,8 @@
 
 from collections.abc import Callable
 
-from loadgen.clients.client import Client, Place
+from loadgen.clients.client import Client
+from loadgen.clients.cohort import Place
 from loadgen.net import wire
 
 Opening = Callable[[Client], bytes]

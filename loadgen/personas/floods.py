@@ -6,7 +6,8 @@ from typing import Final
 
 import msgspec
 
-from loadgen.clients.client import Attacker, Needs, Place, Threat
+from loadgen.clients.client import Attacker, Needs, Threat
+from loadgen.clients.cohort import Place
 from loadgen.net import wire
 from loadgen.net.wire import BINARY, FIN, MORE, PING, PONG, RSV1, TEXT, frame
 from loadgen.personas import persona

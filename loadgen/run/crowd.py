@@ -11,7 +11,8 @@ from typing import Final
 
 import trio
 
-from loadgen.clients.client import Client, Cohort, Place, Stage
+from loadgen.clients.client import Client, Stage
+from loadgen.clients.cohort import Cohort, Place
 from loadgen.clients.messages import GroupStatus, Result, Role, Status
 from loadgen.clients.secure import engine_for
 from loadgen.clients.traffic import TIMEOUT_SECONDS, Traffic

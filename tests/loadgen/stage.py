@@ -22,7 +22,8 @@ import trio
 import wsproto
 from wsproto import events
 
-from loadgen.clients.client import Client, Cohort, Place
+from loadgen.clients.client import Client
+from loadgen.clients.cohort import Cohort, Place
 from loadgen.clients.engine import Engine
 from loadgen.clients.secure import engine_for
 from loadgen.net import target

@@ -13,7 +13,7 @@ import pytest
 import trio
 from wsproto.utilities import generate_accept_token
 
-from loadgen.clients.client import Cohort, Place
+from loadgen.clients.cohort import Cohort, Place
 from loadgen.clients.messages import Role
 from loadgen.clients.secure import engine_for
 from loadgen.clients.traffic import Traffic

@@ -6,7 +6,8 @@ from zlib import crc32
 
 import pytest
 
-from loadgen.clients.client import Attacker, Client, Cohort, Place, Stage
+from loadgen.clients.client import Attacker, Client, Stage
+from loadgen.clients.cohort import Cohort, Place
 from loadgen.clients.engine import Engine
 
 PLACE = Place(host="x", rooms=("a", "b"), poll_wait_seconds=1.0, random=Random(1))
@@ -65,7 +66,7 @@ def test_how_an_end_is_booked(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """An answer that turns a client away shows that it reached the server."""
-    monkeypatch.setattr("loadgen.clients.client.now", lambda: 30.0)
+    monkeypatch.setattr("loadgen.clients.cohort.now", lambda: 30.0)
     cohort, [client] = _made(persona, 1)
     cohort.born[0] = 10.0
     client.stage = stage

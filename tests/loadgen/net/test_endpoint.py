@@ -5,7 +5,7 @@ from random import Random
 import pytest
 import trio
 
-from loadgen.clients.client import Place
+from loadgen.clients.cohort import Place
 from loadgen.common import Loading
 from loadgen.net import target
 from loadgen.net.target import Endpoint, UsageError

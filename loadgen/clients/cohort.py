@@ -1,0 +1,120 @@
+"""All clients of one persona in a group: what they have in common, and their counters.
+
+Owns: the counters of their lives, and what is kept for each of them in arrays. May not: touch a socket.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Collection
+from copy import deepcopy
+from dataclasses import dataclass
+from random import Random
+from typing import TYPE_CHECKING
+
+from msgspec import field
+
+from loadgen.clients.client import Client, Stage
+from loadgen.clients.messages import GroupStatus
+from loadgen.clients.traffic import Traffic
+from loadgen.net import wire
+from loadgen.net.answers import PlannedEnds
+from loadgen.net.target import PER_ADDRESS, USUAL, Endpoint
+from loadgen.net.timers import now
+
+if TYPE_CHECKING:
+    from loadgen.clients.engine import Engine
+
+
+@dataclass(frozen=True, kw_only=True)
+class Place:
+    """What the clients of a run have in common: the target's paths, the rooms, and the sources of chance and load."""
+
+    host: str  # for the Host field
+    rooms: tuple[str, ...]
+    poll_wait_seconds: float
+    random: Random  # the only randomness of a persona, so that a run can be replayed
+    traffic: Traffic | None = None
+    mark: bytes = b"lg"  # the first bytes of every message of the schedule
+    endpoint: Endpoint = USUAL
+    first_index: int = 0  # of the group's clients
+    per_address: int = PER_ADDRESS  # clients of the group behind one source address
+
+    @property
+    def path(self) -> str:
+        return self.endpoint.path
+
+    def post_path(self, room: str) -> str:
+        """The path of requests with a body: that of --request 'POST /path', or a chat's."""
+        return self.endpoint.post_path or f"/rooms/{room}/messages"
+
+    def request(self, method: str, path: str, *fields: str) -> bytes:
+        """Encode a request, with the fields of --header that are not among its own."""
+        own = {field.partition(":")[0].lower() for field in fields}
+        more = [field for field in self.endpoint.fields if field.partition(":")[0].lower() not in own]
+        return wire.request(method, path, self.host, *more, *fields)
+
+    @property
+    def websocket_path(self) -> str:
+        return self.endpoint.websocket_path
+
+
+class Cohort(GroupStatus, kw_only=True, eq=False):
+    """All clients of one persona in a group, and their counters."""
+
+    kind: type[Client]
+    engine: Engine
+    place: Place
+    first_index: int = 0  # of its clients
+    made: int = 0
+    over: bool = False  # closed by us for good: no client returns
+    # arrays by client: attributes of the clients would take five times as much memory
+    descriptors: array[int] = array("i")  # -1 without a connection
+    born: array[float] = array("d")  # when it began to connect
+    have_come: bytearray = bytearray()  # whether it ever reached the server
+    # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
+    delivered: array[int] = array("I")
+    checksums: array[int] = array("Q")
+    planned_ends: dict[int, PlannedEnds] = field(default_factory=dict)  # of the clients that met any
+
+    def __post_init__(self) -> None:
+        self.descriptors = array("i", (-1,)) * self.wanted
+        self.born = array("d", bytes(8 * self.wanted))
+        self.have_come = bytearray(self.wanted)
+        self.delivered = array("I", bytes(4 * self.wanted))
+        self.checksums = array("Q", bytes(8 * self.wanted))
+
+    def make(self, upto: int) -> list[Client]:
+        """Make clients until there are `upto`, and return the new ones."""
+        new = [self.kind(self, self.first_index + number) for number in range(self.made, upto)]
+        self.due = self.made = max(upto, self.made)
+        return new
+
+    def status(self, without: Collection[str] = ()) -> GroupStatus:
+        """A copy of the counters, and of the distributions."""
+        names = [name for name in GroupStatus.__struct_fields__ if name not in without]
+        return GroupStatus(**{name: deepcopy(getattr(self, name)) for name in names})
+
+    def count_held(self, client: Client, moment: float) -> None:
+        self.held += 1
+        self.opened += 1
+        self.count_coming(client)
+        self.peak = max(self.peak, self.held)
+        if client.honest:
+            self.handshakes.record(moment - client.born)
+
+    def count_coming(self, client: Client) -> None:
+        self.came += not self.have_come[client.number]
+        self.have_come[client.number] = 1
+
+    def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
+        """Book that the server, or the network, ended this client."""
+        if turned_away and reason.startswith("answered"):
+            self.count_coming(client)
+        if turned_away and (client.stage is not Stage.HELD or not client.honest):
+            self.refused[reason] += 1
+        elif client.stage is Stage.HELD:
+            self.ended[reason] += 1
+            self.lifetime.record(now() - client.born)
+        else:
+            self.failed[reason] += 1
