@@ -160,19 +160,18 @@ class WebSocketHandler(Handler):
 
     def _enter_next(self, connection: Connection, session: WebSocketSession, kept: int, more: bool) -> None:
         """Enter OPEN, or MESSAGE while one is half here (`kept` bytes of it), after a step."""
+        left = session.principal.seconds_left
         if connection.blocked:  # `writable` goes on
             # The peer has answered the ping, or a ping of its own that came in two pieces is complete.
             if connection.state is _PINGED or (not kept and connection.state is _MESSAGE):
-                self._rest(connection, session, session.principal.seconds_left)
+                self._rest(connection, session, left)
             return
         if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
-            left = session.principal.seconds_left
             if left <= NOTICE and not self._was_notified(session):  # a busy peer may move the deadline for ever
                 self._notify(connection, session, left)
             else:
                 self._rest(connection, session, left)
         elif not more and connection.state is not _MESSAGE:
-            left = session.principal.seconds_left
             span = ticks(max(left, TICK)) if left < self._message_deadline else None
             self._connections.enter(connection, _MESSAGE, session, span=span)
         if more:
