@@ -27,7 +27,8 @@ class Budget:
 
     def charge(self, client: Client, unsent: int) -> str:
         """Count what is kept for a client now; return why that is too much, or an empty text."""
-        kept = len(client.unread) + (0 if client.response is None else len(client.response.body))
+        response = client.response
+        kept = len(client.unread) + (0 if response is None else len(response.body))
         if kept > MAX_CLIENT_BYTES:
             return f"an answer of more than {MAX_CLIENT_BYTES:,} bytes"
         # A large --body is one object that all clients share until a part of it is sent: here it counts as little.

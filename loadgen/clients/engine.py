@@ -351,7 +351,7 @@ class Engine:
         client.cohort.born[client.number] = moment
         client.stage = Stage.CONNECTING
         try:
-            client.fd = sockets.connect(
+            client.fd = fd = sockets.connect(
                 self._target,
                 source_number(client),
                 receive_buffer_bytes=client.receive_buffer_bytes,
@@ -363,16 +363,16 @@ class Engine:
                 self.own_faults[sockets.describe(error)] += 1
             client.fail(sockets.describe(error), turned_away=not sockets.is_own_fault(error))
             return
-        if client.fd >= len(self._clients):
-            self._clients.extend([None] * (client.fd + 1 - len(self._clients)))
-        self._clients[client.fd] = client
+        if fd >= len(self._clients):
+            self._clients.extend([None] * (fd + 1 - len(self._clients)))
+        self._clients[fd] = client
         opening = self._first_bytes(client)
         try:  # on loopback the connection is usually established already, which saves a turn of epoll
             stands = bool(opening) and self._write(client, opening)
         except OSError as error:
             client.fail(sockets.describe(error), turned_away=True)
             return
-        self._epoll.register(client.fd, _READING if stands else _READING | select.EPOLLOUT)
+        self._epoll.register(fd, _READING if stands else _READING | select.EPOLLOUT)
         if stands:
             self._connected(client)
 
