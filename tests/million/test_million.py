@@ -54,12 +54,16 @@ def shown(file: Path, *flags: str, descriptors: int = 0) -> str:
 
 
 def test_some_hundred_connections_need_two_processes(tmp_path: Path) -> None:
-    """With 300 descriptors for each process, 300 connections take two processes of clients."""
-    flags = ["--workers", "2", "--connections", "300", "--room-size", "100", "--ping-interval", "1"]
+    """With 300 descriptors for each process, 300 connections take two processes of clients.
+
+    Of two workers one would now and then get more than it may hold without evicting any: with the probes' there are 400
+    connections, and the kernel spreads them by chance.
+    """
+    flags = ["--workers", "3", "--connections", "300", "--room-size", "100", "--ping-interval", "1"]
     flags += ["--idle-seconds", "2.5"]  # time for a ping even if the machine stops for 2 s
     text = shown(tmp_path / "output", *flags, descriptors=300)
     assert "Idle WebSockets in rooms: 300 of 300" in text
-    assert "2 workers, 2 processes of clients" in text
+    assert "3 workers, 2 processes of clients" in text
     assert "FAULT" not in text
     assert "ended or refused, those of the probes too: " in text
     [row] = [line.split(" | ") for line in text.splitlines() if line.startswith("| 300 ")]
