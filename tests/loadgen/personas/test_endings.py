@@ -138,6 +138,18 @@ async def test_a_poll_that_crosses_with_the_end_of_an_idle_connection_is_sent_on
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
+async def test_a_poll_that_is_cut_while_it_is_held_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is no idle one: a server that cuts polls must not pass."""
+    monkeypatch.setattr("loadgen.personas.honest.CROSSING_SECONDS", 0.0)
+    async with listening() as server, playing(server.url, "poll") as play:
+        stream = await server.accept()
+        await request_of(stream)
+        await answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
+        await request_of(stream)
+        await stream.aclose()
+        await until(lambda: play.cohort.ended == {"closed": 1})
+
+
 async def test_an_event_that_is_cut_into_chunks_is_delivered() -> None:
     """Behind nginx, which cuts where its buffer is full, a run called messages missed that every stream had got."""
     async with listening() as server, playing(server.url, "sse") as play:
