@@ -25,8 +25,6 @@ MAX_WORDS, MAX_QUESTION = 16, 256
 MIN_PREFIX = 2
 #: Newest matches that are ranked; of a word in every second message, older ones are left out.
 CANDIDATES = 250
-#: Newest matches that are searched for messages of one user.
-USER_CANDIDATES = 5_000
 #: Messages outside the index that are searched directly, the newest of each room.
 TAIL = 500
 #: Best matches that one answer holds.

@@ -18,7 +18,7 @@ import trio
 from psycopg import errors
 
 from chatserver.log.database_index import DatabaseIndex
-from chatserver.log.index import CANDIDATES, USER_CANDIDATES, Found, Question, ranked
+from chatserver.log.index import CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import Faulted, Record
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, text_array
@@ -27,6 +27,8 @@ from chatserver.log.words import words_of
 
 #: Messages whose words are stored anew in one transaction: about 10 ms, during which commits to their rooms wait.
 RENEW_STEP = 500
+#: Newest matches that are searched for messages of one user.
+USER_CANDIDATES = 5_000
 #: Characters of a word that are indexed: PostgreSQL allows 2,046 bytes, and a question has 256 characters.
 MAX_WORD = 256
 #: Messages after which the list is merged, and seconds after which it is merged if there are fewer.

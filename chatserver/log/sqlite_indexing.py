@@ -17,7 +17,7 @@ import msgspec
 from chatserver.log.rows import IS_MESSAGE, OFFSET_BITS
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import BASE, MERGE_FROM, OFFSETS
-from chatserver.log.words import spaced_words
+from chatserver.log.words import author_word, spaced_words
 
 #: Seconds of one step, for which a commit may have to wait. With 10 ms, and 256 messages between two looks at the
 #: clock, users wait 35 ms beside 600 peers that publish and reset, instead of 25.
@@ -41,7 +41,7 @@ _CHUNK = f"""
 """  # noqa: S608
 # The + keeps SQLite from building an automatic index on the kinds of all messages, which it does for 256 rows.
 _FIND_TEXTS = f"""
-    SELECT json_group_array(json_array(place, text)) FROM (ROWS)
+    SELECT json_group_array(json_array(place, text, user_id)) FROM (ROWS)
     CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}
 """  # noqa: S608
 _BRING = "INSERT INTO search(rowid, text) SELECT * FROM (ROWS) WHERE column1 > 0"
@@ -50,7 +50,7 @@ _MARK = "UPDATE rooms SET indexed = column2 FROM (ROWS) WHERE id = column1"
 
 
 _decode_chunk = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
-_decode_texts = msgspec.json.Decoder(list[tuple[int, str]]).decode
+_decode_texts = msgspec.json.Decoder(list[tuple[int, str, str]]).decode
 
 
 def index_rooms(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequence[str]:
@@ -100,8 +100,8 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
     ranges = [(each[0] - 1, each[-1]) for _, each in sorted(places.items())]
     (texts,) = execute_rows(connection, _FIND_TEXTS, [*chain.from_iterable(ranges)], 2).fetchone()
     words: list[object] = []
-    for place, text in _decode_texts(texts):
-        words += (place, spaced_words(text))
+    for place, text, user_id in _decode_texts(texts):
+        words += (place, f"{spaced_words(text)} {author_word(user_id)}")
     execute_rows(connection, _BRING, words, 2)
     marks = [(last >> OFFSET_BITS, last % OFFSETS) for _, last in ranges]
     execute_rows(connection, _MARK, [*chain.from_iterable(marks)], 2)

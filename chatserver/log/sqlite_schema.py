@@ -7,7 +7,7 @@ import sqlite3
 
 from chatserver.log.interface import Identity, new_identity
 from chatserver.log.rows import OFFSET_BITS
-from chatserver.log.words import VERSION
+from chatserver.log.words import AUTHOR, VERSION
 
 #: "chat": marks the file as ours, for `file` and for this server.
 APPLICATION_ID = 0x63686174
@@ -28,9 +28,22 @@ _IS_INDEXED = f"""
     old.kind = 0 AND old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})
 """  # noqa: S608
 
-#: `words.spaced_words` of the text in a trigger; not called for ASCII, since a call waits for the interpreter lock.
-_WORDS = "iif(length({0}) = length(CAST({0} AS BLOB)), {0}, spaced_words({0}))"
-_OLD_WORDS, _NEW_WORDS = _WORDS.format("old.text"), _WORDS.format("new.text")
+#: What the index has of a row, in a trigger: `words.spaced_words` of the text, and `words.author_word`.
+#: No function is called for ASCII, since a call waits for the interpreter lock.
+_WORDS = f"""
+    iif(length({{0}}.text) = length(CAST({{0}}.text AS BLOB)), {{0}}.text, spaced_words({{0}}.text))
+    || char(32, {ord(AUTHOR)}) || hex({{0}}.user_id)
+"""
+_OLD_WORDS, _NEW_WORDS = _WORDS.format("old"), _WORDS.format("new")
+_CHANGED = f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
+    INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
+    INSERT INTO search(rowid, text) VALUES (new.place, {_NEW_WORDS});
+    UPDATE search_debris SET deletions = deletions + 1;
+END"""  # noqa: S608
+_REMOVED = f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS_INDEXED} BEGIN
+    INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
+    UPDATE search_debris SET removals = removals + 1;
+END"""  # noqa: S608
 
 _SANCTIONS_AND_AUDIT = (
     # AUTOINCREMENT: the id of a sanction that was lifted is never reused.
@@ -116,21 +129,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         # Phrases are not searched for and ranking is done elsewhere, so positions and lengths are left out. That halves
         # the cost of a message.
         "CREATE VIRTUAL TABLE search USING fts5(text, content = '', detail = none, columnsize = 0, tokenize = 'ascii')",
-        f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
-            INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
-            INSERT INTO search(rowid, text) VALUES (new.place, {_NEW_WORDS});
-            UPDATE search_debris SET deletions = deletions + 1;
-        END""",  # noqa: S608
-        f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS_INDEXED} BEGIN
-            INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
-            UPDATE search_debris SET removals = removals + 1;
-        END""",  # noqa: S608
         # The version of `words` that made the words in the index.
         "CREATE TABLE search_words (version TEXT NOT NULL) STRICT",
         "INSERT INTO search_words VALUES ('')",
     ),
     _NAMES,
     ("INSERT INTO search(search, rank) VALUES ('automerge', 0)",),  # see sqlite_indexing.py
+    (
+        # The index has the authors as well.
+        "DROP TRIGGER IF EXISTS message_changed",
+        "DROP TRIGGER IF EXISTS message_removed",
+        _CHANGED,
+        _REMOVED,
+        "UPDATE search_words SET version = ''",
+    ),
 )
 #: Segments of one level of the index from which on they are merged. With FTS5's usual 4 each word is written on more
 #: levels, and an edit costs the writing thread 6% more; a search costs the same.

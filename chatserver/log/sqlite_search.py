@@ -10,10 +10,11 @@ from typing import Any
 
 import msgspec
 
-from chatserver.log.index import CANDIDATES, SEARCH_BUDGET, TAIL, USER_CANDIDATES, Found, Question, ranked
+from chatserver.log.index import CANDIDATES, SEARCH_BUDGET, TAIL, Found, Question, ranked
 from chatserver.log.interface import MAX_READ_BYTES, Record
 from chatserver.log.rows import COLUMNS, IS_MESSAGE, OFFSET_BITS, record_of
 from chatserver.log.sqlite_schema import BASE, IN_ROOM, OFFSETS
+from chatserver.log.words import author_word
 
 #: Seconds that a search may last including waits, as on a slow disk.
 SLOWEST_SEARCH = 2.0
@@ -22,8 +23,9 @@ PROGRESS_INSTRUCTIONS = 500
 #: Entries of the index from which on a prefix is not looked up there; counting them takes 20 ms. FTS5 would list
 #: them all before it finds the first message, even in a small room, and cannot be interrupted meanwhile.
 MAX_LISTED = 100_000
-#: Newest messages that are compared with such a prefix instead. One in ten of a million has it: 100 hits.
-COMPARED = 1_000
+#: Newest messages that are compared with such a prefix instead, and records among which they are. One in ten of a
+#: million has it: 100 hits.
+COMPARED, COMPARED_RECORDS = 1_000, 5_000
 
 # Only constants of this package are formatted into statements. Each returns one row (see sqlite_rows.py).
 _RECORD = f"json_array(name, place % {OFFSETS}, {COLUMNS})"
@@ -42,12 +44,12 @@ def _records_of(table: str, order: str) -> str:
 
 
 def _find(places: str) -> str:
-    """The newest messages of a user, or of all, at some places; and the place below which there may be more."""
+    """The newest messages at some places, and the place below which there may be more."""
     return f"""
     WITH found AS MATERIALIZED ({places} DESC LIMIT :most), taken AS MATERIALIZED (
         SELECT name, place, {COLUMNS}
         FROM found CROSS JOIN messages USING (place) CROSS JOIN rooms ON rooms.id = place >> {OFFSET_BITS}
-        WHERE (:user IS NULL OR user_id = :user) AND {IS_MESSAGE} ORDER BY place DESC LIMIT :candidates
+        WHERE {IS_MESSAGE} ORDER BY place DESC LIMIT :candidates
     )
     SELECT {_records_of("taken", "place DESC")}, CASE
         WHEN (SELECT count(*) FROM taken) = :candidates THEN (SELECT min(place) FROM taken)
@@ -137,11 +139,11 @@ def _find_in_index(
     parameters: dict[str, Any] = {
         "low": low,
         "high": high if go_on is None else min(go_on - 1, high),
-        "most": CANDIDATES if question.user is None else USER_CANDIDATES,
+        "most": CANDIDATES,
         "candidates": CANDIDATES,
-        "user": question.user,
     }
-    *others, last = (f'"{word}"' for word in question.words)
+    author = () if question.user is None else (author_word(question.user),)
+    *others, last = (f'"{word}"' for word in (*author, *question.words))
 
     def find(*words: str) -> tuple[list[Record], int | None]:
         statement = _FIND if words else _FIND_ANY
@@ -156,7 +158,7 @@ def _find_in_index(
         if listed < MAX_LISTED:
             more, lowest = find(*others, last + "*")
         else:
-            parameters |= {"most": USER_CANDIDATES, "candidates": COMPARED}
+            parameters |= {"most": COMPARED_RECORDS, "candidates": COMPARED}
             more, lowest = find(*others)
         records += more
     return records, lowest

@@ -40,6 +40,9 @@ _UNFOLDED_WORD = re.compile(f"(?=\\w)[{_ALONE}][{_VOICED}{_ACCENTS}]*|(?:(?![{_A
 #: Changes when any text may get other words. Raise the number with each change of `fold` or of what a word is.
 VERSION = f"2, Unicode {unicodedata.unidata_version}"
 
+#: Begins the word that stands for the author of a message in an index; a private character, so no text has such a word.
+AUTHOR = "\ue000"
+
 Snippet = list[tuple[str, bool]]
 
 
@@ -60,6 +63,11 @@ def words_of(text: str) -> list[str]:
 def spaced_words(text: str) -> str:
     """The same words for an index that splits and folds ASCII itself, and takes all other characters for letters."""
     return text if text.isascii() else " ".join(words_of(text))
+
+
+def author_word(user_id: str) -> str:
+    """The word that stands for an author."""
+    return AUTHOR + user_id.encode().hex()
 
 
 class Matcher:

@@ -22,6 +22,7 @@ from chatserver.log.index import Question
 from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_indexing import index_rooms
+from chatserver.log.words import VERSION
 from tests.log.support import Clock, draft, fill, running, submit_all
 from tests.log.test_index import find, never
 from tests.log.test_records import edit
@@ -87,14 +88,14 @@ def make_older(path: Path, version: int, texts: Sequence[str]) -> sqlite3.Connec
     connection.execute("INSERT INTO identity VALUES ('epoch0', x'00')")
     connection.execute("INSERT INTO rooms (id, name) VALUES (1, 'lobby')")
     connection.executemany(
-        "INSERT INTO messages (place, time, user_id, user_name, text) VALUES (?, 1, 'u', 'U', ?)",
+        "INSERT INTO messages (place, time, user_id, user_name, text) VALUES (?, 1, 'Ü: u', 'U', ?)",
         [(schema_module.OFFSETS + offset, text) for offset, text in enumerate(texts, 1)],
     )
     return connection
 
 
 @pytest.mark.parametrize(
-    "version", [6, len(schema_module.MIGRATIONS)], ids=("words of FTS5", "another version of words")
+    "version", [6, 9, len(schema_module.MIGRATIONS)], ids=("words of FTS5", "no authors", "another version of words")
 )
 async def test_an_index_with_other_words_is_rebuilt(path: Path, monkeypatch: pytest.MonkeyPatch, version: int) -> None:
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
@@ -105,7 +106,10 @@ async def test_an_index_with_other_words_is_rebuilt(path: Path, monkeypatch: pyt
         connection.execute(
             "CREATE VIRTUAL TABLE search USING fts5(text, content = 'messages', content_rowid = 'place')"
         )
+    if version < len(schema_module.MIGRATIONS):
         connection.execute("CREATE TRIGGER message_removed DELETE ON messages BEGIN SELECT no_such_function(); END")
+    if version == 9:
+        connection.execute("UPDATE search_words SET version = ?", (VERSION,))
     connection.execute("INSERT INTO search(rowid, text) SELECT place, text FROM messages")
     connection.execute("UPDATE rooms SET indexed = 10")
     connection.execute("UPDATE search_debris SET deletions = 1")
@@ -120,7 +124,8 @@ async def test_an_index_with_other_words_is_rebuilt(path: Path, monkeypatch: pyt
     async with running(SqliteLog(str(path))) as log:
         await indexed(log)
         assert in_index(path) == list(range(1, 11))
-        assert await find(log, "еще") == await find(log, "ЕЩЁ app") == said[:1]
+        for words, by in (("еще", {}), ("ЕЩЁ app", {}), ("apple ЕЩ", {"user": "Ü: u"})):
+            assert await find(log, words, **by) == said[:1]
         await log.change("deleting", lambda connection: connection.execute("DELETE FROM messages"))
         assert await log.change("looking", _terms) == []
 
