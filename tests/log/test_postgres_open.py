@@ -12,6 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import psycopg
 import pytest
@@ -308,18 +309,21 @@ async def test_the_wait_for_another_server_that_migrates_is_logged_and_can_be_ca
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A start waited for ten minutes without a line in the log."""
-    for module in (log_module, schema_module):
-        monkeypatch.setattr(module, "MIGRATION_DEADLINE", 2)
-    monkeypatch.setattr(log_module, "SLOW_START", 0.1)
+    waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
+    timer = mock.Mock()  # the time is over once the start waits
+    monkeypatch.setattr(log_module, "Timer", timer)
     with psycopg.connect(postgres_schema, autocommit=True, application_name="other") as other, capture_logs() as lines:
         other.execute("SELECT pg_advisory_lock(%s)", (schema_module.MIGRATION_LOCK,))
         async with trio.open_nursery() as nursery:
             nursery.start_soon(PostgresLog(postgres_schema).run, ignore)
-            await eventually(lambda: bool(lines))
+            await eventually(lambda: bool(other.execute(f"SELECT {waiting}").fetchall()))
+            timer.return_value.start.assert_called_once_with()
+            seconds, look, arguments = timer.call_args.args
+            await trio.to_thread.run_sync(look, *arguments)
             nursery.cancel_scope.cancel()
-        waiting = "datname = current_database() AND wait_event = 'advisory'"
-        other.execute(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE {waiting}")
+        other.execute(f"SELECT pg_terminate_backend(pid) {waiting}")
         waits_for = [f"process {other.info.backend_pid} (other)"]
+    assert seconds == log_module.SLOW_START
     assert lines == [{"event": "database_opens_slowly", "log_level": "warning", "waits_for": waits_for}]
 
 
