@@ -54,18 +54,11 @@ class Process:
 
     def require_listening(self, port: int) -> None:
         """Refuse a process that is not the server's: neither it nor a descendant listens on the target's port."""
-        if self._listens(port) is False:
+        if self._sum(lambda pid: len(_listening(pid, port) & _sockets(pid))) == 0:  # `None` if we may not see
             raise UsageError(
                 f"--server-pid: neither process {self.pid} nor a child of it listens on port {port};"
                 " name the process that serves the target"
             )
-
-    def _listens(self, port: int) -> bool | None:
-        """`None` if we may not see its descriptors."""
-        try:
-            return any(_listening(pid, port) & _sockets(pid) for pid in self.tree())
-        except OSError:
-            return None
 
     def is_alive(self) -> bool:
         """Whether it runs; a zombie does not."""

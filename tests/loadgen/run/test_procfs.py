@@ -81,8 +81,14 @@ def test_only_the_process_that_listens_is_the_server() -> None:
         told = rf"--server-pid: neither process \d+ nor a child of it listens on port {port}"
         with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as foreign, pytest.raises(UsageError, match=told):
             Process(foreign.pid).require_listening(port)
+
+
+def test_a_child_that_has_ended_hides_no_process_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It was let through, as if descriptors could not be read; and of the tests' own children one ends at any time."""
+    ourselves = Process(os.getpid())
+    monkeypatch.setattr(ourselves, "tree", lambda: [GONE, os.getpid()])
     with pytest.raises(UsageError, match="--server-pid"):
-        Process(os.getpid()).require_listening(port)
+        ourselves.require_listening(0)  # nobody can
 
 
 def test_a_process_that_is_gone() -> None:
