@@ -32,9 +32,10 @@ _SIPS: Final = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1024), (socket.IPPROTO_TCP
 #: Every server reads so many bytes at once.
 _AT_ONCE_BYTES: Final = 4096
 
-#: Time for the kernel to make the server's socket, which on a busy machine is not done at once, and for some servers
-#: (TCP_DEFER_ACCEPT, which Apache sets) only when a request has come.
-_APPEARS_SECONDS: Final = 1.0
+#: In the second of these looks the kernel makes the server's socket: on a busy machine not at once, and for some
+#: (Apache sets TCP_DEFER_ACCEPT) only when a request has come. A stall of our own costs one look.
+_LOOKS: Final = 20
+_LOOK_SECONDS: Final = 0.05
 
 
 async def never(site: Site) -> Finding:
@@ -113,10 +114,10 @@ def _ended(line: Line, kernel: SockDiag | None) -> str:
 
 async def _knowing(diag: SockDiag, line: Line) -> SockDiag | None:
     """The kernel, as soon as it knows the server's socket; `None` if it does not."""
-    with trio.move_on_after(_APPEARS_SECONDS):
-        while diag.closed(line.fileno) is not False:  # noqa: ASYNC110  the kernel does not tell
-            await trio.sleep(_APPEARS_SECONDS / 20)
-        return diag
+    for _ in range(_LOOKS):
+        if diag.closed(line.fileno) is False:
+            return diag
+        await trio.sleep(_LOOK_SECONDS)
     return None
 
 

@@ -138,7 +138,7 @@ class Conversation:
         if path.path == "/endless":
             await self._send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 40))
             while True:
-                await self._send(b"x" * 65_536)
+                await self.stream.send_all(b"x" * 65_536)
         await self._answer(200 if path.path in {"/", "/large", "/poll"} else 404, large=path.path == "/large")
         return True
 

@@ -4,13 +4,14 @@ import dataclasses
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import trio
 from trio.testing import MockClock
 
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
-from loadgen.fingerprint.probes.reading import floor, lowest, never
+from loadgen.fingerprint.probes.reading import _knowing, floor, lowest, never
 from loadgen.fingerprint.site import Options, Site, tried
 from loadgen.net.sockets import SockDiag
 from loadgen.net.target import Target
@@ -71,6 +72,15 @@ async def test_the_servers_socket_may_appear_late(monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(SockDiag, "closed", closed)
     _, stalled = await probe(Plant(), within=0.6, pace=0.1)
     assert isinstance(stalled, NoneSeen)
+
+
+async def test_a_stall_of_our_own_hides_no_socket_of_the_server(autojump_clock: MockClock) -> None:
+    def closed(_: int) -> bool | None:
+        autojump_clock.jump(60.0)
+        return None if diag.closed.call_count == 1 else False
+
+    diag = Mock(closed=Mock(side_effect=closed))
+    assert await _knowing(diag, Mock()) is diag
 
 
 @pytest.mark.parametrize(
