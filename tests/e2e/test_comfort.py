@@ -271,7 +271,7 @@ def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Ser
     """Yesterday's messages stood below "Today" for ever, and a second absence had no line of its own."""
     ann = window(has_clock=True, room="open-for-days")
     days, divided = ann.page.locator(".day"), ann.page.locator("li", has=ann.page.locator(".divider"))
-
+    expect(ann.page.locator("#empty")).to_be_visible()  # what the room has already when it comes is not new
     for text in ("one", "two"):
         ann.page.evaluate(LOOK_AWAY, True)
         shared_server.publish("open-for-days", text)

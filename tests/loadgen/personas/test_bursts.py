@@ -36,10 +36,9 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_descriptors_are_held_by_asking_again() -> None:
     async with meeting("descriptor-exhaust", path="/small") as (play, stream):
-        for _ in range(3):
+        while play.cohort.answers["answered 200"] < 3:  # of two answers in one read it counts one
             assert (await request_of(stream)).target == b"/small"
             await answer(stream, 200)
-        await until(lambda: play.cohort.answers["answered 200"] == 3)
         await stream.send_eof()  # not a close, which resets if a further request has come
         await until(lambda: play.cohort.ended == {"closed": 1})
 
