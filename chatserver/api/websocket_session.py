@@ -30,10 +30,10 @@ NOTHING, LOG, GONE = Waits.NOTHING, Waits.LOG, Waits.GONE
 
 
 class Ending(msgspec.Struct, gc=False):
-    """The close that follows when all publishes of a client are acknowledged."""
+    """How a WebSocket is closed; in order, it is closed when all publishes of its client are acknowledged."""
 
     reason: Reason
-    text: str = ""
+    text: str | None = None  # None: the sentence of the reason
     code: int | None = None  # None: that of the reason
 
 

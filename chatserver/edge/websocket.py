@@ -124,7 +124,7 @@ class WebSocketHandler(Handler):
             if not self._conversation.advance(connection, session):
                 return  # resumed for an earlier wait; it still has to wait
             if isinstance(session.waits, Ending):
-                self._end(connection, session.waits)
+                self._close(connection, session.waits)
                 return
             session.waits = NOTHING
             self._connections.enter(connection, _OPEN, session)
@@ -134,7 +134,7 @@ class WebSocketHandler(Handler):
     def _take(self, connection: Connection, session: WebSocketSession, data: bytes) -> None:
         """Handle a step's worth of messages, and enter the state that follows."""
         if session.principal.seconds_left <= 0:
-            self.close(connection, Reason.EXPIRED)
+            self._close(connection, Ending(Reason.EXPIRED))
             return
         more = self._handle_messages(connection, session, data)
         if connection.context is not session:
@@ -218,7 +218,7 @@ class WebSocketHandler(Handler):
                 self._connections.send(connection, pong_frame(payload))
                 self._spend(connection, CONTROL * count)
             case Close(code):
-                self._end_in_order(connection, session, Ending(Reason.PEER_CLOSED, code=echoed_code(code)))
+                self._end_in_order(connection, session, Ending(Reason.PEER_CLOSED, "", echoed_code(code)))
             case Violation(error):
                 self._violated(connection, error)
             case _:
@@ -302,7 +302,7 @@ class WebSocketHandler(Handler):
         """The peer has taken what we wrote: handle some frames of the inbox, then offer messages of its rooms."""
         session = context_of(connection, WebSocketSession)
         if session.principal.seconds_left <= 0:  # a slow reader's deadline stands still for as long as bytes are unsent
-            self.close(connection, Reason.EXPIRED)
+            self._close(connection, Ending(Reason.EXPIRED))
             return
         if (connection.inbox or session.assembly is not None) and connection.state is not _REPLYING:
             self._take(connection, session, connection.inbox)
@@ -318,34 +318,27 @@ class WebSocketHandler(Handler):
 
     # -- the end ----------------------------------------------------------------------------------------------------
 
-    def close(
-        self, connection: Connection, reason: Reason, text: str | None = None, *, code: int | None = None
-    ) -> None:  # fmt: skip
-        """Leave the rooms, send a close frame and FIN, and wait in CLOSING for the peer's FIN.
-
-        The frame's text is the sentence of the reason, if no other is given.
-        """
-        dialect, text = context_of(connection, WebSocketSession).dialect, reason.sentence if text is None else text
-        self._connections.finish(connection, reason, dialect.close(reason, text, code=code))
+    def _close(self, connection: Connection, ending: Ending) -> None:
+        """Leave the rooms, send a close frame and FIN, and wait in CLOSING for the peer's FIN."""
+        dialect, reason = context_of(connection, WebSocketSession).dialect, ending.reason
+        text = reason.sentence if ending.text is None else ending.text
+        self._connections.finish(connection, reason, dialect.close(reason, text, code=ending.code))
 
     def _end_in_order(self, connection: Connection, session: WebSocketSession, ending: Ending) -> None:
         """Close once the client's publishes are acknowledged, a `close_deadline` later at most (RFC 6455 5.5.1)."""
         waits = session.waits
         if not session.in_flight or isinstance(waits, Ending | Iterator):
-            self._end(connection, ending)
+            self._close(connection, ending)
             return
         if isinstance(waits, Room):
             waits.forget_publisher(connection)
         session.waits = ending
         self._connections.enter(connection, _REPLYING, session, span=self._close_ticks)
 
-    def _end(self, connection: Connection, ending: Ending) -> None:
-        self.close(connection, ending.reason, ending.text, code=ending.code)
-
     def _violated(self, connection: Connection, error: FrameError) -> None:
         if isinstance(connection.context, WebSocketSession):  # a reply before this may have found the peer gone
             self._connections.misbehaved(connection, error.reason, error.message)
-            self.close(connection, error.reason, error.message)
+            self._close(connection, Ending(error.reason, error.message))
 
     def expired(self, connection: Connection) -> None:
         """OPEN: the peer is silent. Else a message, a pong or our reply is late: close."""
@@ -356,22 +349,22 @@ class WebSocketHandler(Handler):
         if state is _PINGED and self._connections.judge.takes_over(connection):
             return  # bytes before the ping are unacknowledged: its flush window decides
         if isinstance(session.waits, Ending):
-            self._end(connection, session.waits)
+            self._close(connection, session.waits)
             return
         if state is _MESSAGE and session.principal.seconds_left <= TICK:
-            self.close(connection, Reason.EXPIRED)
+            self._close(connection, Ending(Reason.EXPIRED))
             return
         reason = TABLE[state].expires
         assert reason is not None
         self._connections.misbehaved(connection, reason, reason.sentence)
-        self.close(connection, reason)
+        self._close(connection, Ending(reason))
 
     def _ping(self, connection: Connection, session: WebSocketSession) -> None:
         """Send a ping, or a notice about the sign-in; close if that has expired."""
         principal = session.principal
         left = principal.seconds_left
         if left <= 0 or (principal.is_guest and principal.access.closed_to_guests):  # it did not sign in in time
-            self.close(connection, Reason.EXPIRED)
+            self._close(connection, Ending(Reason.EXPIRED))
             return
         if left <= NOTICE + 2 * TICK:
             self._notify(connection, session, left)
@@ -395,7 +388,7 @@ class WebSocketHandler(Handler):
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 1011."""
-        self.close(connection, Reason.INTERNAL_ERROR)
+        self._close(connection, Ending(Reason.INTERNAL_ERROR))
 
     def released(self, connection: Connection, context: object) -> None:
         """The session ends, and with it its memberships."""
