@@ -230,7 +230,7 @@ class Interactive:
             self._screen.note(IN_NO_ROOM)
         elif name in ("/me", "/reply"):
             self._answer(name, offset, rest)
-        elif self._chat.trouble is not None:
+        elif self._chat.trouble is not None and self._chat.user is not None:  # before the first connection it waits
             self._screen.note("there is no connection")
         else:
             room = self.room or ""

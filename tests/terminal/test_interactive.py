@@ -194,15 +194,18 @@ async def test_a_change_without_a_number_never_goes_to_an_older_message_than_the
         person.process.send_signal(signal.SIGTERM)
 
 
-async def test_text_typed_before_the_first_join_goes_to_the_first_room() -> None:
-    """The prompt names the room, so the text must not be refused."""
+async def test_what_is_typed_before_the_first_connection_waits_for_it() -> None:
+    """The prompt names the room, so a text is for that. Commands were refused."""
     server = FakeServer()
     async with terminal(server, until="; reconnecting") as person:
         await person.enter("early", "lobby (offline, 1 to send)> ")
+        await person.enter("/who\r/join ops", "ops (offline, 1 to send)> ")
         async with server.running():
             await person.until("early\r\n")
+            await person.until("in ops, 1 here")
             await person.enter("/quit", "\x1b[?1004l")
     assert texts(server) == ["early"]
+    assert ("members", "lobby") in server.asked
 
 
 async def test_a_new_name_is_kept_for_the_next_start() -> None:
