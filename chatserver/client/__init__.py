@@ -51,6 +51,7 @@ from chatserver.client.wire import (
     Read as Read,
     Record as Record,
     RoomSummary as RoomSummary,
+    Sanction as Sanction,
     SearchResults as SearchResults,
     Typing as Typing,
     Unread as Unread,

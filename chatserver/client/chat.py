@@ -26,6 +26,7 @@ from chatserver.client.stream import parse_target
 from chatserver.client.websocket import websocket
 
 ANSWER_TIMEOUT = 30.0  # s that a caller waits by default, including reconnects
+MOST_SANCTIONS = 1000  # as many as the server lists
 
 TransportName = Literal["ws", "poll", "sse"]
 
@@ -163,8 +164,36 @@ class Chat:
 
     async def write_refusal(self, room: str) -> ChatError | None:
         """Return the error that a message of ours in a room would get now; None if we may write there."""
-        why = (await self._request("GET", f"/rooms/{quote(requests.checked(room), safe='')}", wire.RoomState)).why
+        why = (await self._request("GET", _path(room), wire.RoomState)).why
         return None if why is None else error_of(why.code, why.message, why.retry_after)
+
+    # -- moderating: the room "*" means all rooms ---------------------------------------------------------------------
+
+    async def sanction(
+        self, kind: Literal["mute", "ban"], room: str, user: str | None = None, *, network: str | None = None,
+        network_of: str | None = None, seconds: float | None = None, reason: str | None = None,
+    ) -> wire.Sanction:  # fmt: skip
+        """Mute or ban a user by id, a network, or the network of a user; without `seconds` until it is lifted."""
+        fields = {
+            "kind": kind, "user": user, "network": network, "network_of": network_of, "seconds": seconds,
+            "reason": reason,
+        }  # fmt: skip
+        given = requests.checked({name: value for name, value in fields.items() if value is not None})
+        return await self._request("POST", _path(room, "/sanctions"), wire.Sanction, given)
+
+    async def sanctions(self, room: str, *, user: str | None = None) -> tuple[wire.Sanction, ...]:
+        """Return up to 1,000 mutes and bans in force in a room, the newest first."""
+        asked = encoded_query(user=user, limit=MOST_SANCTIONS)
+        return (await self._request("GET", _path(room, f"/sanctions?{asked}"), wire.Sanctions)).sanctions
+
+    async def lift(self, room: str, sanction: int) -> wire.Sanction:
+        """End a mute or ban, by its id."""
+        return await self._request("DELETE", _path(room, f"/sanctions/{sanction}"), wire.Sanction)
+
+    async def kick(self, room: str, user: str, *, reason: str = "") -> int:
+        """Take a user out of a room, for now; return how many connections that were."""
+        given = requests.checked({"user": user, "reason": reason})
+        return (await self._request("POST", _path(room, "/kick"), wire.Kicked, given)).ended
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -328,6 +357,10 @@ class Chat:
         for room in rooms:
             self._session.resume(room)
         self._link.wake()
+
+
+def _path(room: str, rest: str = "") -> str:
+    return f"/rooms/{quote(requests.checked(room), safe='*')}{rest}"
 
 
 @asynccontextmanager

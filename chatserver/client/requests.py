@@ -3,7 +3,7 @@
 Owns: the shapes, and whether a request can be JSON at all. May not: know how they are sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TypeVar
 
 import msgspec
@@ -92,11 +92,11 @@ class React(Write, frozen=True, kw_only=True, tag="react"):
     on: bool
 
 
-_R = TypeVar("_R", bound=Request | str)
+_R = TypeVar("_R", bound=Request | str | Mapping[str, object])
 
 
 def checked(request: _R) -> _R:
-    """Return the request or text as the server will read it; in the connection's task an error would end the client.
+    """Return the request, text or fields as the server will read them; in the connection's task an error would end it.
 
     Raises Invalid for half a surrogate pair or a value of a wrong type, and TypeError for one that is no JSON.
     """

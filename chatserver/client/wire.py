@@ -226,6 +226,21 @@ class RoomSummary(msgspec.Struct, frozen=True):
     members: int = 0
 
 
+class Sanction(msgspec.Struct, frozen=True):
+    """A mute or a ban of `user` or `network` in a room, or in all (`*`); without `until`, until it is lifted."""
+
+    id: int
+    room: str
+    kind: str
+    by: User
+    time: str
+    user: str | None = None
+    user_name: str | None = None
+    network: str | None = None
+    until: str | None = None
+    reason: str = ""
+
+
 class Why(msgspec.Struct, frozen=True):
     """The error that a message would get."""
 
@@ -256,6 +271,18 @@ class Rooms(msgspec.Struct):
     """The answer of `/rooms`."""
 
     rooms: tuple[RoomSummary, ...]
+
+
+class Sanctions(msgspec.Struct):
+    """The answer of `/rooms/{room}/sanctions`."""
+
+    sanctions: tuple[Sanction, ...]
+
+
+class Kicked(msgspec.Struct):
+    """The answer of `/rooms/{room}/kick`."""
+
+    ended: int
 
 
 Answer = Joined | Left | History | Members | Ack | Authenticated | Read

@@ -15,8 +15,10 @@ from chatserver.client import (
     Forbidden,
     Gap,
     Invalid,
+    NotFound,
     Reconnecting,
     TransportName,
+    Unauthenticated,
     connect,
     feed,
     session,
@@ -144,6 +146,33 @@ async def test_a_muted_user_is_told_and_stays(tmp_path: Path, transport: Transpo
         await publish(server.address, "lobby", "go on")
         assert await listener.texts(1) == ["go on"]
         assert not listener.events(Reconnecting)
+
+
+async def test_a_moderator_mutes_bans_lifts_and_kicks(tmp_path: Path) -> None:
+    mod = token(sub="u_mod", name="Mod", chat={"role": "moderator"})
+    async with moderated(tmp_path) as server, connect(url(server), token=mod) as chat, connect(url(server)) as guest:
+        user = await guest.connected()
+        guest.join("lobby")
+        muted = await chat.sanction("mute", "lobby", user.id, seconds=600, reason="flood")
+        assert (muted.kind, muted.room, muted.user, muted.reason, muted.by.id) == (
+            "mute", "lobby", user.id, "flood", "u_mod",
+        )  # fmt: skip
+        with pytest.raises(Forbidden):
+            await guest.publish("lobby", "hello")
+        banned = await chat.sanction("ban", "*", network="192.0.2.7")
+        assert (banned.user, banned.network, banned.until) == (None, "192.0.2.7", None)
+        assert await chat.sanctions("*") == (banned, muted)
+        assert await chat.sanctions("*", user=user.id) == (muted,)
+        assert await chat.lift("lobby", muted.id) == muted
+        assert (await guest.publish("lobby", "hello")).offset == 1
+        with pytest.raises(NotFound):
+            await chat.lift("lobby", muted.id)
+        assert await chat.kick("lobby", user.id, reason="noise") == 1
+        for wrong in ({"seconds": 0}, {"network": "here"}, {"reason": "\ud83d"}):
+            with pytest.raises(Invalid):
+                await chat.sanction("mute", "lobby", user.id, **wrong)
+        with pytest.raises(Unauthenticated, match="this is for moderators"):
+            await guest.kick("lobby", user.id)
 
 
 @pytest.mark.parametrize("transport", ["ws", "poll"])
