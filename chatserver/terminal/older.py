@@ -7,7 +7,7 @@ from chatserver.client import wire
 from chatserver.client.chat import Chat
 from chatserver.terminal.render import printable
 
-PAGE = 200  # records in one request; some of them may be changes
+PAGE = 200  # records in one request, the most that a server returns
 
 
 class Older:
@@ -29,12 +29,12 @@ class Older:
         """Return the last messages before those shown, and words about them. They count as shown from now on."""
         known = first = self._first.get(room)
         found: list[wire.Message] = []
-        end = ""
+        end, limit = "", min(most, PAGE)
         while len(found) < most and not end:
             if first is None or first.offset == 1:
                 end = f"this is the beginning of {printable(room)}"
-            elif (page := await self._chat.history(room, before=first.cursor, limit=PAGE)).recovered and page.records:
-                first = page.records[0]
+            elif (page := await self._chat.history(room, before=first.cursor, limit=limit)).recovered and page.records:
+                first, limit = page.records[0], PAGE  # some were changes
                 found[:0] = [record for record in page.records if isinstance(record, wire.Message)]
             else:
                 end = "messages before these are gone"

@@ -4,7 +4,7 @@ from typing import cast
 
 from chatserver.client.chat import Chat
 from chatserver.client.wire import Message, Page, Reaction, Record, User
-from chatserver.terminal.older import Older
+from chatserver.terminal.older import PAGE, Older
 from tests.client.fake import FakeServer
 from tests.support.peers import publish
 from tests.support.serving import serving
@@ -18,16 +18,18 @@ def message(offset: int, epoch: str = "e1") -> Message:
 
 
 class History:
-    """A room of one log, with a reaction after every message, in pages of three records."""
+    """A room of one log, with a reaction after every message, in pages of three records at most."""
 
     def __init__(self, *, first: int = 1) -> None:
         self.kept = range(first, 13)
         self.asked: list[str] = []
+        self.limits: list[int] = []
 
     async def history(self, room: str, *, before: str, limit: int) -> Page:
         self.asked.append(before)
+        self.limits.append(limit)
         epoch, _, offset = before.partition("-")
-        page = [self.record(room, at) for at in self.kept if at < int(offset)][-3:]
+        page = [self.record(room, at) for at in self.kept if at < int(offset)][-min(limit, 3) :]
         return Page("", epoch == "e1", page)
 
     def record(self, room: str, offset: int) -> Record:
@@ -54,6 +56,13 @@ async def test_a_room_is_read_backwards_to_its_beginning() -> None:
         ([], "this is the beginning of lobby"),
     ]
     assert await older(History(), None, 9) == [([], "this is the beginning of lobby")]
+
+
+async def test_no_more_is_asked_for_than_wanted_unless_some_of_it_were_changes() -> None:
+    """For five messages 200 records were fetched."""
+    log = History()
+    await older(log, message(12), 1, 3)
+    assert log.limits == [1, 3, PAGE]
 
 
 async def test_what_retention_has_removed_is_told() -> None:
