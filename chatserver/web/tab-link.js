@@ -23,7 +23,8 @@ class Tabs {
   link = null;
   #channel = new BroadcastChannel(NAME);
   #leads = false;
-  #hasFollowers = true; // as far as this tab knows
+  /** @type {Set<string>} the tabs that have asked this one for something while it leads, and are open */
+  #followers = new Set();
   /** @type {WebSocketLink | null} if this tab leads */
   #socket = null;
   #name = ''; // of this socket, so that links of the next one ignore its end
@@ -37,6 +38,7 @@ class Tabs {
     this.#lead(false);
     // A tab that only listens would not notice that the leader is frozen.
     setInterval(() => this.link && this.ask({ type: 'open' }), ASK_EVERY);
+    addEventListener('pagehide', ({ persisted }) => persisted || this.#channel.postMessage({ to: LEADER, type: 'gone', from: this.id }));
   }
 
   async #lead(steal) {
@@ -45,15 +47,14 @@ class Tabs {
       await navigator.locks.request(NAME, { steal }, () => {
         this.#leads = true;
         clearTimeout(this.#silence);
+        this.#followers.clear(); // until they ask for the connection
         this.#tell({ to: ALL, type: 'lost', loss: handover('another tab has the connection now') });
-        this.#hasFollowers = false; // until one asks for the connection
         return new Promise(() => {}); // held until the tab is closed or the lock is stolen
       });
     } catch (error) {
       if (error.name !== 'AbortError') throw error;
       if (this.#leads) {
         this.#leads = false; // the lock was stolen
-        this.#hasFollowers = true; // or a later lead of this tab would begin untold
         this.#socket?.close();
         this.#lost(handover('another tab took the connection over'));
       } // else Safari kept this page for the Back button, which ends what waits in it
@@ -70,14 +71,17 @@ class Tabs {
   }
 
   #tell(message) {
-    if (message.to !== this.id && this.#hasFollowers) this.#channel.postMessage(message);
+    const isHeard = this.#followers.size || message.type === 'lost'; // which is told to tabs before they have asked
+    if (message.to !== this.id && isHeard) this.#channel.postMessage(message);
     if (message.to === this.id || message.to === ALL) this.link?.heard(message);
   }
 
   #heard(message) {
     if (message.to === LEADER) {
-      this.#hasFollowers = true;
-      return this.#leads && this.#serve(message);
+      this.#followers.add(message.from);
+      if (message.type === 'gone') this.#followers.delete(message.from);
+      else if (this.#leads) this.#serve(message);
+      return;
     }
     if (message.to !== this.id && message.to !== ALL) return;
     clearTimeout(this.#silence);

@@ -34,6 +34,15 @@ ABORTABLE = """{
         return request.call(this, name, { signal: ending.signal }, run);
     };
 }"""
+#: `told` are the kinds of messages that the tab sends to others.
+TOLD = """() => {
+    window.told = [];
+    const { postMessage } = BroadcastChannel.prototype;
+    BroadcastChannel.prototype.postMessage = function (message) {
+        told.push(message.type);
+        postMessage.call(this, message);
+    };
+}"""
 LIST = "JSON.parse(localStorage['chat.rooms'])"  # newest first
 WAITING = "async () => (await navigator.locks.query()).pending.length"
 
@@ -101,6 +110,20 @@ def test_tabs_share_a_connection_that_outlives_its_tab(shared_server: Server, wi
         assert "tabs-desk" not in tab.evaluate("JSON.stringify(localStorage)")
         expect(tab.locator("#connection-text")).to_contain_text("live · WebSocket")
     assert third.text_content("#me") == second.text_content("#me")
+
+    follower, leader = sorted(others, key=lambda tab: int(tab.evaluate("window.opened ?? 0")))
+    leader.evaluate(TOLD)
+    follower.close()
+
+    def is_alone() -> bool:
+        """A tab went on telling others of each message, until the end of its connection."""
+        leader.evaluate("told.length = 0")
+        said.append("to one tab")
+        shared_server.publish("tabs", said[-1])
+        expect(leader.locator("#messages .text").filter(has_text=said[-1])).to_have_count(said.count(said[-1]))
+        return "pushed" not in leader.evaluate("told")
+
+    wait_until(leader, is_alone)
 
 
 def test_a_room_that_another_tab_shows_is_not_left_for_a_newer_one(tmp_path: Path, window: OpenWindow) -> None:
