@@ -8,7 +8,7 @@
  * A tab for which none is left polls now and then.
  */
 import { hasLocks } from './storage.js';
-import { ChatError, delayBefore, sleep } from './wire.js';
+import { ChatError, countdown, delayBefore, sleep } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
 const POLL_WAIT = 25; // s; many proxies end a silent request after 30 or 60
@@ -203,7 +203,8 @@ export class HttpLink {
     const body = await this.api.fetch(path, (response) => response.body, { signal });
     const reader = body.pipeThrough(new TextDecoderStream()).getReader();
     const parser = new EventStreamParser();
-    let timer = setTimeout(() => reader.cancel(), FIRST_BYTES);
+    const giveUp = () => reader.cancel();
+    let heard = countdown(FIRST_BYTES, giveUp);
     signal.addEventListener('abort', () => reader.cancel().catch(() => {}));
     try {
       for (;;) {
@@ -211,8 +212,8 @@ export class HttpLink {
         if (signal.aborted) return {};
         if (done) throw new ChatError('lost', 'the stream ended');
         this.#prove();
-        clearTimeout(timer);
-        timer = setTimeout(() => reader.cancel(), STREAM_SILENCE);
+        heard();
+        heard = countdown(STREAM_SILENCE, giveUp);
         for (const { event, data } of parser.feed(value)) {
           const told = { type: event, ...JSON.parse(data) };
           if (told.cursor) streamed.cursor = told.cursor;
@@ -223,7 +224,7 @@ export class HttpLink {
     } catch (error) {
       throw error instanceof ChatError ? error : new ChatError('lost', 'the stream broke off');
     } finally {
-      clearTimeout(timer);
+      heard();
     }
   }
 

@@ -4,7 +4,7 @@
  *
  * @import { Message, Page, User } from './wire.js'
  */
-import { ChatError, FOREIGN } from './wire.js';
+import { ChatError, FOREIGN, countdown } from './wire.js';
 
 const REQUEST_DEADLINE = 15_000; // ms; the server answers or refuses within 10 s (its SERVING deadline)
 const QUICK_DEADLINE = 5_000; // ms, for health checks
@@ -42,7 +42,7 @@ export class HttpApi {
    */
   async fetch(path, read, { deadline = REQUEST_DEADLINE, signal, ...init } = {}) {
     const late = new AbortController();
-    const timer = setTimeout(() => late.abort(), deadline);
+    const end = countdown(deadline, () => late.abort());
     const either = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
     const headers = { ...(this.token && { Authorization: `Bearer ${this.token}` }), ...init.headers };
     try {
@@ -56,7 +56,7 @@ export class HttpApi {
       // Refused, reset, late, or cut off in the middle; or it is no JSON.
       throw new ChatError('lost', error instanceof SyntaxError ? FOREIGN : 'no answer from the server');
     } finally {
-      clearTimeout(timer);
+      end();
     }
   }
 

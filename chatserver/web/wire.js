@@ -95,3 +95,14 @@ export function sleep(ms, signal) {
     signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
   });
 }
+
+/**
+ * Call `late` once this much of the time of day has gone by: timers stand still while a computer sleeps.
+ * @returns {() => void} ends it
+ */
+export function countdown(ms, late) {
+  const start = Date.now();
+  const end = () => clearInterval(timer);
+  const timer = setInterval(() => Math.abs(Date.now() - start) >= ms && (end(), late()), 1_000);
+  return end;
+}

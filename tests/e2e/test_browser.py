@@ -69,7 +69,7 @@ BLOCK = """WebSocket = class extends WebSocket {
 
 
 def test_a_blocked_transport_is_replaced_and_used_later(shared_server: Server, window: OpenWindow) -> None:
-    ann, ben = window(first=BLOCK, has_clock=True, room="ladder"), window(first=BLOCK)
+    ann, ben = window(first=BLOCK, has_clock=True, room="ladder"), window(first=BLOCK, has_clock=True)
     ben.page.route("**/events?*", lambda route: route.abort())
     ann.expect_live("sse")
     ben.open(shared_server, room="ladder")
@@ -78,6 +78,10 @@ def test_a_blocked_transport_is_replaced_and_used_later(shared_server: Server, w
     ben.expect_texts(["over the stream"])
     ben.say("over the poll")
     ann.expect_texts(["over the stream", "over the poll"])
+    for each, held in ((ann, "**/events?*"), (ben, "**/poll?*")):
+        with each.page.expect_request(held):  # after a sleep of the computer; only the time of day has gone on
+            each.page.clock.set_system_time(each.page.evaluate("Date.now()") / 1000 + 3_600)
+            each.page.clock.fast_forward(2_000)
 
     ann.page.evaluate("window.unblocked = true")
     for _ in range(10):  # a jump may also end a poll at its deadline; then the page checks again after the next
