@@ -17,7 +17,8 @@ CLOSED_FOR_NOW: Final = frozenset((1012, 1013))
 #: Close codes of a planned end: done, going away, service restart. The client comes back at once.
 PLANNED: Final = frozenset((1000, 1001, 1012))
 
-#: The last line of an event stream without chunks that ends as planned: it says when to come back.
+#: The last line of an event stream without chunks that ends as planned: it says when to come back. As the first line it
+#: is the usual beginning, after which a server that dies may have said nothing yet.
 RETRY: Final = b"retry:"
 
 #: A server may plan when a connection ends: a client that comes back at once has lost nothing. Twice in this time, as

@@ -158,7 +158,7 @@ class Response:
     the connection.
     """
 
-    __slots__ = ("_bodiless", "_ends_with_connection", "_is_chunked", "_keeps", "_left", "body", "head", "is_whole")
+    __slots__ = ("_bodiless", "_is_chunked", "_keeps", "_left", "body", "ends_with_connection", "head", "is_whole")
 
     def __init__(self, *, keeps: bool = False, bodiless: bool = False) -> None:
         self.body = bytearray()
@@ -167,7 +167,7 @@ class Response:
         self._bodiless = bodiless
         self.head: Head | None = None  # once it is complete
         self._is_chunked = False
-        self._ends_with_connection = False
+        self.ends_with_connection = False
         self._left = 0  # bytes that are to come, of the body or of the current chunk and the line break behind it
 
     @property
@@ -194,7 +194,7 @@ class Response:
 
     def end(self) -> bool:
         """The connection has ended; return whether that makes this response whole."""
-        self.is_whole = self._ends_with_connection
+        self.is_whole = self.ends_with_connection
         return self.is_whole
 
     def _read_head(self, data: bytes) -> int:
@@ -215,7 +215,7 @@ class Response:
         elif head.fields.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked":
             self._is_chunked = True
         elif length is None:
-            self._ends_with_connection, self._left = True, sys.maxsize
+            self.ends_with_connection, self._left = True, sys.maxsize
         else:
             body_bytes = whole_number(length)
             if body_bytes is None:

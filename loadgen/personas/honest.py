@@ -1,7 +1,7 @@
 """Honest clients that make up the measured load: idle members, speakers, long-polls, event streams."""
 
 import re
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -177,6 +177,8 @@ class Poll(Client):
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
 
 
+S = TypeVar("S", bytes, bytearray)
+
 _EVENT_ID: Final = re.compile(rb"^id: ?([!-~]+)", re.MULTILINE)
 
 
@@ -185,14 +187,19 @@ class Sse(Client):
     """Event stream on a room that is read and never answered."""
 
     _last_id = state("")
-    _is_told = state(False)  # when to come back, by the last line so far
+    _has_begun = state(False)  # a whole line has come
+    _is_told = state(False)  # when to come back, by the last line so far, which is not the first
 
     def opening(self) -> bytes:
         """Ask for what follows the last event of the former connection."""
+        self._has_begun = self._is_told = False
         return event_stream(self, *([f"Last-Event-ID: {self._last_id}"] if self._last_id else []))
 
     def on_data(self, data: bytes) -> None:
         """Count what is in whole lines, which a proxy may cut into chunks anywhere."""
+        if self.stage is Stage.HELD and self.response is None:
+            self.unread = self._take(self.unread + data)
+            return
         ended = self.read_response(data, keeps=True)
         stream = ended or self.response
         if stream is None or stream.head is None:
@@ -204,16 +211,26 @@ class Sse(Client):
             if not stream.head.fields.get("content-type", "").startswith("text/event-stream"):
                 raise wire.WireError("an event stream of another content type")
             self.hold()
-        if last := stream.body.rstrip().rpartition(b"\n")[2]:
-            self._is_told = last.startswith(RETRY)
-        lines, end, stream.body = stream.body.rpartition(b"\n")
-        if len(stream.body) > wire.MAX_LINE_BYTES:
-            raise wire.WireError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
-        self.deliver(bytes(lines + end), lines.count(self.cohort.place.mark))
-        if ids := _EVENT_ID.findall(lines):
-            self._last_id = shared(ids[-1].decode())
+        stream.body = self._take(stream.body)
         if ended is not None:
             self._end(CLOSED, is_planned=True)
+        elif stream.ends_with_connection:  # what is left is half a line, and all that comes is lines
+            del self.cohort.engine.responses[self]
+            self.unread = bytes(stream.body)
+
+    def _take(self, text: S) -> S:
+        """Count what is in whole lines, and return the rest."""
+        lines, _, rest = text.rpartition(b"\n")
+        if len(rest) > wire.MAX_LINE_BYTES:
+            raise wire.WireError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
+        before, _, last = lines.strip().rpartition(b"\n")
+        if last:
+            self._is_told = last.startswith(RETRY) and (bool(before) or self._has_begun)
+            self._has_begun = True
+        self.deliver(bytes(lines), lines.count(self.cohort.place.mark))
+        if ids := _EVENT_ID.findall(lines):
+            self._last_id = shared(ids[-1].decode())
+        return rest
 
     def on_hangup(self, how: str) -> None:
         self._end(how, is_planned=how == CLOSED and self._is_told)

@@ -199,7 +199,7 @@ class StreamVictim(_Poster):
         self._last_id = ""
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
-        last, rest = b"", b""
+        has_begun, is_told, rest = False, False, b""
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS) as connecting:
             fields = [f"Last-Event-ID: {self._last_id}"] if self._last_id else []
             exchange = await peer.stream(f"/rooms/{self.room}/events", fields)
@@ -212,13 +212,13 @@ class StreamVictim(_Poster):
                     if len(rest) > wire.MAX_LINE_BYTES:
                         raise OperationFailedError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
                     for line in filter(bytes.strip, lines):
-                        last = line
+                        has_begun, is_told = True, has_begun and line.startswith(RETRY)
                         if line.startswith(_EVENT_DATA):
                             message = _messages.decode(line[len(_EVENT_DATA) :])
                             self.heard(message.text, message.offset, message.room)
                         elif line.startswith(_EVENT_ID):
                             self._last_id = line[len(_EVENT_ID) :].strip().decode("ascii", "ignore")
-        if exchange.ended_by_close and not last.startswith(RETRY):
+        if exchange.ended_by_close and not is_told:
             raise OperationFailedError("the event stream ended")
         # A request under way is answered first, within the limit of `speak`; the next stream has its message.
         async with self.posting:

@@ -167,6 +167,7 @@ async def _reread(
         (b"Transfer-Encoding: chunked\r\n\r\n6\r\n: hi\n\n\r\n0\r\n\r\n", True),
         (b"Connection: close\r\n\r\n: hi\n\nretry: 100\n\n", True),
         (b"Connection: close\r\n\r\nretry: 100\n\n: hi\n\n", False),  # as if it had died
+        (b"Connection: close\r\n\r\nretry: 100\n\n", False),  # and before it said anything
     ],
 )
 async def test_an_event_stream_ends_as_planned_by_its_last_chunk_or_a_last_retry(said: bytes, is_planned: bool) -> None:
