@@ -21,26 +21,28 @@ PLANNED: Final = frozenset((1000, 1001, 1012))
 #: is the usual beginning, after which a server that dies may have said nothing yet.
 RETRY: Final = b"retry:"
 
-#: A server may plan when a connection ends: a client that comes back at once has lost nothing. Twice in this time, as
+#: A server may plan when a connection ends: a client that comes back at once has lost nothing. So often in this time, as
 #: one that meets the restart of a worker may be let in by the next to restart. If it happens more often, it is no plan,
 #: and the client's time goes into handshakes.
-PLANNED_SECONDS: Final = 10.0
+MOST_PLANNED: Final = 4
+PLANNED_SECONDS: Final = 30.0
 
 
 class PlannedEnds:
     """When the server last ended the connections of one client as planned."""
 
-    __slots__ = ("_last", "_last_but_one")
+    __slots__ = ("_last",)
 
     def __init__(self) -> None:
-        self._last = self._last_but_one = -NEVER
+        self._last = [-NEVER] * MOST_PLANNED
 
     def allow(self) -> bool:
         """Whether one more is still a plan; if so, it is noted."""
+        oldest, *others = self._last
         moment = now()
-        if moment - self._last_but_one < PLANNED_SECONDS:
+        if moment - oldest < PLANNED_SECONDS:
             return False
-        self._last_but_one, self._last = self._last, moment
+        self._last = [*others, moment]
         return True
 
 

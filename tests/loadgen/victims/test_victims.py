@@ -94,11 +94,11 @@ async def test_a_victim_that_is_cut_off_between_two_operations_has_failed_once(
     ("ends", "is_owed", "is_repeated", "is_failed"),
     [
         (1, False, False, False),  # a connection has a planned life, and the client is let in again
-        (2, False, False, False),  # and by a worker that is the next to restart
-        (3, False, False, True),  # such lives are over at once, again and again
+        (4, False, False, False),  # and by workers that are the next to restart
+        (5, False, False, True),  # such lives are over at once, again and again
         (1, True, False, True),  # an operation was owed
         (1, True, True, False),  # it is said again, as it could cross with the end
-        (3, True, True, True),
+        (5, True, True, True),
     ],
 )
 async def test_a_planned_end_between_two_operations_is_no_failure_unless_it_comes_again_at_once(
