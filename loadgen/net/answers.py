@@ -21,9 +21,9 @@ PLANNED: Final = frozenset((1000, 1001, 1012))
 #: is the usual beginning, after which a server that dies may have said nothing yet.
 RETRY: Final = b"retry:"
 
-#: A server may plan when a connection ends: a client that comes back at once has lost nothing. So often in this time, as
-#: one that meets the restart of a worker may be let in by the next to restart. If it happens more often, it is no plan,
-#: and the client's time goes into handshakes.
+#: A server may plan when a connection ends: a client that comes back at once has lost nothing. So often in this time,
+#: as one that meets the restart of a worker may be let in by the next to restart. If it happens more often, it is no
+#: plan, and the client's time goes into handshakes.
 MOST_PLANNED: Final = 4
 PLANNED_SECONDS: Final = 30.0
 
