@@ -191,7 +191,7 @@ function linesOf(text) {
 function foldable(message, text) {
   if (linesOf(text) < FOLD_FROM) return [text];
   const key = keyOf(message);
-  const button = make('button', { className: 'link fold', type: 'button' });
+  const button = make('button', { className: 'link fold', type: 'button', value: 'fold' });
   const show = (isWhole) => {
     const moved = text.scrollTop;
     if (message.offset && isWhole) unfolded.add(key);

@@ -76,8 +76,8 @@ export class Rows {
     shown.replaceWith(row);
     this.#rows.set(message.offset, row);
     placeBelow(row, message, timeline.messages[timeline.place(message.offset) - 1] ?? null, timeline, divider);
-    const chip = [...row.querySelectorAll('.chip')].find(({ value }) => value === focused?.value);
-    if (focused) (chip ?? row).focus({ preventScroll: true });
+    const same = [...row.querySelectorAll('.chip, .fold')].find(({ value }) => value === focused?.value);
+    if (focused) (same ?? row).focus({ preventScroll: true });
   }
 
   /**
