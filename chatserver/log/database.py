@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
+import structlog
 import trio
 from outcome import Outcome
 
@@ -39,6 +40,8 @@ from chatserver.log.threads import ThreadPool
 SCAN_RECORDS = 20_000
 #: Seconds between the beginnings of two groups: no longer than a sync of a disk takes.
 GROUP_INTERVAL = 0.001
+
+_log = structlog.get_logger("chatserver.log")
 
 T = TypeVar("T")
 C = TypeVar("C")
@@ -182,9 +185,11 @@ class DatabaseLog(Generic[C]):
             change = partial(self._parts().writer.change, "retention", work)
             try:
                 lost, after = await self._change_thread.run(change)
-            except LogUnavailable:
+            except LogUnavailable as error:
+                self._groups.count_failure()
                 if not first:
                     raise
+                _log.warning("retention_failed", reason=str(error))
                 break  # the caller has to know what the earlier steps have removed
             first |= lost
         return first

@@ -109,6 +109,10 @@ class GroupWriter:
         """Counters for `/metrics`."""
         return msgspec.structs.replace(self._counts, pending=len(self._waiting) + len(self._committing))
 
+    def count_failure(self) -> None:
+        """Count a commit of others that failed, so that operators hear of it too."""
+        self._counts.failures += 1
+
     def post_for(self, drafts: Sequence[Draft]) -> Post:
         """The `Post` that brings the outcome of this group from its thread to the loop.
 

@@ -140,7 +140,7 @@ class ServerMetrics:
         yield Gauge, "chatserver_log_up", "Whether the log could be reached when it was last used", parts.log.reachable
         yield Gauge, "chatserver_log_pending", "Records waiting for the log", log.pending
         yield Counter, "chatserver_log_commits", "Groups of records committed", log.groups
-        yield Counter, "chatserver_log_failures", "Groups that could not be committed", log.failures
+        yield Counter, "chatserver_log_failures", "Groups and steps of retention that were not committed", log.failures
         yield Counter, "chatserver_log_late", "Records that the disk did not answer in time", log.late
         yield (Gauge, "chatserver_index_lag_seconds",
                "Time the oldest message outside the search index has waited, at most", parts.log.index.lag)

@@ -9,13 +9,14 @@ import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.log import open_log
 from chatserver.log import sqlite_file as file_module
@@ -168,6 +169,11 @@ async def test_damage_in_a_file_too_large_to_check_is_found_when_it_is_met(
     async with running(SqliteLog(str(path))) as log:
         with pytest.raises(LogUnavailable, match=told):
             await log.read("lobby", after=0, limit=500)
+        if told != "Could not decode to UTF-8":  # retention reads no names
+            with capture_logs() as lines, suppress(LogUnavailable):
+                assert await log.retain(lambda _: (1, 0))  # which is all that the steps before the damage have removed
+                assert told in lines[0]["reason"], "no line told of that"
+            assert log.statistics().failures == 1, "no metric told of it"
         if told == "DecodeError":
             with pytest.raises(LogUnavailable, match=told):
                 await append(log, delete(2))
