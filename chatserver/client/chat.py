@@ -235,6 +235,12 @@ class Chat:
         self._link.restart()
         return self.user
 
+    def become(self, cookie: str) -> None:
+        """Be the guest of this cookie from now on; this reconnects."""
+        self._http.credentials.load(cookie)
+        self._name, self._named = "", None
+        self._link.restart()
+
     # -- internals ----------------------------------------------------------------------------------------------------
 
     async def _ask(self, request: requests.Request, kind: type[_A]) -> _A:

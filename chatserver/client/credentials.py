@@ -27,7 +27,7 @@ class Credentials:
     def __init__(self, *, token: str = "", cookie: str = "") -> None:
         self.token = checked_token(token)
         self._cookies = SimpleCookie()
-        self._load(cookie)
+        self.load(cookie)
 
     @property
     def cookie(self) -> str:
@@ -45,9 +45,10 @@ class Credentials:
         """Store the cookies of an answer, so that we stay the same guest."""
         for name, value in headers:
             if name.lower() == b"set-cookie":
-                self._load(value.decode("latin-1"))
+                self.load(value.decode("latin-1"))
 
-    def _load(self, text: str) -> None:
+    def load(self, text: str) -> None:
+        """Store cookies, of which some may be newer ones in place of those that are there."""
         cookies = SimpleCookie(self._cookies)
         with suppress(CookieError):
             cookies.load(text)

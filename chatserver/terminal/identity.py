@@ -33,6 +33,11 @@ def keep_cookie(target: Target, name: str, cookie: str) -> None:
     fresh.replace(path)
 
 
+def is_renamed(cookie: str, before: str) -> bool:
+    """Whether a cookie is that of the same guest with another name, which is behind the first "~"."""
+    return cookie != before and cookie.partition("~")[0] == before.partition("~")[0]
+
+
 def _path(target: Target, name: str) -> Path:
     try:
         state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"

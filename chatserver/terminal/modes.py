@@ -31,7 +31,7 @@ from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain
 from chatserver.settings.spec import ConfigError
 from chatserver.terminal import render
 from chatserver.terminal.arguments import read_target, read_token
-from chatserver.terminal.identity import keep_cookie, kept_cookie
+from chatserver.terminal.identity import is_renamed, keep_cookie, kept_cookie
 from chatserver.terminal.interactive import LATEST, Done, Interactive
 from chatserver.terminal.screen import Screen
 
@@ -39,6 +39,7 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
 FIRST_ROOM = "lobby"  # the default room, as in the page
 LONGEST_LINE = 1 << 20  # B; far above the server's limit, and no strain on memory
+IDENTITY_EVERY = 2.0  # s between two looks at our name in other terminals
 _CHUNK = 8192  # B of standard input in one read
 _BACKGROUND_PAUSE = 0.5  # s until standard input is looked at again while it is another job's
 
@@ -110,19 +111,23 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
 
 
 async def _remember(chat: Chat, target: Target, name: str) -> None:
-    """Store our identity for the next start: as soon as we have one, and at the end if we have renamed ourselves."""
+    """Store our identity for the next start, with each new name; take over a name that another terminal has stored."""
     with suppress(Unavailable):
         await chat.connected()
     if chat.user is None:
         return
-    cookie = chat.cookie
+    stored = chat.cookie
     try:
-        keep_cookie(target, name, cookie)
-        try:
-            await trio.sleep_forever()
-        finally:
-            if chat.cookie != cookie:
-                keep_cookie(target, name, chat.cookie)
+        keep_cookie(target, name, stored)
+        while True:
+            try:
+                await trio.sleep(IDENTITY_EVERY)
+            finally:
+                if chat.cookie != stored:
+                    stored = chat.cookie
+                    keep_cookie(target, name, stored)
+            if is_renamed(kept := kept_cookie(target, name), stored):
+                chat.become(stored := kept)
     except OSError as error:
         why = f"{error.filename}: {error.strerror}" if error.filename else error
         _say(f"you are {render.name_of(chat.user)} only until you leave: {why}")

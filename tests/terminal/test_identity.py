@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from chatserver.client.stream import parse_target
-from chatserver.terminal.identity import keep_cookie, kept_cookie
+from chatserver.terminal.identity import is_renamed, keep_cookie, kept_cookie
 
 HERE, THERE = parse_target("http://127.0.0.1:8000"), parse_target("https://127.0.0.1:8000")
 
@@ -41,3 +41,11 @@ def test_each_name_has_a_cookie_of_its_own() -> None:
     for name in names:
         keep_cookie(HERE, name, f"guest={name!a}")
     assert [kept_cookie(HERE, name) for name in names] == [f"guest={name!a}" for name in names]
+
+
+@pytest.mark.parametrize(
+    ("cookie", "renamed"), [("guest=g1", False), ("guest=g1~Zoe~seal", True), ("guest=g2", False), ("", False)]
+)
+def test_a_name_is_taken_over_from_the_same_guest_only(cookie: str, *, renamed: bool) -> None:
+    """Two terminals that start at once, without a cookie, are two guests until they end."""
+    assert is_renamed(cookie, "guest=g1") == renamed

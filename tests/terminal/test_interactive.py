@@ -209,11 +209,13 @@ async def test_what_is_typed_before_the_first_connection_waits_for_it() -> None:
 
 
 async def test_a_new_name_is_kept_for_the_next_start() -> None:
-    """Each new cookie is stored; otherwise the next start has the name from before."""
+    """Each new cookie is stored; otherwise the next start has the name from before, and other terminals keep it."""
     async with serving() as real:
         server = FakeServer(port=real.address.port)  # for its address
-        async with terminal(server) as person:
+        async with terminal(server) as person, terminal(server) as other:
             await person.enter("/nick Zoe", "connected as Zoe")
+            await other.until("connected as Zoe")
+            await other.enter("hello", "Zoe\x1b[0m: hello")
         async with terminal(server) as person:
             await person.enter("/who", "1 in lobby: Zoe")
 
