@@ -28,20 +28,19 @@ _IS_INDEXED = f"""
     old.kind = 0 AND old.place % {OFFSETS} <= (SELECT indexed FROM rooms WHERE id = old.place >> {OFFSET_BITS})
 """  # noqa: S608
 
-#: What the index has of a row, in a trigger: `words.spaced_words` of the text, and `words.author_word`.
-#: No function is called for ASCII, since a call waits for the interpreter lock.
-_WORDS = f"""
-    iif(length({{0}}.text) = length(CAST({{0}}.text AS BLOB)), {{0}}.text, spaced_words({{0}}.text))
-    || char(32, {ord(AUTHOR)}) || hex({{0}}.user_id)
-"""
-_OLD_WORDS, _NEW_WORDS = _WORDS.format("old"), _WORDS.format("new")
+#: `words.spaced_words` of the text in a trigger; not called for ASCII, since a call waits for the interpreter lock.
+_WORDS = "iif(length({0}) = length(CAST({0} AS BLOB)), {0}, spaced_words({0}))"
+_OLD_WORDS, _NEW_WORDS = _WORDS.format("old.text"), _WORDS.format("new.text")
+#: `words.author_word`, behind a space.
+_AUTHOR = f"char(32, {ord(AUTHOR)}) || hex(old.user_id)"
+# The author's word stays when a text is edited, since FTS5 removes just the words that it is given.
 _CHANGED = f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
     INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
     INSERT INTO search(rowid, text) VALUES (new.place, {_NEW_WORDS});
     UPDATE search_debris SET deletions = deletions + 1;
 END"""  # noqa: S608
 _REMOVED = f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS_INDEXED} BEGIN
-    INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
+    INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS} || {_AUTHOR});
     UPDATE search_debris SET removals = removals + 1;
 END"""  # noqa: S608
 

@@ -207,8 +207,9 @@ async def test_only_the_present_texts_of_messages_are_found(searched: Log) -> No
     for change in (edit(1, "plum"), delete(2)):
         await append(searched, change)
     await indexed(searched)
-    assert [hit.record.offset for hit in (await search(searched, "plum")).hits] == [1]
-    assert await find(searched, "apple") == []
+    for user in (None, "u_ann"):
+        assert [hit.record.offset for hit in (await search(searched, "plum", user=user)).hits] == [1]
+        assert await find(searched, "apple", user=user) == []
 
 
 # -- bounds

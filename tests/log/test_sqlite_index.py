@@ -5,6 +5,7 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from itertools import chain
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -126,7 +127,8 @@ async def test_an_index_with_other_words_is_rebuilt(path: Path, monkeypatch: pyt
         assert in_index(path) == list(range(1, 11))
         for words, by in (("еще", {}), ("ЕЩЁ app", {}), ("apple ЕЩ", {"user": "Ü: u"})):
             assert await find(log, words, **by) == said[:1]
-        await log.change("deleting", lambda connection: connection.execute("DELETE FROM messages"))
+        for change in ("UPDATE messages SET text = 'plüm' || place WHERE place % 2", "DELETE FROM messages"):
+            await log.change("changing", methodcaller("execute", change))
         assert await log.change("looking", _terms) == []
 
 
