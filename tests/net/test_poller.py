@@ -123,6 +123,13 @@ def test_a_read_takes_at_most_read_bytes_beyond_the_announced_length(it: Parked)
     assert len(received(it)[0]) == 500 + READ_BYTES
 
 
+@pytest.fixture
+def endless_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No class of work is interrupted; otherwise the next class has its turn meanwhile, as on a busy machine."""
+    monkeypatch.setattr(scheduler, "perf_counter", lambda: 0.0)
+
+
+@pytest.mark.usefixtures("endless_turns")
 def test_after_a_full_read_the_next_one_waits_in_bulk(it: Parked) -> None:
     greedy, flood = it.place(State.KEEPALIVE, small=False)
     other, peer = it.place(State.KEEPALIVE)
@@ -143,6 +150,7 @@ def test_a_connection_is_read_in_a_flush_window_unless_it_is_blocked(it: Parked)
     assert it.details("received") == [b"x"]
 
 
+@pytest.mark.usefixtures("endless_turns")
 def test_the_handlers_remaining_work_comes_before_another_read(it: Parked) -> None:
     connection, peer = it.place(State.KEEPALIVE, small=False)
     other, _ = it.connect()
