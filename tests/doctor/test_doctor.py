@@ -211,14 +211,14 @@ async def test_a_node_without_its_database() -> None:
         assert await server.metric("chatserver_log_up") == 0
 
 
-async def test_a_node_that_stores_nothing_needs_no_token(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.jumping_clock
+async def test_a_node_that_stores_nothing_needs_no_token() -> None:
     """Its disk is full, while it is ready and can be read."""
 
     class Full(MemoryLog):
         def _store(self, draft: Draft, now: int) -> Stored | LogError:
             return LogUnavailable("planted")
 
-    monkeypatch.setattr(delivery, "PATIENCE", 0.5)
     async with serving(engine=Full()) as server:
         report = await examined(server)
         assert faults(report)[0].startswith(f"{url(server)} fails: the message could not be stored")
@@ -240,7 +240,8 @@ async def answer_with(data: bytes, stream: trio.SocketStream) -> None:
             await stream.send_all(data)
 
 
-async def test_a_peer_that_is_no_chatserver(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.jumping_clock
+async def test_a_peer_that_is_no_chatserver() -> None:
     for data, trouble, words in (
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope", Trouble.FOREIGN, "it answers 404 at /readyz"),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Trouble.FOREIGN, "its answers are not a chat server's"),
@@ -258,10 +259,8 @@ async def test_a_peer_that_is_no_chatserver(monkeypatch: pytest.MonkeyPatch) -> 
         ),
         (b"HTTP/1.1 500 Oops\r\nContent-Length: 0\r\n\r\n", Trouble.UNAVAILABLE, "the server answered 500"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", Trouble.FOREIGN, "does not speak HTTP"),
-        (b"", Trouble.UNREACHABLE, "no answer within 0.5 s"),  # the last, since it sets a deadline
+        (b"", Trouble.UNREACHABLE, f"no answer within {inquiry.PATIENCE:g} s"),
     ):  # fmt: skip
-        if not data:
-            monkeypatch.setattr(inquiry, "PATIENCE", 0.5)
         async with answering(partial(answer_with, data)) as address:
             report = await examined(address)
         [node] = report.nodes
