@@ -118,15 +118,15 @@ async def test_the_last_messages_may_reach_the_others_later_than_their_authors()
     assert report.figures["missed"] == 0
 
 
-async def test_clients_that_are_not_due_yet_are_not_missed(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_clients_that_are_not_due_yet_are_not_missed() -> None:
     """While attackers came slowly, a chat was said not to answer as one, although nobody had asked it."""
-    monkeypatch.setattr("loadgen.run.player.FIRST_SECONDS", 1.0)
     counts = {"attackers": {registry()["idle-connect"]: 4}, "crowd": {registry()["idle"]: 1}}
     slowly = Experiment(
         command="scenario",
         groups=tuple(Group(name=name, counts=number) for name, number in counts.items()),
         phases=(
-            *(Phase(name=name, counts_as=Counts.OPENING, open={name: 1.0}) for name in counts),
+            Phase(name="slowly", counts_as=Counts.OPENING, open={"attackers": 1.0}, seconds=0.3),
+            Phase(name="opening", counts_as=Counts.OPENING, open={"crowd": 1.0}),
             Phase(name="steady", counts_as=Counts.LOAD, seconds=0.2),
         ),
     )
