@@ -10,7 +10,6 @@ that goes to the log is not, since publishes have their own rate, and neither is
     any  <-> REPLYING      not read, until our reply, the log or a room allows it, or before a close all is acknowledged
 """
 
-import math
 from collections.abc import Iterator
 from time import perf_counter
 from typing import assert_never
@@ -95,7 +94,7 @@ class WebSocketHandler(Handler):
         self._serving_deadline = settings.serving_deadline
         self._replying_ticks = ticks(settings.serving_deadline + TASK_MARGIN)
         self._close_ticks = ticks(settings.close_deadline)
-        self._message_deadline = settings.message_deadline or math.inf
+        self._message_deadline = settings.message_deadline
         #: sessions that were notified of the end of this sign-in; kept here, since few are in their last 30 s
         self._notified: dict[WebSocketSession, Principal] = {}
 

@@ -30,8 +30,6 @@ HORIZON = 300
 NAP = 5
 #: Rounding error of a float division, in ticks.
 _ROUNDING = 1e-6
-#: Deadline of a state whose limit is 0, "none": about three years of ticks.
-NEVER = 1 << 30
 
 
 class Wheel:
@@ -102,8 +100,6 @@ class Wheel:
             self._enter(connection.descriptor, tick)
 
     def _enter(self, descriptor: int, tick: int) -> None:
-        if tick >= NEVER:
-            return
         tick = min(tick, (self.current + HORIZON) // COARSE_TICKS * COARSE_TICKS)
         if tick < self._waking:
             self._waking = tick
@@ -144,8 +140,8 @@ class Wheel:
 
 
 def ticks(seconds: float) -> int:
-    """A span in ticks, at least one; `NEVER` for 0, which means "none" in every limit."""
-    return max(1, round(seconds / TICK)) if seconds > 0 else NEVER
+    """A span in ticks, at least one."""
+    return max(1, round(seconds / TICK))
 
 
 def spans(settings: Settings) -> tuple[int, ...]:

@@ -6,7 +6,7 @@ import pytest
 
 from chatserver.net.connection import Closing
 from chatserver.net.states import ALLOWED, PRIORITY, READS, TABLE, IllegalMoveError, Priority, Reads, State
-from chatserver.net.wheel import COARSE_FROM, COARSE_TICKS, NEVER, TICK, spans
+from chatserver.net.wheel import COARSE_FROM, COARSE_TICKS, TICK, spans
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from tests.support.parked import Parked, next_tick, parked, reset, take
@@ -173,16 +173,6 @@ def test_progress_never_moves_a_deadline(it: Parked, state: State) -> None:
         it.run_rounds()
         take(peer)
     assert connection.deadline == due
-
-
-def test_a_span_of_never_does_not_expire() -> None:
-    with parked(head_deadline=1.0) as it:
-        connection, _ = it.connect()
-        it.connections.enter(connection, State.KEEPALIVE, span=NEVER)
-        assert it.turn(seconds=600.0) == []
-        assert it.connections.wheel.statistics() == {"entries": 0, "slots": 0}
-        it.connections.enter(connection, State.HEAD)
-        assert it.turn(seconds=1.2) == [connection], "the next state has a deadline again"
 
 
 def test_a_queued_expiry_is_void_after_a_move() -> None:
