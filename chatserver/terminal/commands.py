@@ -99,7 +99,7 @@ def parse(line: str) -> Typed:
     if rest and arguments == "[COMMAND]":
         rest = _named(f"/{rest.removeprefix('/')}").name
     elif arguments.strip("[]") == "ROOM":
-        rest = rest.removeprefix("#")  # as the page writes it
+        rest = rest.removeprefix("#").lower()  # as the page writes it, and people do
     return Typed(command.name, offset, rest)
 
 

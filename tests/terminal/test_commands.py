@@ -40,7 +40,7 @@ def test_a_line_becomes_a_command_with_its_arguments() -> None:
         ("/older 999", Typed("/older", None, "999")),
         ("/nick Ann Lee", Typed("/nick", None, "Ann Lee")),
         ("/leave", Typed("/leave", None, "")),
-        ("/join #ops", Typed("/join", None, "ops")),
+        ("/join #Ops", Typed("/join", None, "ops")),
         ("/leave #ops", Typed("/leave", None, "ops")),
         ("/search #ops", Typed("/search", None, "#ops")),
     ]:

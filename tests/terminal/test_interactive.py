@@ -96,7 +96,7 @@ async def test_a_person_lists_rooms_and_people(server: FakeServer, person: Termi
     await server.say("", type="delete", target=1)
     await person.until("· lobby│Zed deleted #1")
     server.errors = [{"code": "bad_room", "message": "no such room"}]
-    await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
+    await person.enter("/join Nowhere!", "the server says: nowhere!: no such room")
     await person.enter("/who", "3 in ops")
     await person.enter("/leave #lobby", "left lobby")
     await person.enter("/leave", "left ops")
@@ -104,7 +104,7 @@ async def test_a_person_lists_rooms_and_people(server: FakeServer, person: Termi
     for line in ("nobody hears this", "/who", "/delete #1", "/leave"):
         await person.enter(line, "you are in no room; /join ROOM")
     server.errors = [{"code": "bad_room", "message": "no such room"}]
-    await person.enter("/join Nowhere!", "the server says: Nowhere!: no such room")
+    await person.enter("/join Nowhere!", "the server says: nowhere!: no such room")
     await person.until("no room> ")
     server.elsewhere = 200, b'{"rooms": []}'
     await person.enter("/rooms", "there is no room that you may read")  # as for a user who is banned from the only one
