@@ -68,8 +68,11 @@ export class Account {
     const session = await this.client.api.signIn(as);
     this.#dialog.close();
     this.changed();
+    const { connection, identity, rooms } = this.client;
+    const isAnother = session.user.id !== identity.user?.id;
+    for (const room of isAnother ? rooms.keys() : []) connection.link?.unfollow(room); // or others would see both for a while
     this.client.reconnect(); // a connection keeps the user with whom it began
-    this.client.identity.is(session.user, session);
+    identity.is(session.user, session);
   }
 
   async #try(change) {

@@ -26,7 +26,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     key = folder / "token.key"
     key.write_bytes(SECRET)
     key.chmod(0o600)
-    with serving(folder, flags=["--token-key", str(key)]) as running:
+    with serving(folder, flags=["--token-key", str(key), "--presence-grace", "300"]) as running:
         yield running
 
 
@@ -206,7 +206,10 @@ def test_an_expelled_user_stays_out_after_a_lost_connection(server: Server, wind
 
 
 def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
-    """The name cannot be edited, since an edit would be ignored. A guest takes the draft along, and no other user."""
+    """The name cannot be edited, since an edit would be ignored. A guest takes the draft along, and no other user.
+
+    The guest stayed in the list of people for `--presence-grace`.
+    """
     ann, name = window(), "Ann" + "e" * 37
     for room in ("named-desk", "named"):
         ann.open(server, room=room)
@@ -217,6 +220,7 @@ def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: Open
     ann.page.fill("#account-token", token(sub="u_ann", name=name))
     ann.page.press("#account-token", "Enter")
     expect(ann.page.locator("#me")).to_contain_text(name)
+    expect(ann.page.locator("#people .name")).to_have_text([name])
     for is_reloaded in (False, True):
         if is_reloaded:
             ann.page.reload()
