@@ -13,7 +13,7 @@ import { ROOM_NAME } from './wire.js';
 const MAX_ROOMS = 7;
 const SEARCH_AFTER = 250; // ms without another letter
 const MAX_FOUND = 20;
-const MIN_SEARCH = 2; // letters worth a search
+const SEARCHED = /\p{Ideographic}|[\p{L}\p{N}].|.[\p{L}\p{N}]/u; // not for one letter, or where no word is
 const WITHIN = /(?<!\S)in:#?(\S+)/; // limits a search to a room
 const EDGE = '\uFDD0'; // marks a hit; no text has this character
 /** Marks without their counterpart, since a snippet is cut from a text. */
@@ -74,7 +74,7 @@ export class Switcher {
     this.#searching?.abort();
     const [, room] = WITHIN.exec(typed) ?? [];
     const words = typed.replace(WITHIN, '').trim();
-    const maySearch = words.length >= MIN_SEARCH;
+    const maySearch = SEARCHED.test(words);
     if (maySearch) setText(this.#note, 'Searching…');
     else if (typed) this.#note.textContent = rows.length || room ? '' : 'No such room.';
     else this.#note.textContent = 'in:room before the words searches one room.';

@@ -89,7 +89,7 @@ def test_without_a_websocket_a_new_name_is_listed_by_its_user_and_can_be_mention
 def test_a_search_opens_the_message(shared_server: Server, visit: OpenWindow) -> None:
     for number in range(120):
         shared_server.publish("archives", f"a walrus numbered {number}" if number == 7 else f"nothing {number}")
-    shared_server.publish("zoo", "nothing here")
+    shared_server.publish("zoo", "黒い猫", "nothing here")
     ann = visit(room="reading-room")
     ann.search("nothing in:#zoo")
     expect(ann.page.locator("#switcher-list a")).to_have_text([re.compile("^#zoo .*nothing here$")])
@@ -107,6 +107,13 @@ def test_a_search_opens_the_message(shared_server: Server, visit: OpenWindow) ->
     expect(ann.page.locator("#jump")).to_be_visible()
     ann.search("zyzzyva")
     expect(ann.page.locator("#switcher-note")).to_have_text("No message has these words.")
+    for typed, note in (
+        ("!?", "No such room."),
+        ("猫", "1 message found."),
+    ):  # nothing to search; an ideograph is a word
+        ann.page.keyboard.press("Control+a")
+        ann.page.keyboard.insert_text(typed)
+        expect(ann.page.locator("#switcher-note")).to_have_text(note)
     ann.page.keyboard.press("Escape")
     expect(ann.page.locator("#switcher")).to_be_hidden()  # the first one closes it
     ann.page.evaluate("location.hash = 'archives/99999'")
