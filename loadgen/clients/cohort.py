@@ -67,6 +67,7 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     place: Place
     first_index: int = 0  # of its clients
     made: int = 0
+    has_pages: bool = False  # a page that was asked for had something on it
     over: bool = False  # closed by us for good: no client returns
     # arrays by client: attributes of the clients would take five times as much memory
     descriptors: array[int] = array("i")  # -1 without a connection

@@ -158,10 +158,21 @@ class Response:
     the connection.
     """
 
-    __slots__ = ("_bodiless", "_is_chunked", "_keeps", "_left", "body", "ends_with_connection", "head", "is_whole")
+    __slots__ = (
+        "_bodiless",
+        "_is_chunked",
+        "_keeps",
+        "_left",
+        "body",
+        "ends_with_connection",
+        "has_body",
+        "head",
+        "is_whole",
+    )
 
     def __init__(self, *, keeps: bool = False, bodiless: bool = False) -> None:
         self.body = bytearray()
+        self.has_body = False  # a byte of it has come, kept or not
         self.is_whole = False
         self._keeps = keeps
         self._bodiless = bodiless
@@ -224,6 +235,7 @@ class Response:
 
     def _read_body(self, part: bytes) -> int:
         self._left -= len(part)
+        self.has_body = True
         if self._keeps:
             self.body += part
         if not self._left:

@@ -198,7 +198,14 @@ class Request(Speaking):
         self._rest()
 
     def _book_answer(self, answer: wire.Response) -> None:
-        self._book("" if answer.status < 400 else f"answered {answer.status}")
+        """Book an answer, which failed if it is an error, or an empty page where others had something on it."""
+        failure = f"answered {answer.status}" if answer.status >= 400 else ""
+        if answer.status == 200 and self.cohort.place.endpoint.method == "GET":
+            if answer.has_body:
+                self.cohort.has_pages = True
+            elif self.cohort.has_pages:
+                failure = "answered 200 with an empty page"
+        self._book(failure)
 
     def _rest(self) -> None:
         """Reconnect if a request waits, and otherwise when the next one is due, as users' clients do."""

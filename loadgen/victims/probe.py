@@ -130,15 +130,15 @@ class Context:
         self.last_failure = ""
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self.newcomers_said: defaultdict[str, dict[int, int]] = defaultdict(dict)  # acknowledged, by room, with offsets
-        self._least_page: int | None = None  # bytes of the smallest page before the first phase
+        self._least_page = 0  # bytes of the smallest page before the first phase; an empty one is none
 
     def fault_in_page(self, size: int) -> str:
         """Say what is wrong with a page of this size: an overloaded server may answer 200 with an excuse.
 
         Another page of about that size is no fault: a page may change by the minute.
         """
-        if self._least_page is None or self.recorder.is_warm_up:
-            self._least_page = size if self._least_page is None else min(size, self._least_page)
+        if size and (not self._least_page or self.recorder.is_warm_up):
+            self._least_page = min(size, self._least_page or size)
         return "a page of less than half the bytes as before" if 2 * size < self._least_page else ""
 
     @property

@@ -113,6 +113,18 @@ async def test_how_an_answer_is_booked(answer: bytes, closes: bool, errors: dict
         assert not play.cohort.failed
 
 
+async def test_an_empty_page_is_an_error_where_others_had_something_on_it() -> None:
+    """A server that answered every second request with an empty 200 was held."""
+    empty = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    async with requesting() as (_, stream, _, traffic):
+        for page in (empty, OK, empty):
+            send(traffic)
+            await read_until(stream, _whole)
+            await stream.send_all(page)
+            await until(lambda: not traffic.outstanding)
+        assert dict(traffic.booked.errors) == {"answered 200 with an empty page": 1}
+
+
 async def test_an_answer_to_head_has_no_body() -> None:
     async with requesting(endpoint=Endpoint(method="HEAD")) as (_, stream, _, traffic):
         send(traffic)
@@ -216,6 +228,12 @@ async def test_a_page_of_a_server_that_ends_each_connection_is_fetched_by_a_new_
     async with fetching(serve) as context:
         await until(lambda: _booked(context)[0] >= 5)
         assert not _booked(context)[1]
+
+
+def test_a_page_that_is_empty_now_and_then_fails() -> None:
+    """The empty pages before the baseline made each of them as good as the others."""
+    context = Context(target.find("http://127.0.0.1:1"), "t")
+    assert [bool(context.fault_in_page(size)) for size in (0, 9, 5, 0)] == [False, False, False, True]
 
 
 async def test_a_victim_connects_when_it_has_a_request_and_not_before() -> None:
