@@ -126,7 +126,7 @@ def take_page(client: Client, cursor: str, body: bytearray) -> str:
     page = _page(body)
     if cursor:
         client.deliver(bytes(body), len(page.messages))
-    return page.cursor
+    return shared(page.cursor)
 
 
 @persona
