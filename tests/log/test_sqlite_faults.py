@@ -139,12 +139,16 @@ async def test_on_a_slow_disk_publishes_that_wait_come_before_the_index_and_rete
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
-async def test_nothing_is_written_into_a_file_that_was_moved_away(log: SqliteLog, path: Path, suffix: str) -> None:
+async def test_nothing_is_written_into_a_file_that_was_moved_away(
+    log: SqliteLog, path: Path, suffix: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SQLite goes on writing to it, but the next server would open another one.
 
     Without the -shm file a new worker and an old one overwrote each other's commits and damaged the database.
     """
+    monkeypatch.setattr(file_module, "TIME_STEP", 0)
     await append(log, draft("one"))
+    await eventually(partial(_gets_another_time, path))
     scrub = partial(log._writer.in_turn, partial(log._scrubber.step, 1))
     file = path.with_name(path.name + suffix)
     away = file.rename(path.with_name("away"))
@@ -158,6 +162,30 @@ async def test_nothing_is_written_into_a_file_that_was_moved_away(log: SqliteLog
     away.replace(file)
     assert (await append(log, draft("two", key="k"))).record.offset == 2
     assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+
+
+def _gets_another_time(path: Path) -> bool:
+    """Whether the next change of this file's directory is told apart from the last one."""
+    lock = path.with_name(f"{path.name}-lock")
+    lock.touch()
+    return lock.stat().st_ctime_ns > path.parent.stat().st_ctime_ns
+
+
+async def test_a_file_that_is_removed_right_after_it_was_made_is_noticed(
+    log: SqliteLog, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both changes of the directory have the same time on FAT, which keeps times to 2 s."""
+    exact = file_module._stamp
+
+    def coarse(file: str) -> tuple[int, int, int] | None:
+        found = exact(file)
+        return found and (*found[:2], found[2] // 2_000_000_000 * 2_000_000_000)
+
+    monkeypatch.setattr(file_module, "_stamp", coarse)
+    await append(log, draft("one"))
+    path.with_name(f"{path.name}-wal").unlink()
+    with pytest.raises(LogUnavailable, match="removed or replaced; restart"):
+        await append(log, draft("refused"))
 
 
 async def test_a_server_whose_lock_another_one_has_writes_no_more(log: SqliteLog, path: Path) -> None:
