@@ -293,7 +293,7 @@ def answers_each(answers: Mapping[bytes, bytes]) -> Callable[[trio.SocketStream]
 
     async def serve(stream: trio.SocketStream) -> None:
         async for data in stream:
-            for line in data.split(b"\r\n"):
+            for line in bytes(data).split(b"\r\n"):
                 if line in answers:
                     await stream.send_all(answers[line])
 
