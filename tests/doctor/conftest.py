@@ -5,9 +5,9 @@ import pytest
 from chatserver.doctor import command, delivery, inquiry
 from tests.support.peers import PATIENCE
 from tests.support.postgres import postgres_server, postgres_url
-from tests.support.valkeys import servers
+from tests.support.valkeys import patient_shards, servers
 
-__all__ = ["postgres_server", "postgres_url", "servers"]
+__all__ = ["patient_shards", "postgres_server", "postgres_url", "servers"]
 
 
 @pytest.fixture(autouse=True)

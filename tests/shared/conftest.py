@@ -4,19 +4,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from chatserver.shared import valkey
-from tests.shared.keeping import PATIENCE, Keeping, keeping
+from tests.shared.keeping import Keeping, keeping
 from tests.support.postgres import cleared_database, postgres_server, postgres_tables
-from tests.support.valkeys import Valkey, servers, url_of
+from tests.support.valkeys import Valkey, patient_shards, servers, url_of
 
-__all__ = ["cleared_database", "postgres_server", "postgres_tables", "servers"]
-
-
-@pytest.fixture(autouse=True)
-def patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Long deadlines, since a busy machine is slow; a test of a deadline sets its own."""
-    for deadline in ("CONNECT_DEADLINE", "CALL_DEADLINE", "CHECK_DEADLINE"):
-        monkeypatch.setattr(valkey, deadline, PATIENCE)
+__all__ = ["cleared_database", "patient_shards", "postgres_server", "postgres_tables", "servers"]
 
 
 @pytest.fixture

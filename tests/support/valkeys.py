@@ -15,6 +15,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.peers import PATIENCE
 from tests.support.ports import steady_port
 
 #: Seconds for a server to answer after its start, on a busy machine too, and between two checks.
@@ -106,6 +107,13 @@ def valkeys(folder: Path, count: int, *options: str) -> Iterator[list[Valkey]]:
 
 def url_of(servers: list[Valkey]) -> str:
     return "valkey://" + ",".join(f"127.0.0.1:{server.port}" for server in servers)
+
+
+@pytest.fixture(autouse=True)
+def patient_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long deadlines, since a busy machine is slow; a test of a deadline sets its own."""
+    for deadline in ("CONNECT_DEADLINE", "CALL_DEADLINE", "CHECK_DEADLINE"):
+        monkeypatch.setattr(f"chatserver.shared.valkey.{deadline}", PATIENCE)
 
 
 @pytest.fixture(scope="session")
