@@ -184,17 +184,17 @@ async def test_a_request_that_is_taken_is_booked_by_name(
 
 
 async def test_silence_and_a_close_without_a_word_are_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(malformed, "PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 600.0)
+    monkeypatch.setattr(malformed, "PAUSE_SECONDS", 600.0)
+    monkeypatch.setattr(malformed.CaseByCase, "returns_seconds", 0.01)
     async with listening() as server, playing(server.url, "malformed-http") as play:
-        await server.accept()
-        await until(lambda: play.cohort.left)
-        monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 60.0)
         stream = await server.accept()
         await stream.receive_some()
+        monkeypatch.setattr(malformed, "PATIENCE_SECONDS", 0.2)  # on the next connection
         await stream.aclose()
-        await until(lambda: play.cohort.ended)
-        assert play.cohort.answers == {"method with a NUL: nothing in 0.2 s": 1, "method with a delimiter: closed": 1}
+        await until(lambda: play.cohort.left)
+        assert play.cohort.ended
+        assert play.cohort.answers == {"method with a NUL: closed": 1, "method with a delimiter: nothing in 0.2 s": 1}
 
 
 async def test_frames_are_played_case_by_case_and_booked_by_close_code() -> None:

@@ -87,7 +87,8 @@ async def test_a_server_that_waits_for_nobody_is_told(answers: int, closes: bool
     async with listening() as server, playing(server.url, "slow-read", path="/page") as play:
         stream = await _asked(server)
         await stream.send_all(one * answers)
-        await until(lambda: play.client._asked_bytes == slow_http.REQUESTS * len(one))  # type: ignore[attr-defined]
+        if answers < _MANY:  # else it forgets the length at its next look
+            await until(lambda: play.client._asked_bytes == slow_http.REQUESTS * len(one))  # type: ignore[attr-defined]
         if more:
             return
         if closes:
