@@ -77,7 +77,8 @@ class Channel:
                     self.latest, rest = rest, b""
                     self.heard += [len(self.members)] * (self.latest == MESSAGE)
                     for member in self.members if self.latest == MESSAGE else ():
-                        await member.send_all(frame(TEXT, self.latest))
+                        with suppress(trio.BrokenResourceError, trio.ClosedResourceError):  # it has left
+                            await member.send_all(frame(TEXT, self.latest))
                     await stream.send_all(ANSWER)
                 else:
                     await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
