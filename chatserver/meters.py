@@ -138,10 +138,10 @@ class ByteBudget:
 class FairByteBudget(ByteBudget):
     """A byte budget that networks share.
 
-    A holder of at most `free` bytes is not charged, so that a flood of long items does not hit the holders of short
-    ones. Beyond the limit a network may still keep its equal share, so that one network's flood does not hit the
-    others. Each newcomer's share is smaller than the one before: `n` networks keep at most 1 + 1/2 + ... + 1/n times
-    the limit.
+    The first `free` bytes of each holder are not charged, so that a flood of long items does not hit the holders of
+    short ones, and an item as long as the limit has room for its head. Beyond the limit a network may still keep its
+    equal share, so that one network's flood does not hit the others. Each newcomer's share is smaller than the one
+    before: `n` networks keep at most 1 + 1/2 + ... + 1/n times the limit.
     """
 
     __slots__ = ("_charged", "_free", "_networks")
@@ -157,7 +157,7 @@ class FairByteBudget(ByteBudget):
 
         A holder counts for the network of its first charge until it is released.
         """
-        charge = size if size > self._free else 0
+        charge = max(size - self._free, 0)
         before, network = self._charged.get(holder, (0, network))
         kept = self._networks.get(network, 0)
         if charge != before:

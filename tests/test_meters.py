@@ -215,7 +215,7 @@ def test_the_sum_is_always_what_all_holders_keep(steps: list[tuple[int, int | No
     """The last size of each holder counts, whether it was refused or not. None is a release."""
     budget, holders, charges = FairByteBudget(12_000, free=free), [Holder() for _ in range(6)], [0] * 6
     for which, size in steps:
-        before, charges[which] = charges[which], size if size is not None and size > free else 0
+        before, charges[which] = charges[which], max((size or 0) - free, 0)
         if size is None:
             budget.release(holders[which])
         else:

@@ -126,7 +126,8 @@ class ServerMetrics:
                    "When the certificate in use expires, in seconds since 1970", parts.handshakes.engine.expires)
         yield Counter, "chatserver_faults", "Bugs of the server, each caught in one step", connections.faults.count
         yield (Gauge, "chatserver_unfinished_bytes",
-               "Bytes kept of incomplete requests, messages and TLS records", parts.input_budget.used)
+               "Bytes kept of incomplete requests, messages and TLS records, beyond 2 KiB of each",
+               parts.input_budget.used)
         yield (Gauge, "chatserver_wheel_entries",
                "Entries in the timer wheel, stale ones included", connections.wheel.statistics()["entries"])
         yield Counter, "chatserver_messages", "Records made durable: messages and changes of them", hub["published"]

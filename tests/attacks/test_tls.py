@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.net.connections import FREE_INPUT
 from loadgen.net.tls import HANDSHAKE, KEY_UPDATE
 from tests.support.certificates import certificate, client_hello, trusting_any
 from tests.support.handsealed import handsealed
@@ -145,9 +146,9 @@ async def test_an_upgrade_whose_frames_sent_ahead_cannot_be_kept_is_refused(file
         connect(server.address) as uploader,
         connect(server.address) as peer,
     ):
-        upload = request("POST", "/rooms/lobby/messages", headers={"Content-Length": str(most)}) + bytes(most - 3000)
+        upload = request("POST", "/rooms/lobby/messages", headers={"Content-Length": str(most)}) + bytes(most - 1)
         await uploader.send(upload)
-        await server.reaches(len(upload), "chatserver_unfinished_bytes")
+        await server.reaches(len(upload) - FREE_INPUT, "chatserver_unfinished_bytes")
         await peer.send(upgrade() + say(type="join", id=1, room="lobby") * 100)
         answer = await peer.response()
         assert (answer.status, answer.error, answer.headers["connection"]) == (503, "unavailable", "close")

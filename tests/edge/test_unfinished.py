@@ -1,6 +1,7 @@
 """The budget of incomplete requests: charged as bytes arrive, released however a request ends."""
 
 from collections.abc import Awaitable, Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import trio
 
 from chatserver.api.request import Request
 from chatserver.meters import FairByteBudget
+from chatserver.net.connections import FREE_INPUT
 from tests.support.certificates import certificate
-from tests.support.peers import Peer, chatter, connect, request, say, upgrade
+from tests.support.peers import Peer, chatter, connect, frame, request, say, upgrade
 from tests.support.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -67,7 +69,7 @@ async def test_each_end_releases_it(end: Callable[[Serving, Peer, bytes], Awaita
     async with serving(**limits) as server, connect(server.address) as peer:
         unfinished = server.server.parts.input_budget
         await peer.send(part)
-        await until_used(unfinished, len(part))
+        await until_used(unfinished, len(part) - FREE_INPUT)
         await end(server, peer, part)
         assert unfinished.used == 0
 
@@ -76,14 +78,32 @@ async def test_a_head_is_charged_as_it_arrives_and_once_with_its_body() -> None:
     async with serving() as server, connect(server.address) as peer:
         unfinished = server.server.parts.input_budget
         fields = request("POST", "/rooms/lobby/messages", headers={"X-Long": "x" * 6000, "Content-Length": "5"})
-        for end in (3000, 5000, len(fields)):
-            await peer.send(fields[unfinished.used : end])
-            await until_used(unfinished, end)
+        for begin, end in pairwise((0, 3000, 5000, len(fields))):
+            await peer.send(fields[begin:end])
+            await until_used(unfinished, end - FREE_INPUT)
         await server.in_phase("body")
         assert not any(each and each.inbox for each in server.server.parts.connections.table), "kept but not charged"
         await peer.send(b"hello")
         assert (await peer.response()).status == 201
         assert unfinished.used == 0
+
+
+@pytest.mark.parametrize(
+    ("before", "wire", "answer"),
+    [
+        (b"", request("POST", "/rooms/lobby/messages", b"x" * 65_536), b"HTTP/1.1 400 "),
+        (upgrade(), frame("x" * 65_536), b'"too_large"'),
+    ],
+    ids=["body", "message"],
+)
+async def test_the_longest_item_fits_into_a_limit_of_its_size(before: bytes, wire: bytes, answer: bytes) -> None:
+    """It comes in two pieces, and its head is kept too. Each is refused for what it says."""
+    limits: dict[str, Any] = dict.fromkeys(("max_body_bytes", "max_message_bytes", "all_unfinished_bytes"), 65_536)
+    async with serving(**limits) as server, connect(server.address) as peer:
+        await peer.send(before + wire[:-1])
+        await eventually(lambda: server.server.parts.input_budget.used > 63_000)
+        await peer.send(wire[-1:])
+        await peer.until(answer)
 
 
 @pytest.mark.parametrize(

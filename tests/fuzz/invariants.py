@@ -209,7 +209,7 @@ def _check_input_budget(budget: FairByteBudget, everybody: list[Connection]) -> 
         transport = context if state is State.TLS_HANDSHAKE else each.transport
         if isinstance(transport, TlsTransport):
             kept[transport] = len(transport.sealed)
-    expected = {holder: size for holder, size in kept.items() if size > FREE_INPUT}
+    expected = {holder: size - FREE_INPUT for holder, size in kept.items() if size > FREE_INPUT}
     assert {holder: charge for holder, (charge, _) in budget._charged.items()} == expected, "the charges differ"
     by_network = Counter[str]()
     for charge, network in budget._charged.values():

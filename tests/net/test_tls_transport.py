@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from chatserver.net.connection import Connection
+from chatserver.net.connections import FREE_INPUT
 from chatserver.net.poller import READ_BYTES, READ_MOST_BYTES
 from chatserver.net.readiness import WRITE
 from chatserver.net.states import State
@@ -174,7 +175,7 @@ def test_the_rest_of_a_record_is_read_at_once(tls: Sealed) -> None:
     for start, end, lacks, kept in (
         (0, 4, 0, 0),
         (4, 5, len(record) - 5, 0),
-        (5, 5_000, len(record) - 5_000, 5_000),
+        (5, 5_000, len(record) - 5_000, 5_000 - FREE_INPUT),
         (5_000, len(record), 0, 0),
     ):
         client.socket.send(record[start:end])
@@ -241,18 +242,18 @@ def test_records_without_data_are_bounded(tls: Sealed, monkeypatch: pytest.Monke
 
 
 def test_too_many_hellos(tls: Sealed) -> None:
-    tls.budget.most = MAX_HELLO + MAX_HELLO // 2
+    tls.budget.most = MAX_HELLO
     (first, one), (second, two), (_, small) = tls.dial(), tls.dial(), tls.dial()
     one.socket.send(HALF_HELLO)
     small.socket.send(small.step()[:-1])
     tls.turn_over()
-    assert tls.budget.used == len(HALF_HELLO), "small input is not charged"
+    assert tls.budget.used == len(HALF_HELLO) - FREE_INPUT, "small input is not charged"
     two.socket.send(HALF_HELLO)
     tls.turn_over()
     assert take(two.socket) == REFUSAL
     assert state_of(second) is State.CLOSING
     assert tls.notes == [(Reason.UNFINISHED_FULL, "too many ClientHellos are unfinished")]
-    assert tls.budget.used == len(first.inbox) == len(HALF_HELLO)
+    assert (len(first.inbox), tls.budget.used) == (len(HALF_HELLO), len(HALF_HELLO) - FREE_INPUT)
     one.socket.close()
     two.socket.close()
     tls.turn_over()
@@ -273,7 +274,7 @@ def test_too_many_records(tls: Sealed) -> None:
         small.socket.send(part)
         tls.turn_over()
     assert tls.details("received") == [b"hello"]
-    assert tls.budget.used == len(HALF_RECORD)
+    assert tls.budget.used == len(HALF_RECORD) - FREE_INPUT
     tls.connections.finish(first, Reason.DONE)
     assert (first.transport is PLAIN, tls.budget.used) == (True, 0), "the transport and its charge are released"
 
@@ -288,7 +289,7 @@ def test_too_many_records_of_a_handshake(tls: Sealed) -> None:
     tls.turn_over()
     assert take(two.socket).endswith(REFUSAL)
     assert [reason for reason, _ in tls.notes] == [Reason.UNFINISHED_FULL]
-    assert tls.budget.used == len(HALF_RECORD)
+    assert tls.budget.used == len(HALF_RECORD) - FREE_INPUT
     assert not tls.handshakes.half_open
 
 
