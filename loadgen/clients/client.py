@@ -13,7 +13,7 @@ from zlib import crc32
 
 from loadgen.clients.traffic import names_in
 from loadgen.net import wire
-from loadgen.net.answers import TURNED_AWAY, PlannedEnds
+from loadgen.net.answers import TURNED_AWAY, is_planned
 from loadgen.net.target import SHARED_ADDRESS
 from loadgen.net.timers import NEVER, now
 
@@ -290,7 +290,7 @@ class Client(metaclass=_Slotted):
     def return_as_planned(self) -> bool:
         """Come back at once after an end that the server planned, as users' clients do; return whether it is one."""
         is_user = self.honest and not self.slow and self.stage is Stage.HELD
-        if not is_user or not self.cohort.planned_ends.setdefault(self.number, PlannedEnds()).allow():
+        if not is_user or not is_planned(self.cohort.planned_ends.setdefault(self.number, [])):
             return False
         self.cohort.engine.reopen(self)
         return True

@@ -18,7 +18,6 @@ from loadgen.clients.client import Client, Stage
 from loadgen.clients.messages import GroupStatus
 from loadgen.clients.traffic import Traffic
 from loadgen.net import wire
-from loadgen.net.answers import PlannedEnds
 from loadgen.net.target import PER_ADDRESS, USUAL, Endpoint
 from loadgen.net.timers import now
 
@@ -76,7 +75,7 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
     delivered: array[int] = array("I")
     checksums: array[int] = array("Q")
-    planned_ends: dict[int, PlannedEnds] = field(default_factory=dict)  # of the clients that met any
+    planned_ends: dict[int, list[float]] = field(default_factory=dict)  # the last of the clients that met any
 
     def __post_init__(self) -> None:
         self.descriptors = array("i", (-1,)) * self.wanted

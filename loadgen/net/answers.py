@@ -6,7 +6,7 @@ ends are booked. May not: judge.
 
 from typing import Final
 
-from loadgen.net.timers import NEVER, now
+from loadgen.net.timers import now
 
 #: Statuses that mean "not now" rather than "you made a mistake".
 TURNED_AWAY: Final = frozenset((429, 503))
@@ -28,22 +28,13 @@ MOST_PLANNED: Final = 4
 PLANNED_SECONDS: Final = 30.0
 
 
-class PlannedEnds:
-    """When the server last ended the connections of one client as planned."""
-
-    __slots__ = ("_last",)
-
-    def __init__(self) -> None:
-        self._last = [-NEVER] * MOST_PLANNED
-
-    def allow(self) -> bool:
-        """Whether one more is still a plan; if so, it is noted."""
-        oldest, *others = self._last
-        moment = now()
-        if moment - oldest < PLANNED_SECONDS:
-            return False
-        self._last = [*others, moment]
-        return True
+def is_planned(ends: list[float]) -> bool:
+    """Whether one more is still a plan, after the last such ends of the same client; if so, it is noted."""
+    moment = now()
+    if len(ends) == MOST_PLANNED and moment - ends[0] < PLANNED_SECONDS:
+        return False
+    ends[:] = [*ends, moment][-MOST_PLANNED:]
+    return True
 
 
 #: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be

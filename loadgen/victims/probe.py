@@ -85,10 +85,6 @@ class Recorder:
     def begin(self, phase: str) -> None:
         self.phases.append((now(), phase))
 
-    @property
-    def is_warm_up(self) -> bool:
-        return len(self.phases) == 1
-
     def _result(self, kind: str, phase: str) -> PhaseResult:
         return self._results.setdefault((phase, kind), PhaseResult(phase=phase, kind=kind))
 
@@ -137,7 +133,7 @@ class Context:
 
         Another page of about that size is no fault: a page may change by the minute.
         """
-        if size and (not self._least_page or self.recorder.is_warm_up):
+        if size and (not self._least_page or len(self.recorder.phases) == 1):  # before the first phase
             self._least_page = min(size, self._least_page or size)
         return "a page of less than half the bytes as before" if 2 * size < self._least_page else ""
 

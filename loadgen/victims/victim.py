@@ -16,7 +16,7 @@ from typing import ClassVar, Final, NamedTuple
 import trio
 
 from loadgen.clients.client import Needs
-from loadgen.net.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED, PlannedEnds
+from loadgen.net.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED, is_planned
 from loadgen.net.line import FAILURES, GarbledError, Line
 from loadgen.net.timers import now
 from loadgen.net.websocket import ClosedError, RejectedError
@@ -51,7 +51,7 @@ class Victim(Probe):
         self._last_heard = -1
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
-        self._planned_ends = PlannedEnds()
+        self._planned_ends: list[float] = []
         self._owed = ""  # why the next operation fails: what happened while none was outstanding
 
     @abstractmethod
@@ -85,7 +85,7 @@ class Victim(Probe):
     def _is_planned(self, failure: BaseException | None) -> bool:
         """Whether the server ended a connection in good order, and not again and again."""
         told = isinstance(failure, PlannedEndError) or (isinstance(failure, ClosedError) and failure.code in PLANNED)
-        return told and self._planned_ends.allow()
+        return told and is_planned(self._planned_ends)
 
     def issue(self, moment: float) -> None:
         """Issue the operations that are due by now, and fail operations that were due too long ago."""

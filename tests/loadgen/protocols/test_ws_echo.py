@@ -54,20 +54,20 @@ async def test_what_was_under_way_at_a_planned_end_is_asked_for_again() -> None:
     traffic = schedule()
     async with listening() as server, playing(server.url, "echo", traffic=traffic) as play:
         heard = []
-        for ends in range(3):
+        for ends in range(5):
             peer = await server.websocket()
             if not ends:
                 await until(lambda: play.cohort.held)
                 send(traffic)
             heard.append(await peer.receive())
-            if ends < 2:
+            if ends < 4:
                 await peer.send(events.CloseConnection(1001))
         [said] = {each.data for each in heard if isinstance(each, events.TextMessage)}
         await peer.send(events.TextMessage(said))
         await until(lambda: traffic.booked.acks.count == 1)
         assert not play.cohort.ended
         await peer.send(events.CloseConnection(1001))
-        await until(lambda: play.cohort.ended == {"close 1001": 1})  # the third in a few seconds is no plan
+        await until(lambda: play.cohort.ended == {"close 1001": 1})  # the fifth in a few seconds is no plan
 
 
 @pytest.mark.parametrize(
