@@ -89,7 +89,6 @@ def compare(a: Report, b: Report, what: str) -> Report:
         command="diff",
         arguments=arguments(),
         target=what,
-        seed=0,
         started=Started().at,
         seconds=0.0,
         verdict=verdict(outcome, reasons, notes),

@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Annotated, Final
 
 import trio
@@ -46,8 +45,6 @@ MOST_BYTES: Final = 4 * 2**30
 #: The default ping interval of the peers of a comparison.
 _PING_SECONDS: Final = 20.0
 
-_PEER: Final = PEERS["floor"]
-
 #: Seconds that a row of a scorecard lasts for its honest slow clients: all but `sleepy-tab` complete a cycle, and all
 #: rows take 35 minutes. With a minute for each they would take 55.
 LONGEST_ROW: Final = 36.0
@@ -58,7 +55,8 @@ async def play_floor(plan: Plan, experiment: Experiment) -> Report:
     # the floor is a measure, and is not judged
     there = replace(plan, conditions=(), no_bar=True, endpoint=USUAL)
     try:
-        async with running(_floor) as server:
+        kit = PEERS["floor"].kit
+        async with running(lambda work, port: kit.command(work, work, port, _PING_SECONDS)) as server:
             resource.prlimit(server.pid, resource.RLIMIT_AS, (MOST_BYTES, MOST_BYTES))
             watched = Process(server.pid) if plan.server else None  # it has a cost, so watch both or neither
             report = await Player(replace(there, target=target.find(server.url), server=watched), experiment).reported()
@@ -66,10 +64,6 @@ async def play_floor(plan: Plan, experiment: Experiment) -> Report:
             return report
     except DiedError as error:
         return Player(plan, experiment).report_without(f"the floor {error}")
-
-
-def _floor(work: Path, port: int) -> list[str]:
-    return _PEER.kit.command(work, work, port, _PING_SECONDS)
 
 
 @dataclass
@@ -121,7 +115,11 @@ class Scorecard:
         if found and found.outcome is Outcome.INTERRUPTED:
             stopped = "stopped at the floor, before the target was attacked"
             return Player(self.plan, experiment, found).report_without(stopped, Outcome.INTERRUPTED)
-        return await self._play_at_the_target(experiment, found)
+        try:
+            async with self._running_target() as plan:
+                return await Player(plan, experiment, found).reported()
+        except DiedError as error:
+            return Player(self.plan, experiment, found).report_without(f"--start: the target {error}")
 
     async def _why_gone(self) -> str:
         """Why the target is gone, or an empty text. It died after the last attack, so that row fell short."""
@@ -134,13 +132,6 @@ class Scorecard:
         if last is not None and last.outcome is Outcome.HELD:
             last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"])
         return f"not exercised: the server was gone before this attack ({cause})"
-
-    async def _play_at_the_target(self, experiment: Experiment, found: Report | None) -> Report:
-        try:
-            async with self._running_target() as plan:
-                return await Player(plan, experiment, found).reported()
-        except DiedError as error:
-            return Player(self.plan, experiment, found).report_without(f"--start: the target {error}")
 
     @asynccontextmanager
     async def _running_target(self) -> AsyncIterator[Plan]:

@@ -53,7 +53,6 @@ def make_report(
         command="conform",
         arguments=options.arguments,
         target=options.target.url + options.path,
-        seed=0,  # nothing is random
         started=started.at,
         seconds=started.seconds,
         verdict=_judge(options, results, stopped=stopped, why_gone=why_gone),

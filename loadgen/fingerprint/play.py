@@ -169,7 +169,6 @@ class Fingerprint:
             command="fingerprint",
             arguments=arguments(),
             target=site.target.url,
-            seed=0,  # nothing is random
             started=started.at,
             seconds=started.seconds,
             verdict=judge(results, conditions, no_bar=no_bar, lag=site.worst_lag, died=died, stopped=stopped),

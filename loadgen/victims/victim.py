@@ -34,6 +34,8 @@ class OperationFailedError(Exception):
 class PlannedEndError(OperationFailedError):
     """The server ended an answer without an end of its own, such as an event stream, as the protocol has it."""
 
+    code: Final = 1001  # what a WebSocket would have said: going away
+
 
 class Victim(Probe):
     name: ClassVar[str]  # what --victim calls its kind
@@ -73,7 +75,8 @@ class Victim(Probe):
                 self._locked_out = self.context.last_failure = reason
                 self.context.failures += 1
                 sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
-                if was_connected and (self.repeats or not sent) and self._is_planned(failure):
+                told = isinstance(failure, PlannedEndError | ClosedError) and failure.code in PLANNED
+                if told and was_connected and (self.repeats or not sent) and is_planned(self._planned_ends):
                     self._unsent.extendleft(sorted(sent - self.acknowledged.keys(), reverse=True))
                     continue  # these operations, and those that are due before it is back, wait for that
                 for number in sent:
@@ -81,11 +84,6 @@ class Victim(Probe):
                 if was_connected and not sent and reason != UNANSWERED:  # its operation has failed already
                     self._owed = reason
                 await trio.sleep(RECONNECT_SECONDS)
-
-    def _is_planned(self, failure: BaseException | None) -> bool:
-        """Whether the server ended a connection in good order, and not again and again."""
-        told = isinstance(failure, PlannedEndError) or (isinstance(failure, ClosedError) and failure.code in PLANNED)
-        return told and is_planned(self._planned_ends)
 
     def issue(self, moment: float) -> None:
         """Issue the operations that are due by now, and fail operations that were due too long ago."""

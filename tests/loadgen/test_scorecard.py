@@ -11,10 +11,12 @@ import trio.testing
 
 from loadgen import scorecard
 from loadgen.clients.client import Client
+from loadgen.compare.catalogue import PEERS
 from loadgen.personas import registry
 from loadgen.protocols import MIXES
 from loadgen.report.schema import Outcome, Report, verdict
 from loadgen.run.experiment import Experiment
+from loadgen.run.player import Player
 from loadgen.run.session import Plan
 from loadgen.scorecard import Scorecard
 from tests.loadgen import reports
@@ -87,11 +89,11 @@ async def test_a_server_that_died_after_a_row_was_held_is_blamed_there(
     async def cause_of_death(_: Plan) -> str:
         return next(causes)
 
-    async def play(self: Scorecard, experiment: Experiment, found: Report | None) -> Report:
+    async def play(self: Player) -> Report:
         return msgspec.structs.replace(reports.attack(), verdict=verdict(last, ["300 ms late"]))
 
     monkeypatch.setattr("loadgen.scorecard.cause_of_death", cause_of_death)
-    monkeypatch.setattr(Scorecard, "_play_at_the_target", play)
+    monkeypatch.setattr(Player, "reported", play)
     kinds = [registry()[name] for name in ("slow-head", "idle-connect")]
     first, second = (await Scorecard(plan(NOBODY), config({"slow-head": 1}), kinds, 5).play()).parts
     died = (Outcome.FELL_SHORT, ["the server died: process 7 is gone"])
@@ -123,7 +125,7 @@ async def test_what_it_does_not_understand_does_not_end_it() -> None:
 @pytest.mark.parametrize("dies", ["", "socket.create_server(('127.0.0.1', int(sys.argv[1]))).accept(); "])
 async def test_a_floor_that_does_not_start_or_dies_is_told(dies: str, monkeypatch: pytest.MonkeyPatch) -> None:
     command = [sys.executable, "-c", f"import socket, sys; {dies}sys.exit('no ports today')"]
-    monkeypatch.setattr(scorecard, "_floor", lambda work, port: [*command, str(port)])
+    monkeypatch.setattr(PEERS["floor"].kit, "command", lambda home, work, port, ping: [*command, str(port)])
     found = await scorecard.play_floor(plan(NOBODY), config({"slow-head": 1}))
     assert found.verdict == verdict(Outcome.INVALID, ["the floor ended with exit code 1: no ports today"])
 
