@@ -1,7 +1,7 @@
 """Honest clients that make up the measured load: idle members, speakers, long-polls, event streams."""
 
 import re
-from typing import Final, TypeVar
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
@@ -95,16 +95,21 @@ GRACE_SECONDS = 15.0
 CROSSING_SECONDS = 3.0
 
 
-class _Message(msgspec.Struct):
+class Message(msgspec.Struct):
+    """A message, or the receipt for one, which has no text."""
+
     text: str = ""
+    offset: int = 0
+    room: str = ""
 
 
-class _Page(msgspec.Struct):
+class Page(msgspec.Struct):
     cursor: str
-    messages: list[_Message]
+    messages: list[Message]
+    recovered: bool = True
 
 
-_decoder = msgspec.json.Decoder(_Page)
+pages: Final = msgspec.json.Decoder(Page)
 
 
 def poll(client: Client, cursor: str) -> bytes:
@@ -114,9 +119,9 @@ def poll(client: Client, cursor: str) -> bytes:
     return place.request("GET", f"/rooms/{client.room}/messages?{query}")
 
 
-def _page(body: bytes | bytearray) -> _Page:
+def _page(body: bytes | bytearray) -> Page:
     try:
-        return _decoder.decode(body)
+        return pages.decode(body)
     except wire.UNREADABLE:
         raise wire.WireError("an answer without cursor and messages") from None
 
@@ -177,8 +182,6 @@ class Poll(Client):
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
 
 
-S = TypeVar("S", bytes, bytearray)
-
 _EVENT_ID: Final = re.compile(rb"^id: ?([!-~]+)", re.MULTILINE)
 
 
@@ -211,14 +214,16 @@ class Sse(Client):
             if not stream.head.fields.get("content-type", "").startswith("text/event-stream"):
                 raise wire.WireError("an event stream of another content type")
             self.hold()
-        stream.body = self._take(stream.body)
+        rest = self._take(bytes(stream.body))
         if ended is not None:
             self._end(CLOSED, is_planned=True)
-        elif stream.ends_with_connection:  # what is left is half a line, and all that comes is lines
+        elif stream.ends_with_connection:  # all that comes is lines, without a response to keep
             del self.cohort.engine.responses[self]
-            self.unread = bytes(stream.body)
+            self.unread = rest
+        else:
+            stream.body = bytearray(rest)
 
-    def _take(self, text: S) -> S:
+    def _take(self, text: bytes) -> bytes:
         """Count what is in whole lines, and return the rest."""
         lines, _, rest = text.rpartition(b"\n")
         if len(rest) > wire.MAX_LINE_BYTES:
@@ -227,7 +232,7 @@ class Sse(Client):
         if last:
             self._is_told = last.startswith(RETRY) and (bool(before) or self._has_begun)
             self._has_begun = True
-        self.deliver(bytes(lines), lines.count(self.cohort.place.mark))
+        self.deliver(lines, lines.count(self.cohort.place.mark))
         if ids := _EVENT_ID.findall(lines):
             self._last_id = shared(ids[-1].decode())
         return rest

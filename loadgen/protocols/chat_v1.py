@@ -21,6 +21,7 @@ from loadgen.net.line import Line
 from loadgen.net.timers import NEVER
 from loadgen.net.websocket import WebSocket
 from loadgen.personas._websocket import JOIN_ID, Envelope
+from loadgen.personas.honest import Message, Page, pages
 from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.protocols.ws_echo import connect
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
@@ -59,27 +60,12 @@ _EVENT_DATA: Final = b"data:"
 _EVENT_ID: Final = b"id:"
 
 
-class _Message(msgspec.Struct):
-    """A message, or the receipt for one, which has no text."""
-
-    text: str = ""
-    offset: int = 0
-    room: str = ""
-
-
 class _Reply(Envelope):
     room: str = ""
-    messages: tuple[_Message, ...] = ()
+    messages: tuple[Message, ...] = ()
 
 
-class _Page(msgspec.Struct):
-    cursor: str
-    messages: list[_Message]
-    recovered: bool = True
-
-
-_pages: Final = msgspec.json.Decoder(_Page)
-_messages: Final = msgspec.json.Decoder(_Message)
+_messages: Final = msgspec.json.Decoder(Message)
 _replies: Final = msgspec.json.Decoder(_Reply)
 
 
@@ -91,7 +77,7 @@ async def _publish(peer: WebSocket, room: str, number: int) -> None:
     await _say(peer, type="publish", id=number, room=room, text=text_of(room, number))
 
 
-async def _join(peer: WebSocket, room: str) -> tuple[_Message, ...]:
+async def _join(peer: WebSocket, room: str) -> tuple[Message, ...]:
     """Join, and return the room's latest messages."""
     await _say(peer, type="join", id=JOIN_ID, room=room)
     while (reply := _replies.decode(await peer.message())).type != "joined":
@@ -100,11 +86,11 @@ async def _join(peer: WebSocket, room: str) -> tuple[_Message, ...]:
     return reply.messages
 
 
-async def _page(peer: HttpPeer, path: str) -> _Page:
+async def _page(peer: HttpPeer, path: str) -> Page:
     status, body = await peer.request("GET", path)
     if status != 200:
         raise OperationFailedError(f"answered {status}")
-    return _pages.decode(body)
+    return pages.decode(body)
 
 
 class WebSocketVictim(Victim):
