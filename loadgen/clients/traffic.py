@@ -173,12 +173,12 @@ class Traffic:
     def _name(self, number: int) -> str:
         return f"{self.tag} {number}"
 
-    def acknowledged(self, number: int) -> bool:
-        """Book an acknowledgement; return whether it was outstanding."""
-        sent = self._unacknowledged.pop(number, None)
-        if sent is None:
+    def acknowledged(self, speaker: Speaker, number: int) -> bool:
+        """Book an acknowledgement that came to `speaker`; return whether it was outstanding for it, not for another."""
+        due, author = self._unacknowledged.get(number, (0.0, None))
+        if author is not speaker:
             return False
-        due, speaker = sent
+        del self._unacknowledged[number]
         self.booked.acknowledged_in[speaker.room] += 1
         self.booked.checksums_in[speaker.room] += crc32(self._name(number).encode())
         took = now() - due
@@ -215,8 +215,8 @@ class Traffic:
     def found(self, speaker: Speaker, text: str) -> None:
         """Book a message that was in the room when `speaker` came back: its own are stored, receipt or not."""
         number = self.number_in(text)
-        if number is not None and self._unacknowledged.get(number, (0.0, None))[1] is speaker:
-            self.acknowledged(number)
+        if number is not None:
+            self.acknowledged(speaker, number)
         self.heard(speaker, text)
 
     def result(self) -> TrafficResult:

@@ -80,7 +80,7 @@ class Chat(Talker, Member):
             self.take(message, frame.payload)
             self._traffic.heard(self, message.text)
         elif message.type == "ack" and isinstance(message.id, int):
-            self._traffic.acknowledged(message.id)
+            self._traffic.acknowledged(self, message.id)
         elif message.type == "error" and isinstance(message.id, int) and message.id >= 0:
             self._traffic.refused(message.id, message.code)
         else:

@@ -234,7 +234,7 @@ class Request(Speaking):
         if failure:
             self._traffic.refused(asked, failure)
         else:
-            self._traffic.acknowledged(asked)
+            self._traffic.acknowledged(self, asked)
 
 
 @lru_cache

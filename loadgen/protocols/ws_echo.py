@@ -71,8 +71,8 @@ class Echo(Talker):
         if self.stage is Stage.HELD:
             self.cohort.deliveries += 1
             number = self._traffic.number_in(frame.payload.decode("utf-8", "replace"))
-            if number is not None and not self._traffic.acknowledged(number):
-                self._traffic.refused(number, "an echo came twice")
+            if number is not None and not self._traffic.acknowledged(self, number):
+                self._traffic.refused(number, "an echo came twice, or to another client")
 
 
 PROTOCOL: Final = Protocol(

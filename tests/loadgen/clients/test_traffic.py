@@ -117,7 +117,7 @@ def test_what_was_due_while_the_process_stood_still_is_sent_late_and_timed_from_
     assert late.schedule.count == 201
     assert late.schedule.longest == pytest.approx(1.995)
     for number, _ in wound.speaker.sent:
-        wound.traffic.acknowledged(number)
+        wound.traffic.acknowledged(wound.speaker, number)
     acks = wound.traffic.result().acks
     assert acks.count == 201
     assert acks.longest == pytest.approx(2.005)
@@ -132,7 +132,8 @@ def test_how_a_message_is_booked(wound: _Wound) -> None:
     assert texts[0].startswith(f"{wound.traffic.tag} 0 the quick")
     wound.moment += 1.0
     for number in (0, 0, 1):
-        wound.traffic.acknowledged(number)
+        assert not wound.traffic.acknowledged(_Speaker(), number), "a server gave receipts to others, and held"
+        wound.traffic.acknowledged(wound.speaker, number)
     wound.traffic.heard(_Speaker(), texts[0])
     wound.traffic.heard(wound.speaker, "what others say")
     wound.traffic.heard(wound.speaker, texts[0].replace(wound.traffic.tag, "lg-00000000"))  # another process's
