@@ -71,9 +71,10 @@ export class PeopleView {
       return;
     }
     const { people, members } = this.client.current;
-    const own = this.client.identity.user?.id;
-    const sorted = [...people.values()].sort(
-      (a, b) => Number(b.id === own) - Number(a.id === own) || a.name.localeCompare(b.name, undefined, { numeric: true }),
+    const own = this.client.identity.user;
+    const named = [...people.values()].map((user) => (user.id === own?.id ? own : user)); // our name may be newer than the list
+    const sorted = named.sort(
+      (a, b) => Number(b === own) - Number(a === own) || a.name.localeCompare(b.name, undefined, { numeric: true }),
     );
     const shown = sorted.slice(0, MAX_SHOWN);
     replaceRows(this.#list, shown.map((user) => this.#row(user)));

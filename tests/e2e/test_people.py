@@ -77,7 +77,8 @@ def test_without_a_websocket_a_new_name_is_listed_by_its_user_and_can_be_mention
     people = [each.page.locator("#people") for each in (ann, ben)]
     for each in people:
         expect(each).to_contain_text(ben.name)
-    ann.page.route("**/members", lambda route: route.abort())
+    for person in (ann, ben):
+        person.page.route("**/members", lambda route: route.abort())
     ben.save_name("Benedikt")
     expect(people[1]).to_contain_text("Benediktyou")
     ben.say("it is me")
