@@ -54,7 +54,7 @@ class Handshakes(Handler):
                 self._begin(connection)
             self._go_on(connection, context_of(connection, TlsTransport), data)
         except RecordError as error:
-            self._fail(connection, str(error), b"" if connection.state is State.TLS_HELLO else REFUSAL)
+            self._fail(connection, str(error), b"")
         except TlsError as error:
             self._fail(connection, str(error), error.reply)
 

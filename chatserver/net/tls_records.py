@@ -27,17 +27,18 @@ _MESSAGE_HEADER = 4  # bytes: its type, and its length in three
 
 
 class RecordError(Exception):
-    """These bytes are not TLS, or exceed a bound; the message says which."""
+    """These bytes do not begin with a ClientHello, or exceed a bound; the message says which."""
 
 
 def whole_records(data: bytes) -> tuple[int, int]:
-    """How many whole records these bytes begin with, and where the last of them ends."""
+    """How many whole records these bytes begin with, and where the last of them ends.
+
+    Of a record that is too long, the header counts as one: OpenSSL refuses it, with an alert.
+    """
     count, end, size = 0, 0, len(data)
     while size - end >= HEADER:
         length = data[end + 3] << 8 | data[end + 4]
-        if length > MAX_RECORD:
-            raise RecordError(f"a record of {length:,} bytes, limit {MAX_RECORD:,}")
-        after = end + HEADER + length
+        after = end + HEADER + (length if length <= MAX_RECORD else 0)
         if after > size:
             break
         count, end = count + 1, after

@@ -18,7 +18,7 @@ from chatserver.meters import FairByteBudget
 from chatserver.net import sockets
 from chatserver.net.connection import Backlog, Connection, TransportError
 from chatserver.net.tls import TlsEngine, TlsError
-from chatserver.net.tls_records import HEADER, RecordError, whole_records
+from chatserver.net.tls_records import HEADER, whole_records
 from chatserver.net.transport import advance
 from chatserver.reasons import Reason
 
@@ -87,10 +87,7 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     def open(self, connection: Connection, data: bytes) -> bytes:
         """The plaintext of all whole records; an incomplete one is kept."""
         sealed = self.sealed + data if self.sealed else data
-        try:
-            count, end = whole_records(sealed)
-        except RecordError as error:
-            raise TransportError(str(error)) from None
+        count, end = whole_records(sealed)
         self.sealed = sealed[end:]
         if not self.budget.resize(self, len(self.sealed), connection.network):
             raise TransportError("too many records are unfinished", Reason.UNFINISHED_FULL)

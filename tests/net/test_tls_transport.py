@@ -207,6 +207,19 @@ def test_a_bad_record_ends_it(tls: Sealed) -> None:
         client.hear()
 
 
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_record_that_is_too_long_gets_an_alert_at_its_header(tls: Sealed, version: ssl.TLSVersion) -> None:
+    (_, client), (_, halfway) = tls.meet(version), tls.dial(version)
+    halfway.socket.send(halfway.step())
+    tls.turn_over()
+    for each in (client, halfway):
+        each.socket.send(TOO_LONG)
+        tls.turn_over()
+        with pytest.raises(ssl.SSLError, match=r"(?i)alert record overflow"):
+            each.hear()
+    assert tls.notes == [(Reason.TLS_FAILED, "packet length too long")] * 2
+
+
 def test_a_bad_record_during_a_backlog(tls: Sealed) -> None:
     """The peer is read only when it has taken the backlog; then its bad record closes the connection."""
     connection, client = tls.meet(small=True)
@@ -214,8 +227,8 @@ def test_a_bad_record_during_a_backlog(tls: Sealed) -> None:
     client.socket.send(TOO_LONG)
     tls.turn_over()
     assert tls.details("closed") == []
-    read_all(tls, client)
-    tls.turn_over()
+    with pytest.raises(ssl.SSLError, match=r"(?i)alert record overflow"):
+        read_all(tls, client)
     assert tls.details("closed") == [Reason.TLS_FAILED]
 
 
