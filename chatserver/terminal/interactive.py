@@ -230,7 +230,8 @@ class Interactive:
             self._screen.note(IN_NO_ROOM)
         elif name in ("/me", "/reply"):
             self._answer(name, offset, rest)
-        elif self._chat.trouble is not None and self._chat.user is not None:  # before the first connection it waits
+        elif self._chat.trouble is not None and (self._chat.user is not None or name == "/leave"):
+            # Before the first connection all others wait for it.
             self._screen.note("there is no connection")
         else:
             room = self.room or ""

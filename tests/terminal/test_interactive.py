@@ -199,6 +199,7 @@ async def test_what_is_typed_before_the_first_connection_waits_for_it() -> None:
     server = FakeServer()
     async with terminal(server, until="; reconnecting") as person:
         await person.enter("early", "lobby (offline, 1 to send)> ")
+        await person.enter("/leave", "there is no connection")  # we are in no room yet
         await person.enter("/who\r/join ops", "ops (offline, 1 to send)> ")
         async with server.running():
             await person.until("early\r\n")
