@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from loadgen.common import Reported, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.net.target import UsageError
-from loadgen.output import declared, exports, wording
+from loadgen.output import declared, wording
 from loadgen.report.figures import Better, Figure
 from loadgen.report.schema import SCHEMA, Outcome, Report, Started, Table, verdict
 
@@ -51,7 +51,7 @@ def diff(
 
 def _read(name: str) -> Report:
     path = Path(name)
-    path = path / exports.JSON if path.is_dir() else path
+    path = path / "report.json" if path.is_dir() else path
     try:
         return _report_of(path.read_bytes())
     except OSError as error:

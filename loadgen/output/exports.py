@@ -120,19 +120,14 @@ def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
     return case
 
 
-PAGE: Final = "report.html"
-JSON: Final = "report.json"
-JUNIT: Final = "junit.xml"
-
-
 def json_of(report: Report) -> str:
     return msgspec.json.format(msgspec.json.encode(report)).decode() + "\n"
 
 
-_FILES: Final[Mapping[str, Callable[[Report], str]]] = {
-    PAGE: page_of,
-    JSON: json_of,
-    JUNIT: junit_of,
+FILES: Final[Mapping[str, Callable[[Report], str]]] = {
+    "report.html": page_of,
+    "report.json": json_of,
+    "junit.xml": junit_of,
     "figures.csv": csv_of,
     "metrics.txt": openmetrics_of,
     "latencies.hlog": hdr_log_of,
@@ -150,14 +145,14 @@ def require(directory: str | None) -> None:
         Path(directory).mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
-        for name in _FILES:
+        for name in FILES:
             (Path(directory) / name).unlink(missing_ok=True)
 
 
 def save(report: Report, directory: str) -> None:
     require(directory)
     with flags.writing("--report", directory), TemporaryDirectory(dir=directory) as beside:
-        for name, text_of in _FILES.items():  # a full disk leaves no half of a file
+        for name, text_of in FILES.items():  # a full disk leaves no half of a file
             file = Path(beside) / name
             file.write_text(text_of(report), encoding="utf-8")
             file.replace(Path(directory) / name)

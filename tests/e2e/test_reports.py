@@ -102,7 +102,7 @@ def test_lines_have_names_on_a_desk_and_a_key_on_a_phone_and_dark_is_dark(opened
     _is_never_wider(opened)
     for size, names, key in ((PHONE, False, True), (DESK, True, False)):
         resize(opened, size)
-        assert opened.locator(".labels-time .name").first.is_visible() is names
+        assert opened.locator(".plot .name").first.is_visible() is names
         assert opened.locator(".key").first.is_visible() is key
     for name, role in (("Connections held", "img"), ("latency", "region")):  # for those who cannot see the plots
         assert opened.get_by_role(role, name=name).count() == 1  # type: ignore[arg-type]

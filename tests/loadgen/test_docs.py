@@ -19,7 +19,7 @@ def test_every_exit_code_is_there() -> None:
 
 
 def test_names_and_numbers_are_those_of_the_code() -> None:
-    for words in (target.CONSENT_PATH, target.CONSENT_TEXT, exports.PAGE, exports.JSON, exports.JUNIT):
+    for words in (target.CONSENT_PATH, target.CONSENT_TEXT, *exports.FILES):
         assert f"`{words}`" in PAGE
     assert f"later than {LAG_LIMIT_MS:g} ms" in PAGE
     assert set(re.findall(r"^\| `loadgen (\w+)", PAGE, re.MULTILINE)) == COMMANDS

@@ -208,7 +208,7 @@ class _Timeline:
             "svg",
             node("title", f"{caption}, {note}", id=f"{ident}-title"),
             node("desc", " ".join(_summary(each, unit) for each in series), id=f"{ident}-desc"),
-            class_="plot labels-time",
+            class_="plot",
             width="100%",
             height=_ABOVE + height + _BELOW,
             role="img",
