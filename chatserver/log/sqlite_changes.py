@@ -16,9 +16,10 @@ from chatserver.log.sqlite_indexing import MERGE_PAGES, merge
 from chatserver.log.sqlite_rows import decode_records, execute_rows
 
 # Only constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few asked rows
-# is looked up among the many kept ones.
+# is looked up among the many kept ones. AS BLOB: else the driver would decode the text, and msgspec encode it again.
 _FIND_RECORDS = f"""
-    SELECT json_group_array(json_array(place, {COLUMNS})) FROM (ROWS) CROSS JOIN messages ON place = column1
+    SELECT CAST(json_group_array(json_array(place, {COLUMNS})) AS BLOB) FROM (ROWS)
+    CROSS JOIN messages ON place = column1
 """  # noqa: S608
 _FIND_REACTIONS = """
     SELECT json_group_array(column1) FROM (ROWS)

@@ -162,7 +162,7 @@ def _statement(last: bool, messages_only: bool) -> str:
     kinds = f"AND {IS_MESSAGE}" if messages_only else ""
     order = "DESC" if last else "ASC"
     return f"""
-        SELECT json_group_array(json_array(place % {OFFSETS}, {COLUMNS})) FROM (
+        SELECT CAST(json_group_array(json_array(place % {OFFSETS}, {COLUMNS})) AS BLOB) FROM (
             SELECT place, {COLUMNS} FROM rooms CROSS JOIN messages ON place BETWEEN {BASE} + ? AND {BASE} + ?
             WHERE name = ? {kinds} ORDER BY place {order} LIMIT ?
         )

@@ -11,8 +11,9 @@ so a failed group leaves no hole; in a shared file, each group reads those of it
 """
 
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import partial
 from itertools import chain
 from threading import Event, Thread
 from typing import TypeVar
@@ -43,7 +44,8 @@ _FIND_ENDS = f"""
 _INSERT_MESSAGES = """
     INSERT INTO messages (place, time, user_id, user_name, text) SELECT * FROM (ROWS) WHERE column1 > 0
 """
-_INSERT_RECORDS = f"INSERT INTO messages (place, {COLUMNS}) SELECT * FROM (ROWS) WHERE column1 > 0"  # noqa: S608
+# OR ROLLBACK: SQLite need not copy the pages to undo this statement alone.
+_INSERT_RECORDS = f"INSERT OR ROLLBACK INTO messages (place, {COLUMNS}) SELECT * FROM (ROWS) WHERE column1 > 0"  # noqa: S608
 # OR REPLACE: a key may be used again after its lifetime, before its row is removed.
 _INSERT_KEYS = """
     INSERT OR REPLACE INTO keys (room, user_id, key, place, time) SELECT * FROM (ROWS) WHERE column1 > 0
@@ -83,13 +85,14 @@ class SqliteWriter:
                 self._connection.close()
 
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
-        with self._transaction("storing a message"):
-            return self._commit(drafts)
+        return self._run("storing a message", partial(self._commit, drafts))
 
     def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
-        with self._transaction(doing):
+        def begin_and_work() -> T:
             self._begin()
             return work(self._connection)
+
+        return self._run(doing, begin_and_work)
 
     def in_turn(self, work: Callable[[], T]) -> T:
         """Run `work`, which writes to the files of the database, while no other process writes."""
@@ -97,9 +100,8 @@ class SqliteWriter:
             self._files.check("writing to the files")
             return work()
 
-    @contextmanager
-    def _transaction(self, doing: str) -> Iterator[None]:
-        """Commit what the block does, or undo all of it."""
+    def _run(self, doing: str, work: Callable[[], T]) -> T:
+        """Commit what `work` does, or undo all of it."""
         with self._turn:
             try:
                 self._files.check(doing)
@@ -108,7 +110,7 @@ class SqliteWriter:
                 if self._shared:
                     self._begin()
                     self._rooms.clear()
-                yield
+                done = work()
                 if self._connection.in_transaction:
                     self._connection.execute("COMMIT")
             except BaseException as error:
@@ -117,6 +119,7 @@ class SqliteWriter:
                 if isinstance(error, FILE_ERRORS):
                     raise unavailable(doing, error) from error
                 raise
+            return done
 
     def _undo(self) -> None:
         self._rooms.clear()
@@ -127,12 +130,13 @@ class SqliteWriter:
         rich = [draft for draft in drafts if draft.target or draft.mentions or draft.kind]
         names = {draft.room for draft in drafts}
         written = {draft.room for draft in drafts if not (draft.kind or draft.target)} if rich else names
+        keyed = [draft for draft in drafts if draft.key is not None]
+        if rich or keyed:  # before the look-ups, since a read outside of the transaction takes a lock of its own
+            self._begin()
         self._load_rooms(names, written)
-        used = self._used_keys([draft for draft in drafts if draft.key is not None], now)
+        used = self._used_keys(keyed, now)
         changes = Changes(SqliteChanges(self._connection, self._rooms), self._rooms, rich)
         group = changes.apply(drafts, used, now)
-        if rich or group.keys:
-            self._begin()
         if group.fresh:
             self._insert(group.fresh, is_rich=bool(rich))
         if rich:
