@@ -1,5 +1,6 @@
 """The honest slow: what they do, what they bear, and what they call a failure."""
 
+import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -13,6 +14,7 @@ import trio
 from wsproto import events
 
 from loadgen.clients.client import Stage
+from loadgen.net.wire import FIN, TEXT, frame
 from loadgen.personas import registry, slow_honest
 from tests.loadgen.stage import (
     Play,
@@ -53,10 +55,14 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
 @asynccontextmanager
 async def _joined(name: str) -> AsyncIterator[tuple[Play, WebSocket]]:
     async with talking(name) as (play, room):
-        assert await room.hear() == {"type": "join", "id": -1, "room": "lobby"}
-        await room.say(type="joined", id=-1, room="lobby", cursor="e-7", messages=[], members=1)
+        await _join(room)
         await until(lambda: play.cohort.held)
         yield play, room
+
+
+async def _join(room: WebSocket) -> None:
+    assert await room.hear() == {"type": "join", "id": -1, "room": "lobby"}
+    await room.say(type="joined", id=-1, room="lobby", cursor="e-7", messages=[], members=1)
 
 
 async def _tell(room: WebSocket, offset: int) -> None:
@@ -158,12 +164,25 @@ async def test_the_phone_reads_little_at_a_time() -> None:
 
 
 async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is said as soon as it is out of touch arrives when it is back."""
+    lose, regain, arrived = slow_honest.Phone2G.lose_touch, slow_honest.Phone2G.regain_touch, list[int]()
+
+    def lose_touch(phone: slow_honest.Phone2G) -> None:
+        assert isinstance(room.stream, trio.SocketStream)
+        lose(phone)
+        os.write(room.stream.socket.fileno(), frame(FIN | TEXT, b'{"type":"message","offset":8,"text":"x"}', mask=None))
+
+    def regain_touch(phone: slow_honest.Phone2G) -> None:
+        arrived.append(phone.cohort.deliveries)
+        regain(phone)
+
     monkeypatch.setattr(slow_honest.Phone2G, "first_in_touch", (0.1, 0.1))
-    async with _joined("phone-2g") as (play, room):
-        await until(lambda: play.client.is_dark)
-        await _tell(room, 1)
-        assert not play.cohort.deliveries
+    monkeypatch.setattr(slow_honest.Phone2G, "lose_touch", lose_touch)
+    monkeypatch.setattr(slow_honest.Phone2G, "regain_touch", regain_touch)
+    async with talking("phone-2g") as (play, room):
+        await _join(room)
         await until(lambda: play.cohort.deliveries == 1)
+        assert arrived == [0]
         assert not play.cohort.ended
 
 
