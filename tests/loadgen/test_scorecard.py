@@ -13,7 +13,7 @@ from loadgen import scorecard
 from loadgen.clients.client import Client
 from loadgen.compare.catalogue import PEERS
 from loadgen.personas import registry
-from loadgen.protocols import MIXES
+from loadgen.protocols import VICTIMS
 from loadgen.report.schema import Outcome, Report, verdict
 from loadgen.run.experiment import Experiment
 from loadgen.run.player import Player
@@ -24,7 +24,7 @@ from tests.loadgen.planted import planted
 from tests.loadgen.plays import config, plan
 from tests.loadgen.readings import NOBODY
 
-EVERY_CHATTER = dict.fromkeys(MIXES["chat"], 1)
+EVERY_VICTIM = dict.fromkeys(VICTIMS, 1)
 NEIGHBOURS = {name: 1 for name, persona in registry().items() if persona.slow}
 
 
@@ -108,7 +108,7 @@ async def test_every_victim_and_every_neighbour_can_be_there(monkeypatch: pytest
     for name in NEIGHBOURS:
         monkeypatch.setattr(registry()[name], "cycle_seconds", 0.0)
     report = await scorecard.play_floor(
-        plan(NOBODY), config({"slow-head": 3}, victims=EVERY_CHATTER, neighbours=NEIGHBOURS)
+        plan(NOBODY), config({"slow-head": 3}, victims=EVERY_VICTIM, neighbours=NEIGHBOURS)
     )
     assert report.target != NOBODY
     assert report.figures["success_percent"] == 100
