@@ -133,6 +133,9 @@ async def test_a_poll_that_crosses_with_the_end_of_an_idle_connection_is_sent_on
         await stream.aclose()
         stream = await server.accept()
         assert b"after=e-1" in (await request_of(stream)).target
+        await answer(stream, 200, b'{"cursor":"e-2","messages":[]}', b"Connection: close")
+        stream = await server.accept()
+        assert b"after=e-2" in (await request_of(stream)).target
         assert not play.cohort.ended
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
