@@ -21,6 +21,7 @@ import structlog
 from hypothesis import settings
 
 from chatserver.log import connections, database, database_index, groups, sqlite_file
+from chatserver.log.connections import BUSY_PATIENCE
 from chatserver.log.interface import ANSWER_DEADLINE
 from chatserver.log.sqlite_file import BUSY_TIMEOUT
 from tests.support import kqueue, side_by_side
@@ -100,6 +101,8 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
     for module in (groups, database, connections, database_index):
         vars(module)["ANSWER_DEADLINE"] = LOG_PATIENCE if patient else ANSWER_DEADLINE
     sqlite_file.BUSY_TIMEOUT = LOCK_PATIENCE if patient else BUSY_TIMEOUT
+    # A query that ended later would close descriptors while the next test counts them.
+    connections.BUSY_PATIENCE = LOCK_PATIENCE if patient else BUSY_PATIENCE
 
 
 def pytest_collection_finish() -> None:

@@ -15,6 +15,9 @@ import trio
 from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable, Post, never_post
 from chatserver.log.threads import ThreadPool
 
+#: Seconds that closing waits for a thread that is still busy, as with a disk that hangs, and between two looks.
+BUSY_PATIENCE, LOOK = 1.0, 0.005
+
 T = TypeVar("T")
 C = TypeVar("C")
 C_co = TypeVar("C_co", covariant=True)
@@ -59,12 +62,15 @@ class Readers(Generic[C]):
             return await self._threads.run(work, self._post)
         raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
 
-    def close(self) -> None:
-        """Close the idle connections now, and busy ones when they are given back."""
+    async def close(self) -> None:
+        """Close idle connections now, and busy ones when they are given back, for which it waits BUSY_PATIENCE."""
         with close_lock:
             for reader in self._idle or ():
                 reader.close()
             self._idle = None
+        with trio.move_on_after(BUSY_PATIENCE, shield=True):
+            while self._threads.busy:  # noqa: ASYNC110  only threads know
+                await trio.sleep(LOOK)
 
     def _give_back(self, reader: Reader[C]) -> None:
         with close_lock:

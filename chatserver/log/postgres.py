@@ -122,8 +122,8 @@ class PostgresLog(DatabaseLog[Connection]):
                 )
         finally:
             self._opened = None
-            searcher.close()
-            readers.close()
+            await searcher.close()
+            await readers.close()
             # Each connection in its thread. A job that hangs there ends at its deadline, or with the process.
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
                 await self._change_thread.close(change_session.close)

@@ -15,7 +15,7 @@ import trio
 
 from chatserver.log import sqlite_markers, sqlite_readers, sqlite_retention
 from chatserver.log.changes import hints_of, take_text
-from chatserver.log.connections import close_lock
+from chatserver.log.connections import BUSY_PATIENCE, close_lock
 from chatserver.log.database import DatabaseLog, Opened
 from chatserver.log.database_markers import DatabaseMarkers
 from chatserver.log.file_lock import FileLock
@@ -40,8 +40,6 @@ from chatserver.log.sqlite_scrub import Scrubber, ScrubSchedule
 from chatserver.log.sqlite_wal import check_wal
 from chatserver.log.sqlite_writer import SqliteWriter
 
-#: Seconds that closing waits for a writing thread that is still busy, with a step of retention or a disk that hangs.
-BUSY_PATIENCE = 1.0
 #: Seconds between two steps of a scrub, in which commits run: a gigabyte takes three seconds.
 SCRUB_PAUSE = 0.01
 
@@ -150,8 +148,8 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             with close_lock:  # a reader whose query has just ended may be closing too
                 self._writer.close()
 
-        opened.searcher.close()
-        opened.readers.close()
+        await opened.searcher.close()
+        await opened.readers.close()
         # A thread that is busy now has had DRAIN_DEADLINE already.
         patience = BUSY_PATIENCE if self._writer_thread.busy else DRAIN_DEADLINE
         with trio.move_on_after(patience, shield=True) as limit:

@@ -13,7 +13,7 @@ import structlog
 import trio
 from outcome import Outcome, Value
 
-from chatserver.log import threads
+from chatserver.log import connections, threads
 from chatserver.log.connections import Readers, close_lock
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.threads import ThreadPool
@@ -218,11 +218,25 @@ class Connection:
         Connection.closing -= 1
 
 
-async def test_the_connections_of_a_file_close_one_after_the_other() -> None:
+async def test_closing_waits_for_queries_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The index may search for its backlog meanwhile: its connection, the last one, changed the file after the end."""
+    monkeypatch.setattr(connections, "BUSY_PATIENCE", 60.0)
+    at_once: list[int] = []
+    query, readers = Hanging(), Readers([Connection(at_once)])
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(readers.ask, lambda _: query())
+        await trio.to_thread.run_sync(query.began.wait)
+        nursery.start_soon(trio.to_thread.run_sync, query.go_on.set)
+        await readers.close()
+        assert at_once == [1]
+
+
+async def test_the_connections_of_a_file_close_one_after_the_other(monkeypatch: pytest.MonkeyPatch) -> None:
     """Of two SQLite connections that close at once, each leaves the side files to the other.
 
-    Busy ones are closed when they are returned: the index may search for its backlog while the log closes.
+    Busy ones are closed when they are returned.
     """
+    monkeypatch.setattr(connections, "BUSY_PATIENCE", 0.0)
     at_once: list[int] = []
     begun, go_on = threading.Semaphore(0), threading.Event()
     pools = [Readers([Connection(at_once) for _ in range(size)]) for size in (3, 1)]
@@ -242,7 +256,7 @@ async def test_the_connections_of_a_file_close_one_after_the_other() -> None:
                 for _ in range(busy):
                     nursery.start_soon(pool.ask, query)
                     await trio.to_thread.run_sync(begun.acquire)
-                pool.close()
+                await pool.close()
             assert at_once == [1], "the idle connection is closed at once"
             with pytest.raises(LogUnavailable, match="closed"):
                 await pools[0].ask(query)

@@ -51,7 +51,7 @@ async def _by_threads(path: str, plan: Plan) -> None:
         _check(await readers.ask(query), after)
 
     await measure({"read": read_page}, by_trio, plan)
-    readers.close()
+    await readers.close()
 
 
 async def _by_aiosqlite(path: str, plan: Plan) -> None:
