@@ -141,6 +141,7 @@ def test_the_policy_is_in_force_and_text_stays_text(visit: OpenWindow) -> None:
         "document.body.append(Object.assign(document.createElement('script'), { text: 'window.hit = 1' }))"
     )
     assert ann.page.evaluate("window.hit === undefined")
+    wait_until(ann.page, lambda: ann.complaints)
     assert "Content Security Policy" in ann.complaints.pop()
 
 

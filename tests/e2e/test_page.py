@@ -157,16 +157,20 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     ann = window(permissions=["clipboard-read", "clipboard-write"], room="quotes")
     expect(ann.texts.last).to_have_text("message 229")
     bar = ann.page.get_by_role("toolbar", name="Message")
+    link = f"{shared_server.url}/#quotes/230"
+
+    def expect_copied(text: str) -> None:
+        wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == text)
+
     expect(bar).to_be_hidden()
     ann.texts.last.hover()
     bar.get_by_role("button", name="Copy text").click()
-    assert ann.page.evaluate("navigator.clipboard.readText()") == "message 229"
+    expect_copied("message 229")
     bar.get_by_role("button", name="Copy link").click()
-    link = ann.page.evaluate("navigator.clipboard.readText()")
-    assert link == f"{shared_server.url}/#quotes/230"
+    expect_copied(link)
     ann.page.click("#room-menu-button")
     ann.page.get_by_role("button", name="Copy link to this room").click()
-    wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == f"{shared_server.url}/#quotes")
+    expect_copied(f"{shared_server.url}/#quotes")
     expect(ann.page.locator("#toast")).to_have_text("The link is copied.")
 
     ann.page.goto(f"{link.removesuffix('230')}21")  # far above what is loaded at first
@@ -190,7 +194,7 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     expect(bar).to_be_visible()
     ann.page.get_by_text("message 228", exact=True).hover()  # keys act on the focused message, not on this one
     ann.page.keyboard.press("c")
-    wait_until(ann.page, lambda: ann.page.evaluate("navigator.clipboard.readText()") == "news")
+    expect_copied("news")
 
 
 def test_a_phone_by_finger(window: OpenWindow) -> None:
