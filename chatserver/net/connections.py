@@ -38,7 +38,7 @@ _log = structlog.get_logger("chatserver.net")
 _WANTED = tuple({Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}[row.reads] for row in ROWS)
 #: Globals for each event: to look up a member of an enum costs CPython 3.11 some 900 instructions.
 _NORMAL, _BULK = Priority.NORMAL, Priority.BULK
-#: Bytes of an unfinished head, body, message or record that are not charged to the budget: enough for a browser's
+#: The first bytes of an unfinished head, body, message or record, not charged to the budget: enough for a browser's
 #: head, a ClientHello, a message of usual length. For 20,000 connections they are 40 MB, on top of the budget.
 FREE_INPUT = 2048
 

@@ -292,7 +292,7 @@ class Settings:
     )
     all_unfinished_bytes: int = memory(
         4 * _MIB, "Memory for incomplete heads, bodies, messages and TLS records; beyond it each network has a share.",
-        "a crowd of slow senders does not fill the memory; 64 of the largest fit; up to 2 KiB each are not counted",
+        "a crowd of slow senders does not fill the memory; 64 of the largest fit; the first 2 KiB of each do not count",
         Unit.BYTES, 65_536, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     max_rooms: int = memory(
