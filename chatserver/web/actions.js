@@ -38,7 +38,8 @@ export class Actions {
     for (const event of ['room', 'messages']) client.addEventListener(event, () => this.#keep());
   }
 
-  #at({ target }) {
+  #at({ type, target }) {
+    if (type === 'focusin' && !target.matches(':focus-visible')) return; // a click shows it, and a link does not
     if (this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
     if (target.matches('.fold')) return; // the toolbar would cover the text that it unfolds
     const row = target.closest('.message');

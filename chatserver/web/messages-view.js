@@ -6,7 +6,7 @@
  * @import { Room } from './room.js'
  * @import { Place } from './rows.js'
  */
-import { byId, setText } from './dom.js';
+import { byId, hasFingers, setText } from './dom.js';
 import { unfold } from './message-row.js';
 import { Rows, STEP } from './rows.js';
 import { plural } from './text.js';
@@ -122,7 +122,7 @@ export class MessagesView {
     const row = this.#rows.at(offset);
     if (!row) return this.toPresent(), false;
     row.scrollIntoView({ block: row.offsetHeight < this.#scroller.clientHeight ? 'center' : 'start' });
-    row.focus({ preventScroll: true });
+    row.focus({ preventScroll: true, ...(hasFingers() && { focusVisible: false }) });
     row.classList.add('found');
     this.#scrolled();
     return true;

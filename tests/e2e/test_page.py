@@ -243,6 +243,11 @@ def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: S
     assert ann.page.evaluate(
         "() => ((at) => [at.clientHeight < 24, at.scrollWidth <= at.clientWidth])(document.querySelector('.found-at'))"
     ) == [True, True]
+    ann.page.keyboard.press("Enter")
+    found = ann.page.locator(".message.found")
+    expect(found).to_be_focused()
+    expect(found).not_to_have_css("outline-style", "solid")  # nor are its first words below the toolbar
+    expect(ann.page.locator("#actions")).to_be_hidden()
 
 
 def test_a_name_in_another_script_does_not_turn_the_text_around(
