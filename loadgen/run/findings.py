@@ -159,7 +159,10 @@ def _not_exercised(measured: Measured) -> list[str]:
 
 def _notes(measured: Measured, figures: Figures) -> list[str]:
     if measured.experiment.probes is None:
-        return measured.left_out
+        groups = [group for load in measured.experiment.load for group in measured.groups(load.name)]
+        again = sum(max(group.opened - group.came, 0) for group in groups)
+        made = f"made again, after planned ends or between two requests: {fmt.several(again, 'connection')}"
+        return [*measured.left_out, *[made][: bool(again)]]
     notes = [*([_intensity(measured, figures)] if measured.experiment.attackers else []), *measured.left_out]
     if late := measured.operations.late():
         notes.append(f"late at the 99th percentile: {', '.join(late)}")

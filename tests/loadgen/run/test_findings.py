@@ -254,6 +254,11 @@ def test_a_target_falls_short_under_load_by(change: Change, reason: str) -> None
 def test_a_load_is_held_or_measured_nothing() -> None:
     assert decided(loaded(), lambda found: None, Outcome.HELD) == []
     assert decided(loaded(), is_far_away, Outcome.HELD) == []
+    found = loaded()
+    assert not report_of(found).verdict.notes
+    total(found, groups=[group("chat", "crowd", opened=41, came=10)])
+    again = "made again, after planned ends or between two requests: 31 connections"
+    assert report_of(found).verdict.notes == [again], "a server that ended all idle clients was held without a word"
     nothing = partial(traffic, errors={"answered 404": 2}, acknowledged_in={})
     assert "no request for / was served: answered 404: 2" in decided(loaded(), nothing, Outcome.INVALID)[0]
 
