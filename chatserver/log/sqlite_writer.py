@@ -56,6 +56,11 @@ _FIND_KEYS = f"""
     CROSS JOIN keys ON keys.room = column1 AND keys.user_id = column2 AND keys.key = column3
     LEFT JOIN messages ON messages.place = keys.place
 """  # noqa: S608
+# The last expired key is looked for first: `id IN (SELECT ...)` would look up each id once more.
+_EXPIRE_KEYS = """
+    DELETE FROM keys WHERE abs(?2 - time) >= ?3 AND id <=
+        (SELECT max(id) FROM (SELECT id, time FROM keys ORDER BY id LIMIT ?1) WHERE abs(?2 - time) >= ?3)
+"""
 
 T = TypeVar("T")
 
@@ -207,8 +212,5 @@ class SqliteWriter:
         """Now and then remove the oldest expired keys, up to twice as many as came, so that the table stays small."""
         if self._keys_since_expiry < EXPIRE_EVERY:
             return
-        self._connection.execute(
-            "DELETE FROM keys WHERE id IN (SELECT id FROM keys ORDER BY id LIMIT ?) AND abs(? - time) >= ?",
-            (2 * self._keys_since_expiry, now, KEY_LIFETIME_MS),
-        )
+        self._connection.execute(_EXPIRE_KEYS, (2 * self._keys_since_expiry, now, KEY_LIFETIME_MS))
         self._keys_since_expiry = 0
