@@ -407,6 +407,8 @@ async def test_bounds_of_one_answer(log: SqliteLog, monkeypatch: pytest.MonkeyPa
 
 async def test_no_more_text_is_decoded_than_is_ranked(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
     """The newest texts, in the index or not; JSON doubles each of their line feeds."""
+    for limit in ("SEARCH_BUDGET", "SLOWEST_SEARCH"):  # a slow machine may need longer for so much text
+        monkeypatch.setattr(search_module, limit, 60.0)
     decode = mock.Mock(wraps=search_module._decode)
     monkeypatch.setattr(search_module, "_decode", decode)
     text = "apple".ljust(MAX_READ_BYTES // 32, "\n")
