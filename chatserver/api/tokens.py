@@ -85,7 +85,7 @@ class _Claims(msgspec.Struct):
     sub: str
     exp: float
     iat: float | None = None
-    name: str | None = None
+    name: object = None  # unusable if it is no text
     chat: _Chat | None = None
 
 
@@ -176,10 +176,10 @@ class Tokens:
         face = User(user_id, self._name(claims.name) or name_of(user_id))
         return Verified(user_number(user_id, self._secret), pack(face, expires), rights, claims.iat or 0.0, expires)
 
-    def _name(self, name: str | None) -> str:
+    def _name(self, name: object) -> str:
         """The name that a token gives, if it can be shown; an unusable one does not prevent a sign-in."""
         try:
-            return check_name(name) if name else ""
+            return check_name(name) if isinstance(name, str) and name else ""
         except MessageError as error:
             self._lines.write(_log.info, "token_name_ignored", reason="unusable", problem=error.message)
             return ""

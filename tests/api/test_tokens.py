@@ -163,7 +163,15 @@ def test_the_operator_is_told_the_kind_of_error_alone(verifier: Verifier) -> Non
 
 
 def test_a_sign_in_has_a_printable_name(verifier: Verifier) -> None:
-    shown = {"Ann": "Ann", "  Ann  B ": "Ann B", "a\nb": "u_ann", "": "u_ann", None: "u_ann", "x" * 41: "u_ann"}
+    shown = {
+        "Ann": "Ann",
+        "  Ann  B ": "Ann B",
+        "a\nb": "u_ann",
+        "": "u_ann",
+        None: "u_ann",
+        "x" * 41: "u_ann",
+        7: "u_ann",
+    }
     with capture_logs() as logs:
         assert {name: verifier.who(token(name=name)).face.name for name in shown} == shown
     assert [(each["event"], each["problem"]) for each in logs] == [
