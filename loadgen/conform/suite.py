@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from loadgen import flags
 from loadgen.cases.case import FAMILIES, Case, Script, echo
 from loadgen.cases.websocket import closing, fragmented, framing, limits, opening, pings, reserved, utf8
-from loadgen.common import JUDGED, Judged, announce, arguments, find, finish
+from loadgen.common import JUDGED, Judged, announce, find, finish
 from loadgen.conform import conversation
 from loadgen.conform.judge import Finding, Mark, judge
 from loadgen.conform.summary import FIGURES, Options, Result, counts, make_report
@@ -158,12 +158,5 @@ def conform(
     except TargetDownError as error:
         raise InvalidRunError(str(error)) from None
     progress = announce(target, f"{fmt.several(len(cases), 'case')}, {SIDE_BY_SIDE} at a time", path=path)
-    options = Options(
-        target=target,
-        path=path,
-        timeout=timeout,
-        arguments=arguments(),
-        conditions=conditions,
-        no_bar=common.no_bar,
-    )
+    options = Options(target=target, path=path, timeout=timeout, conditions=conditions, no_bar=common.no_bar)
     return finish(trio.run(play, options, cases, progress), common)

@@ -12,6 +12,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from loadgen.cases.case import FAMILIES, Case
+from loadgen.common import arguments
 from loadgen.conform.judge import Finding, Mark
 from loadgen.net.target import Target
 from loadgen.report.conditions import Condition
@@ -35,7 +36,6 @@ class Options:
     target: Target
     path: str
     timeout: float = 10.0
-    arguments: str = ""
     conditions: tuple[Condition, ...] = ()
     no_bar: bool = False
 
@@ -51,7 +51,7 @@ def make_report(
 ) -> Report:
     whole = Report(
         command="conform",
-        arguments=options.arguments,
+        arguments=arguments(),
         target=options.target.url + options.path,
         started=started.at,
         seconds=started.seconds,

@@ -43,9 +43,6 @@ NOT_SERVED: Final = frozenset(
     f"answered {status}" for status in (301, 302, 303, 307, 308, 401, 403, 404, 405, 407, 410, 421, 426, 501)
 )
 
-#: The answer of a page to a handshake: no WebSocket is served there.
-NO_WEBSOCKET: Final = frozenset(("answered 200",))
-
 #: The reason when the server closed a connection in good order; any other end is named after its error.
 CLOSED: Final = "closed"
 

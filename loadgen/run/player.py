@@ -13,7 +13,7 @@ import trio
 
 from loadgen.clients.client import Needs
 from loadgen.clients.opening import OPEN_DEADLINE_SECONDS
-from loadgen.net.answers import NO_WEBSOCKET, NOT_SERVED
+from loadgen.net.answers import NOT_SERVED
 from loadgen.net.timers import NEVER, now
 from loadgen.protocols import KEEPS_MESSAGES, chat_v1, served
 from loadgen.report.schema import Outcome, Report, verdict
@@ -218,7 +218,7 @@ class Player:
         if any(group.opened for group in load) or not load or (in_time and not failed):
             return
         failures = ", ".join(sorted(failed)) or f"no answer in {FIRST_SECONDS:g} s"
-        if failed - NOT_SERVED - NO_WEBSOCKET:
+        if failed - NOT_SERVED - {"answered 200"}:  # that is a page, where no WebSocket is served
             self._measured.down = f"nobody was established: {failures}"
             return
         needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
