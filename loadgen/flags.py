@@ -137,6 +137,8 @@ def _unknown(flag: str, name: str, known: Collection[str], more: str = "") -> Us
 
 def find_persona(name: str, flag: Literal["--mix", "--kind", "--attacks"], *, honest: bool) -> type[Client]:
     known = {persona.name: persona for persona in registry().values() if persona.honest is honest}
+    if name not in known and name in registry():
+        raise UsageError(f"{flag}: {name!r} is {'an attack, for --kind' if honest else 'honest, for run --mix'}")
     if name not in known:
         raise _unknown(flag, name, known)
     return known[name]

@@ -41,7 +41,8 @@ def test_shares_add_up_and_nobody_is_left_out(weights: list[float], clients: int
         ("idle=nan", "share above 0"),
         ("idle=1e308,idle=1e308", "share above 0"),
         ("idel=1", "did you mean idle"),
-        ("slow-head=1", "--mix: there is no 'slow-head'"),
+        ("slow-head=1", "--mix: 'slow-head' is an attack, for --kind"),  # it said: did you mean slow-typist?
+        ("slow-haed=1", "--mix: there is no 'slow-haed'"),
     ],
 )
 def test_a_bad_mix_names_the_flag(mix: str, error: str) -> None:
@@ -81,6 +82,8 @@ def test_groups_of_attacks_are_all_of_them_and_each_is_named_once() -> None:
 def test_an_attack_that_is_none_names_the_flag() -> None:
     with pytest.raises(UsageError, match=r"--kind: there is no 'slow-haed'; did you mean slow-head"):
         flags.attacks("all-slow,slow-haed", "--kind")
+    with pytest.raises(UsageError, match=r"--attacks: 'tunnel' is honest, for run --mix"):
+        flags.attacks("tunnel", "--attacks")
 
 
 @pytest.mark.parametrize(
