@@ -371,6 +371,7 @@ class WebSocketHandler(Handler):
         if connection.rate:
             connection.rate = self._bucket.at_rest(connection.rate, self._connections.wheel.microseconds)
         self._connections.enter(connection, _PINGED, session)
+        self._connections.judge.takes_over(connection)  # at the deadline it may have the ping, and not have read it yet
         self._connections.send(connection, EMPTY_PING)  # last, since the send may close the connection
 
     def drain(self, connection: Connection, retry_after: float) -> None:

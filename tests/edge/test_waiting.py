@@ -53,6 +53,21 @@ async def test_a_peer_that_has_vanished_is_judged_by_its_flush_window(
         assert [line["reason"] for line in server.logs if line["event"] == "misbehaved"] == ["flush-deadline"]
 
 
+async def test_the_pong_deadline_begins_when_all_before_the_ping_is_acknowledged(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A slow reader's kernel acknowledges the ping up to a second before the reader gets to it."""
+    unacknowledged = [100]
+    monkeypatch.setattr("chatserver.net.sockets.outstanding", lambda descriptor: unacknowledged[0])
+    async with brought(State.OPEN, monkeypatch, pong_deadline=1.0, flush_window=3.0) as (scene, _):
+        await scene.until_state("PINGED")
+        await trio.sleep(0.9)
+        unacknowledged[0] = 0
+        await trio.sleep(1.0)
+        assert scene.victim.state is State.PINGED
+        await scene.server.counted("pong-deadline")
+
+
 @pytest.mark.parametrize("waits_for", ["a commit", "a task"])
 async def test_an_answer_that_comes_after_the_deadline_is_dropped(
     waits_for: str, monkeypatch: pytest.MonkeyPatch
