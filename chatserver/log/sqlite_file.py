@@ -32,8 +32,8 @@ WAL_KEPT = 64 * 1024 * 1024
 MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
 #: Errors for damage that SQLite does not notice, in JSON and in UTF-8.
 _DAMAGE = (msgspec.DecodeError, UnicodeDecodeError)
-#: Nanoseconds after which a change of a file gets another time: FAT keeps times to 2 s, and the kernel takes that of its
-#: last clock tick.
+#: Nanoseconds after which a change of a file gets another time: FAT keeps times to 2 s, and the kernel takes that of
+#: its last clock tick.
 TIME_STEP = 2_100_000_000
 #: What the use of a file raises. Python turns SQLITE_NOMEM into a MemoryError without words.
 FILE_ERRORS = (sqlite3.Error, MemoryError, *_DAMAGE)
