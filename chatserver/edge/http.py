@@ -115,8 +115,7 @@ class HttpExchanges:
             self._answer(connection, exchange, answer)
 
     def _answer(self, connection: Connection, exchange: Exchange, answer: Answer) -> None:
-        if self._responder.draining and isinstance(answer, Hold | Stream | Upgrade):
-            # A held poll would wait for news that no longer comes, and delay the shutdown.
+        if self._responder.draining and isinstance(answer, Stream | Upgrade):
             refused = refusal(ErrorCode.DRAINING, RESTARTING, return_after())
             self._responder.respond(connection, exchange, refused, Reason.DRAINING)
         else:
@@ -201,8 +200,9 @@ class HttpExchanges:
         # Enter the state first, since leaving it releases the waiter: if `park` raises, no waiter is left in a room.
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))
         self._hub.park(waiter, answer.waits)
-        # A poll followed by another request is answered at once: a held connection is read only to see its FIN.
-        if connection.inbox:
+        # At once if another request follows, as a held connection is read only to see its FIN; and in a drain, whose
+        # client then asks the next worker, where a refusal would look like a failure.
+        if connection.inbox or self._responder.draining:
             self.answer_held(connection, waiter)
 
     def answer_held(self, connection: Connection, waiter: PollWaiter) -> None:

@@ -177,17 +177,27 @@ async def test_a_blank_line_that_was_not_read_does_not_hold_a_stop() -> None:
 @pytest.mark.parametrize(
     "wire",
     [
-        pytest.param(request("GET", "/rooms/lobby/messages?after=0&wait=60"), id="poll"),
         pytest.param(request("GET", "/rooms/lobby/events"), id="events"),
         pytest.param(upgrade(), id="websocket"),
     ],
 )
 async def test_a_request_that_would_wait_is_refused_during_a_drain(wire: bytes) -> None:
-    """It has arrived in time and was not read. A held poll would wait for news that no longer comes."""
+    """It has arrived in time and was not read."""
     async with serving() as server, connect(server.address) as late:
         await server.in_phase("head")
         stop_before_it_is_read(server, wire, late)
         await check_sent_away(late)
+
+
+async def test_a_poll_is_answered_at_once_during_a_drain() -> None:
+    """Refused, it would look like a failure, though the next worker answers when it is asked again."""
+    async with serving() as server, connect(server.address) as late:
+        await server.in_phase("head")
+        stop_before_it_is_read(server, request("GET", "/rooms/lobby/messages?after=0&wait=60"), late)
+        answer = await late.response()
+        assert (answer.status, answer.json["messages"], answer.headers["connection"]) == (200, [], "close")
+        assert int(answer.headers["retry-after"]) >= 1
+        assert await late.rest() == b""
 
 
 @pytest.mark.parametrize("ahead", [b"", request("GET", "/rooms/long")], ids=["nothing", "a request"])
