@@ -16,7 +16,7 @@ import msgspec
 
 from chatserver.log.rows import IS_MESSAGE, OFFSET_BITS
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import BASE, MERGE_FROM, OFFSETS
+from chatserver.log.sqlite_schema import AUTHOR_OF, BASE, MERGE_FROM, OFFSETS
 from chatserver.log.words import author_word, spaced_words
 
 #: Seconds of one step, for which a commit may have to wait. With 10 ms, and 256 messages between two looks at the
@@ -34,7 +34,7 @@ MERGE_ALL_FROM = 2
 # Only ? marks and constants of this package are formatted into statements.
 # The next records of rooms: the number of the room among those asked, the place, the bytes of text.
 _CHUNK = f"""
-    SELECT json_group_array(json_array(key, place, length(CAST(text AS BLOB)))) FROM (
+    SELECT json_group_array(json_array(key, place, length(CAST(text AS BLOB)), length(text))) FROM (
         SELECT key, place, text FROM json_each(?) AS asked CROSS JOIN rooms ON rooms.name = asked.value
         CROSS JOIN messages ON place > {BASE} + indexed AND place < {BASE} + {OFFSETS} LIMIT ?
     )
@@ -44,12 +44,16 @@ _FIND_TEXTS = f"""
     SELECT json_group_array(json_array(place, text, user_id)) FROM (ROWS)
     CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}
 """  # noqa: S608
+_BRING_ASCII = f"""
+    INSERT INTO search(rowid, text) SELECT place, text || {AUTHOR_OF.format("messages")} FROM (ROWS)
+    CROSS JOIN messages ON place > column1 AND place <= column2 AND +{IS_MESSAGE}
+"""  # noqa: S608
 _BRING = "INSERT INTO search(rowid, text) SELECT * FROM (ROWS) WHERE column1 > 0"
 _MERGE = "INSERT INTO search(search, rank) VALUES (?, ?)"
 _MARK = "UPDATE rooms SET indexed = column2 FROM (ROWS) WHERE id = column1"
 
 
-_decode_chunk = msgspec.json.Decoder(list[tuple[int, int, int]]).decode
+_decode_chunk = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
 _decode_texts = msgspec.json.Decoder(list[tuple[int, str, str]]).decode
 
 
@@ -92,17 +96,20 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
     """
     asked = msgspec.json.encode(rooms).decode()
     chunk = _decode_chunk(connection.execute(_CHUNK, (asked, INDEX_CHUNK)).fetchone()[0])
-    sizes = accumulate(length for _, _, length in chunk)
+    sizes = accumulate(length for _, _, length, _ in chunk)
     taken = chunk[: 1 + sum(size < INDEX_CHUNK_BYTES for size in sizes)]
     places: dict[int, list[int]] = {}  # by room
-    for _, place, _ in taken:
+    for _, place, _, _ in taken:
         places.setdefault(place >> OFFSET_BITS, []).append(place)
     ranges = [(each[0] - 1, each[-1]) for _, each in sorted(places.items())]
-    (texts,) = execute_rows(connection, _FIND_TEXTS, [*chain.from_iterable(ranges)], 2).fetchone()
-    words: list[object] = []
-    for place, text, user_id in _decode_texts(texts):
-        words += (place, f"{spaced_words(text)} {author_word(user_id)}")
-    execute_rows(connection, _BRING, words, 2)
+    if all(length == characters for _, _, length, characters in taken):
+        execute_rows(connection, _BRING_ASCII, [*chain.from_iterable(ranges)], 2)
+    else:
+        (texts,) = execute_rows(connection, _FIND_TEXTS, [*chain.from_iterable(ranges)], 2).fetchone()
+        words: list[object] = []
+        for place, text, user_id in _decode_texts(texts):
+            words += (place, f"{spaced_words(text)} {author_word(user_id)}")
+        execute_rows(connection, _BRING, words, 2)
     marks = [(last >> OFFSET_BITS, last % OFFSETS) for _, last in ranges]
     execute_rows(connection, _MARK, [*chain.from_iterable(marks)], 2)
     if len(taken) == len(chunk) < INDEX_CHUNK:

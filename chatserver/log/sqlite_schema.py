@@ -31,8 +31,8 @@ _IS_INDEXED = f"""
 #: `words.spaced_words` of the text in a trigger; not called for ASCII, since a call waits for the interpreter lock.
 _WORDS = "iif(length({0}) = length(CAST({0} AS BLOB)), {0}, spaced_words({0}))"
 _OLD_WORDS, _NEW_WORDS = _WORDS.format("old.text"), _WORDS.format("new.text")
-#: `words.author_word`, behind a space.
-_AUTHOR = f"char(32, {ord(AUTHOR)}) || hex(old.user_id)"
+#: In statements: `words.author_word` of a row, behind a space.
+AUTHOR_OF = f"char(32, {ord(AUTHOR)}) || hex({{0}}.user_id)"
 # The author's word stays when a text is edited, since FTS5 removes just the words that it is given.
 _CHANGED = f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages WHEN {_IS_INDEXED} BEGIN
     INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS});
@@ -40,7 +40,7 @@ _CHANGED = f"""CREATE TRIGGER message_changed AFTER UPDATE OF text ON messages W
     UPDATE search_debris SET deletions = deletions + 1;
 END"""  # noqa: S608
 _REMOVED = f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS_INDEXED} BEGIN
-    INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS} || {_AUTHOR});
+    INSERT INTO search(search, rowid, text) VALUES ('delete', old.place, {_OLD_WORDS} || {AUTHOR_OF.format("old")});
     UPDATE search_debris SET removals = removals + 1;
 END"""  # noqa: S608
 

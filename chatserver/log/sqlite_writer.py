@@ -58,8 +58,8 @@ _FIND_KEYS = f"""
 """  # noqa: S608
 # The last expired key is looked for first: `id IN (SELECT ...)` would look up each id once more.
 _EXPIRE_KEYS = """
-    DELETE FROM keys WHERE abs(?2 - time) >= ?3 AND id <=
-        (SELECT max(id) FROM (SELECT id, time FROM keys ORDER BY id LIMIT ?1) WHERE abs(?2 - time) >= ?3)
+    DELETE FROM keys WHERE abs(? - time) >= ? AND id <=
+        (SELECT max(id) FROM (SELECT id, time FROM keys ORDER BY id LIMIT ?) WHERE abs(? - time) >= ?)
 """
 
 T = TypeVar("T")
@@ -212,5 +212,6 @@ class SqliteWriter:
         """Now and then remove the oldest expired keys, up to twice as many as came, so that the table stays small."""
         if self._keys_since_expiry < EXPIRE_EVERY:
             return
-        self._connection.execute(_EXPIRE_KEYS, (2 * self._keys_since_expiry, now, KEY_LIFETIME_MS))
+        expired = (now, KEY_LIFETIME_MS)
+        self._connection.execute(_EXPIRE_KEYS, (*expired, 2 * self._keys_since_expiry, *expired))
         self._keys_since_expiry = 0
