@@ -40,6 +40,11 @@ _HIGH, _LOW = rb"\\u[dD][89abAB][0-9a-fA-F]{2}", rb"\\u[dD][c-fC-F][0-9a-fA-F]{2
 _HALF_PAIR = re.compile(rb"%b(?!%b)|%b(?<!%b%b)" % (_HIGH, _LOW, _LOW, _HIGH, _LOW))
 _HALF_PAIR_RULE = "half a surrogate pair"  # of a client that cut a text within an emoji
 
+# What msgspec says of fields. A field that may be null may be left out as well, so its null is not named.
+_FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
+_EXPECTED = re.compile(r"Expected `(.*?)`")
+_TYPES = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list"}
+
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
 _ID_RULE = f"a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
 
@@ -182,9 +187,7 @@ def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
         parsed = decoder.decode(data)
         refuse_duplicates(data, _different_fields(parsed))
     except msgspec.ValidationError as error:
-        if any(sign in str(error) for sign in ("`$.", "missing required", "unknown field")):
-            raise MessageError(ErrorCode.BAD_FIELD, str(error)[:200]) from None
-        raise MessageError(ErrorCode.BAD_JSON, _OBJECT) from None
+        raise _wrong_shape(str(error)) from None
     except msgspec.DecodeError as error:
         # At the end of a text, msgspec calls it "Input data was truncated".
         half = _HALF_PAIR.search(_as_bytes(data))
@@ -196,6 +199,20 @@ def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     except RecursionError:
         raise MessageError(ErrorCode.BAD_JSON, "nested too deeply") from None
     return parsed
+
+
+def _wrong_shape(told: str) -> MessageError:
+    """What msgspec tells of JSON with a field that is missing, unknown or of a wrong type, in the words of this module."""
+    if found := _FIELD.match(told):
+        return bad_field(found[2][:100], "missing" if found[1] == "missing required" else "unknown field")
+    what, _, place = told.partition(" - at `$.")
+    if not place:
+        return MessageError(ErrorCode.BAD_JSON, _OBJECT)
+    types = _EXPECTED.match(what)
+    if not types:
+        return bad_field(place[:-1], what.lower())
+    required = " or ".join(_TYPES[name] for name in types[1].split(" | ") if name != "null")
+    return bad_field(place[:-1], f"{required} is required")
 
 
 def _different_fields(parsed: msgspec.Struct) -> int:

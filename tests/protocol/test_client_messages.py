@@ -89,13 +89,13 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         ('{"type":["ping"],"id":1}', BAD_FIELD, "type", 1),
         ('{"type":"PING","id":1}', ErrorCode.UNKNOWN_TYPE, "PING", 1),
         ('{"type":"dance","id":"t","room":"a"}', ErrorCode.UNKNOWN_TYPE, "dance", "t"),
-        ('{"type":"join","id":1}', BAD_FIELD, "room", 1),
+        ('{"type":"join","id":1}', BAD_FIELD, "room: missing", 1),
         ('{"type":"join","id":1,"room":5}', BAD_FIELD, "room", 1),
         ('{"type":"join","id":1,"room":null}', BAD_FIELD, "room", 1),
         ('{"type":"join","id":1,"room":"No"}', ErrorCode.BAD_ROOM, "room", 1),
         ('{"type":"join","id":1,"room":"a","after":"x"}', ErrorCode.BAD_CURSOR, "x", 1),
         ('{"type":"join","id":1,"room":"a","after":-1}', ErrorCode.BAD_CURSOR, "cursor", 1),
-        ('{"type":"join","id":1,"room":"a","after":1.5}', BAD_FIELD, "after", 1),
+        ('{"type":"join","id":1,"room":"a","after":1.5}', BAD_FIELD, "after: a whole number or a string is", 1),
         ('{"type":"join","id":1,"room":"a","after":1' + "0" * 400 + "}", ErrorCode.BAD_CURSOR, "cursor", 1),
         ('{"type":"join","id":1,"room":"a","after":1' + "0" * 5000 + "}", BAD_FIELD, "after", 1),
         ('{"type":"publish","id":1,"room":"a"}', BAD_FIELD, "text", 1),
@@ -113,6 +113,8 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         ('{"type":"read","id":1,"room":"a","offset":1,"offset":2}', BAD_FIELD, "offset: sent twice", 1),
         ('{"type":"publish","id":1,"room":"a","text":"b","reply_to":0}', BAD_FIELD, "reply_to", 1),
         ('{"type":"publish","id":1,"room":"a","text":"b","mentions":[""]}', BAD_FIELD, "mentions", 1),
+        ('{"type":"publish","id":1,"room":"a","text":"b","mentions":"u"}', BAD_FIELD, "mentions: a list is", 1),
+        ('{"type":"publish","id":1,"room":"a","text":"b","mentions":[1]}', BAD_FIELD, "mentions[0]: a string", 1),
         ('{"type":"edit","id":1,"room":"a","offset":0,"text":"b"}', BAD_FIELD, "offset", 1),
         ('{"type":"edit","id":1,"room":"a","offset":1,"text":""}', BAD_FIELD, "text", 1),
         ('{"type":"delete","id":1,"room":"a","offset":1,"key":""}', BAD_FIELD, "key", 1),
@@ -128,6 +130,7 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         error = error_of(MessageError, decode, data)
         assert (error.code, error.id) == (code, id_), (data, error.message)
         assert names in error.message, data
+        assert code is not BAD_FIELD or "`" not in error.message, "in the words of the decoder"
         assert len(error.message) <= 220, data
         msgspec.json.encode(error.message)
 

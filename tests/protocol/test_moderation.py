@@ -50,7 +50,8 @@ def test_an_unknown_field_is_refused_by_its_name() -> None:
     for name in ("second", "type", "x" * 500):
         body = msgspec.json.encode({"user": "u_x", name: 60})
         for decode, data in ((decode_kick, body), (decode_sanction, b'{"kind":"ban",' + body[1:])):
-            assert f"unknown field `{name[:100]}" in error_of(MessageError, decode, data, "application/json").message
+            refused = error_of(MessageError, decode, data, "application/json")
+            assert refused.message == f"{name[:100]}: unknown field"
 
 
 def test_the_most_that_is_allowed_and_one_more() -> None:
@@ -59,11 +60,11 @@ def test_the_most_that_is_allowed_and_one_more() -> None:
             "user",
             ["u", "u" * MAX_USER_ID_CHARS, guest(2**NUMBER_BITS - 1).id],
             [
-                "", "u" * (MAX_USER_ID_CHARS + 1), "a\nb", " u", "g_", "g_bob", "g_" + "A" * 15, "g_" + "0" * 16,
+                7, "", "u" * (MAX_USER_ID_CHARS + 1), "a\nb", " u", "g_", "g_bob", "g_" + "A" * 15, "g_" + "0" * 16,
                 guest(0).id,
             ],
         ),
-        ("seconds", [1, MAX_SECONDS], [0.5, MAX_SECONDS + 1, None]),  # null: JavaScript sends it for NaN
+        ("seconds", [1, MAX_SECONDS], ["60", 0.5, MAX_SECONDS + 1, None]),  # null: JavaScript sends it for NaN
         ("reason", ["", "x" * MAX_REASON_CHARS, None], ["x" * (MAX_REASON_CHARS + 1), "a\nb", "\0"]),
     ):  # fmt: skip
         for value in (*allowed, *refused):
