@@ -359,7 +359,8 @@ class Interactive:
         try:
             await doing
         except ChatError as error:
-            self._screen.note(f"{before}{render.printable(error.message)}")
+            # `q` is what a search calls its words on the wire.
+            self._screen.note(f"{before}{render.printable(error.message.removeprefix('q: '))}")
 
     async def _tell_read(self) -> None:
         """Update our read marker at the server now and then."""

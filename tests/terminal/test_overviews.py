@@ -44,3 +44,4 @@ async def test_a_room_in_which_a_bot_edits_shows_its_messages() -> None:
         async with terminal(FakeServer(port=real.address.port)) as person:  # for its address
             await person.until("a question\r\n")
             await person.until("answer 59")
+            await person.enter("/search !!!", "· no word in it: no letter and no digit")
