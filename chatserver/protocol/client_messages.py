@@ -202,7 +202,7 @@ def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
 
 
 def _wrong_shape(told: str) -> MessageError:
-    """What msgspec tells of JSON with a field that is missing, unknown or of a wrong type, in the words of this module."""
+    """What msgspec tells of a field that is missing, unknown or of a wrong type, in the words of other refusals."""
     if found := _FIELD.match(told):
         return bad_field(found[2][:100], "missing" if found[1] == "missing required" else "unknown field")
     what, _, place = told.partition(" - at `$.")
