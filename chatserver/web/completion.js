@@ -1,14 +1,15 @@
 /**
- * Names after `@` and emoji after `:`, offered while the user types.
+ * Names after `@`, emoji after `:` and rooms after `#`, offered while the user types.
  * Owns: the list of offers, and which is chosen. May not: send anything.
  *
  * @import { User } from './wire.js'
  */
 import { byId, choose, make } from './dom.js';
+import { rooms } from './markdown.js';
 import { NAMED } from './text.js';
 
 const MAX_OFFERED = 8;
-const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*)|:([a-z0-9_+-]{2,}))$/u;
+const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*)|:([a-z0-9_+-]{2,})|#([a-z0-9][a-z0-9._-]+))$/u;
 
 export class Completion {
   #list = byId('completions');
@@ -47,15 +48,17 @@ export class Completion {
     const before = this.field.value.slice(0, this.#end);
     const word = WORD.exec(before);
     if (!word) return this.close();
-    const [, name, emoji] = word;
-    this.#start = before.length - (name ?? emoji).length - 1;
+    const [, name, emoji, room = ''] = word;
+    this.#start = before.length - (name ?? emoji ?? room).length - 1;
     const isLike = (text, part) =>
       text.toLowerCase().split(/[\s_]/).some((each) => each.startsWith(part.toLowerCase()));
     const found =
       name !== undefined
         ? this.people().filter((user) => isLike(user.name, name)).map((user) => ({ put: `@${user.name} `, shown: user.name }))
-        : [...NAMED].filter(([key]) => isLike(key, emoji)).map(([key, value]) => ({ put: `${value} `, shown: `${value} :${key}:` }));
-    if (!found.length) return this.close();
+        : room
+          ? [...rooms].filter((each) => each.startsWith(room)).map((each) => ({ put: `#${each} `, shown: `#${each}` }))
+          : [...NAMED].filter(([key]) => isLike(key, emoji)).map(([key, value]) => ({ put: `${value} `, shown: `${value} :${key}:` }));
+    if (!found.length || rooms.has(room)) return this.close();
     this.#offers = found.slice(0, MAX_OFFERED);
     const options = this.#offers.map(({ shown }, index) =>
       make('li', { role: 'option', onmousedown: (event) => this.#click(event, index) }, shown),

@@ -1,6 +1,7 @@
 /**
  * A message's text as nodes: code, bold, italic, struck out, lists, quotes, links. Built by DOM calls alone, so no text
  * can become another element, or a link with a scheme other than http and https.
+ * Owns: the names of rooms that texts link to.
  */
 import { make } from './dom.js';
 import { actionIn, mentionsIn, withEmoji, withoutTail } from './text.js';
@@ -16,11 +17,41 @@ const QUOTE = /^>\s?(.*)$/;
 const INLINE =
   /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|(?<![\w\\])_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`]+)/giu;
 const MAX_DEPTH = 6; // marks within marks
+/** `#room`, or `#room/42` for a message, as in the address; a name at the end of a sentence ends before the dot. */
+const ROOM = /(?<![\p{L}\p{N}_#/&])(#[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:\/[1-9]\d{0,14})?)(?![\p{L}\p{N}_/-])/giu;
 
 /** A link to a message or a room is followed in this page. */
 function link(href, shown) {
   const isHere = href.startsWith(`${location.origin}${location.pathname}#`);
   return make('a', { href, title: href, target: isHere ? '' : '_blank', rel: 'noopener noreferrer' }, shown);
+}
+
+/** @type {Set<string>} that texts may link to */
+export let rooms = new Set();
+
+/** A room that is not known, or not yet, is a placeholder: an `a` without `href`. */
+function showRoom(link) {
+  const href = link.dataset.room;
+  if (rooms.has(href.slice(1).split('/')[0])) Object.assign(link, { href, tabIndex: link.closest('.message')?.tabIndex ?? 0 });
+  else link.removeAttribute('href');
+}
+
+/** @param {string[]} names of the rooms that the user may see, to which all texts on the page link from now on */
+export function linkRooms(names) {
+  if (names.length === rooms.size && names.every((name) => rooms.has(name))) return;
+  rooms = new Set(names);
+  document.querySelectorAll('a[data-room]').forEach(showRoom);
+}
+
+/** A text without marks and mentions. */
+function words(text) {
+  return withEmoji(text).split(ROOM).map((part, at) => {
+    if (at % 2 === 0) return part;
+    const link = make('a', { dir: 'ltr', translate: false }, part);
+    link.dataset.room = part.toLowerCase();
+    showRoom(link);
+    return link;
+  });
 }
 
 /** @param {string[]} names mentioned in it */
@@ -49,12 +80,12 @@ function mentions(text, names) {
   const nodes = [];
   let end = 0;
   for (const { at, name } of mentionsIn(text, names)) {
-    if (at > end) nodes.push(withEmoji(text.slice(end, at)));
+    if (at > end) nodes.push(...words(text.slice(end, at)));
     end = at + 1 + name.length;
     // A name in another script does not change the direction of the text.
     nodes.push(make('bdi', { className: 'mention', translate: false }, text.slice(at, end)));
   }
-  if (end < text.length) nodes.push(withEmoji(text.slice(end)));
+  if (end < text.length) nodes.push(...words(text.slice(end)));
   return nodes;
 }
 

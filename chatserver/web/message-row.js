@@ -16,7 +16,7 @@ const FOLD_FROM = 20; // estimated lines; twelve of them are shown (chat.css)
 const COLUMNS = 75; // in a line at most
 const PER_COLUMN = 11; // px of a narrow window
 export const TAB_STOP = ':scope > [tabindex="0"]';
-const IN_ROW = '.chip, .quote, .fold, .text :is(a, pre)';
+const IN_ROW = '.chip, .quote, .fold, .text :is(:any-link, pre)';
 
 export function startsGroup(message, previous) {
   if (!previous || previous.user.id !== message.user.id || previous.user.name !== message.user.name || message.reply_to) return true;

@@ -3,6 +3,7 @@
  * Owns: the user's list of rooms (kept by this browser), how often the server is asked. May not: open a room (a link does).
  */
 import { byId, make, replaceRows } from './dom.js';
+import { linkRooms } from './markdown.js';
 import { hasLocks, readJson } from './storage.js';
 import { plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
@@ -152,6 +153,7 @@ export class RoomsView {
     const { rooms } = this.client;
     const ours = [...this.#ours].sort((a, b) => a.localeCompare(b, undefined, { numeric: true })); // room-2 before room-10
     const others = this.#listed.filter(({ room }) => !ours.includes(room));
+    linkRooms([...ours, ...others.map(({ room }) => room)]);
     const rows = ours.map((name) => this.#row(name, rooms.get(name)?.members ?? 0));
     const rest = others.slice(0, MAX_OTHERS).map(({ room, members }) => this.#row(room, members));
     if (rest.length) rows.push(make('li', { className: 'panel-title' }, 'Other rooms'), ...rest);

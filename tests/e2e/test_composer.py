@@ -324,6 +324,11 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visi
     expect(offers.locator("[aria-selected=true]")).to_have_text("🔨 :hammer:")
     expect(offers.locator("[aria-selected=true]")).to_be_in_viewport(ratio=1)
     text.fill("")
+    ann.page.keyboard.type("see #offer")
+    expect(offers).to_have_text("#offers")
+    ann.page.keyboard.type("s")
+    expect(offers).to_be_hidden()  # else Enter would not send
+    text.fill("")
 
 
 def test_the_text_of_an_edit_that_fails_is_kept(visit: OpenWindow) -> None:

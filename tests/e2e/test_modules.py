@@ -58,18 +58,32 @@ LINKS = {
     "javascript:x//http://a.example": ["http://a.example"],
     "https:// http://[ https://": [],
     "[x](http://[) http://[).": [],
+    "#lobby, (#Ops) and #team-1.2.": ["#lobby", "#ops", "#team-1.2"],
+    "#ops/42 #ops/0 #ops/x": ["#ops/42"],
+    "#include #1 # ops a#ops ##ops #ops- #ops_a &#ops;": [],
+    "https://a.example/#ops a.example/#ops": ["https://a.example/#ops"],
 }
 
 
 def test_links_in_a_text_are_found(run: Run) -> None:
     body = """
+        m.linkRooms(['lobby', 'ops', 'team-1.2']);
         return a.map((text) => {
           const holder = document.createElement('div');
           holder.append(...m.markdown(text));
-          return [holder.textContent, [...holder.querySelectorAll('a')].map((link) => link.getAttribute('href'))];
+          const links = [...holder.querySelectorAll(':any-link')];
+          return [holder.textContent, links.map((link) => link.getAttribute('href'))];
         });
     """
     assert run("markdown.js", body, list(LINKS)) == [[text, links] for text, links in LINKS.items()]
+    body = """
+        document.body.append(...m.markdown('#later'));
+        return ['later', 'another'].map((room) => {
+          m.linkRooms([room]);
+          return document.body.lastChild.querySelectorAll(':any-link').length;
+        });
+    """
+    assert run("markdown.js", body) == [1, 0], "a text that is shown already"
 
 
 MARKUP = {
@@ -113,7 +127,7 @@ def test_markup_is_built_and_never_parsed(run: Run) -> None:
         });
     """
     assert run("markdown.js", body, list(MARKUP)) == list(MARKUP.values())
-    (linked,) = run("markdown.js", body, ["**[the plan](https://a.example/x_(y))**, https://b.example/*z*."])
+    (linked,) = run("markdown.js", body, ["**[the #1 plan](https://a.example/x_(y))**, https://b.example/*z*."])
     assert re.findall('href="([^"]*)"', linked) == ["https://a.example/x_(y)", "https://b.example/*z"]
     assert linked.count('rel="noopener noreferrer"') == 2
 
