@@ -116,7 +116,7 @@ export class RoomsView {
     location.hash = room;
   }
 
-  /** Alt with an arrow goes to the next of the user's rooms. */
+  /** Alt with an arrow goes to the next of the user's rooms, with Shift too to the next that has news. */
   #step(event) {
     const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
     if (!event.altKey || step === undefined || document.querySelector('dialog[open]')) return;
@@ -124,7 +124,8 @@ export class RoomsView {
     event.stopPropagation();
     const links = [...this.#list.querySelectorAll('a')].slice(0, this.#ours.length);
     const at = links.findIndex((each) => each.matches('[aria-current]'));
-    links.at((at + step) % links.length)?.click();
+    const others = [...links.slice(at + 1), ...links.slice(0, at)];
+    (event.shiftKey ? others.filter((each) => each.matches('.has-news')) : others).at(step < 0 ? -1 : 0)?.click();
   }
 
   async #ask() {

@@ -264,13 +264,20 @@ def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server,
     expect(ann.page.locator("#jump")).to_be_hidden()
 
 
-def test_keys_mark_the_selected_text_and_lead_to_the_next_room(window: OpenWindow) -> None:
+def test_keys_mark_the_selected_text_and_lead_to_the_next_room(shared_server: Server, window: OpenWindow) -> None:
     ann = window(room="keys-a")
     for room in ("keys-b", "keys-c"):
         ann.go(room)
     for key, room in (("Up", "keys-b"), ("Up", "keys-a"), ("Up", "lobby"), ("Down", "keys-a"), ("Down", "keys-b")):
         ann.page.keyboard.press(f"Alt+Arrow{key}")
         expect(ann.page.locator("#room-title")).to_have_text(room)
+    for room in ("lobby", "keys-a"):
+        shared_server.publish(room, "hello")
+        expect(ann.page.locator(f"#rooms a[href='#{room}'] .badge")).to_be_visible()
+    for key, room in (("Down", "lobby"), ("Up", "keys-a"), ("Up", "keys-a")):  # with news, while any room has news
+        ann.page.keyboard.press(f"Alt+Shift+Arrow{key}")
+        expect(ann.page.locator("#room-title")).to_have_text(room)
+        expect(ann.page.locator(f"#rooms a[href='#{room}'] .badge")).to_be_hidden()
     text = ann.page.locator("#text")
     text.fill("very")
     for key, marked in (("a", "very"), ("b", "**very**"), ("i", "***very***"), ("z", "**very**")):
