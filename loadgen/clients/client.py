@@ -207,13 +207,20 @@ class Client(metaclass=_Slotted):
         responses[self] = response
         return None
 
-    @property
-    def nothing_came(self) -> bool:
-        """Whether no byte of an answer has come: the server may have ended an idle connection before it saw a request.
+    def send_request(self, request: bytes) -> None:
+        """Send a request, or connect anew if the server has ended this connection since its last answer."""
+        if self.cohort.reused[self.number] and self.cohort.engine.is_ended(self):
+            self.cohort.engine.reopen(self)
+        else:
+            self.send(request)
 
-        So a request that may be done twice is sent once more, if the connection has had an answer before.
+    def may_ask_again(self) -> bool:
+        """Whether a request that may be done twice may have crossed with the end of its connection (RFC 9112 9.3.1).
+
+        A server may end an idle connection, but neither what it has read a request from nor what had no answer yet.
         """
-        return self.response is None and not self.unread
+        is_idle = self.cohort.reused[self.number] and self.response is None and not self.unread
+        return bool(is_idle) and self.cohort.engine.has_crossed(self)
 
     def send(self, data: bytes) -> bool:
         """Send bytes, and return whether the kernel took all of them; the rest follows as soon as it can.

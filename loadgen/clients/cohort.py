@@ -72,6 +72,7 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     descriptors: array[int] = array("i")  # -1 without a connection
     born: array[float] = array("d")  # when it began to connect
     have_come: bytearray = bytearray()  # whether it ever reached the server
+    reused: bytearray = bytearray()  # whether its connection has had an answer
     # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
     delivered: array[int] = array("I")
     checksums: array[int] = array("Q")
@@ -81,6 +82,7 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
         self.descriptors = array("i", (-1,)) * self.wanted
         self.born = array("d", bytes(8 * self.wanted))
         self.have_come = bytearray(self.wanted)
+        self.reused = bytearray(self.wanted)
         self.delivered = array("I", bytes(4 * self.wanted))
         self.checksums = array("Q", bytes(8 * self.wanted))
 

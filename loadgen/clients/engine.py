@@ -141,6 +141,14 @@ class Engine:
             self._watch(client)
         return took_all
 
+    def is_ended(self, client: Client) -> bool:
+        with sockets.borrowed(client.fd) as sock:
+            return sockets.is_ended(sock)
+
+    def has_crossed(self, client: Client) -> bool:
+        with sockets.borrowed(client.fd) as sock:
+            return sockets.has_crossed(sock)
+
     def stop_reading(self, client: Client) -> None:
         if client.fd >= 0:
             self._not_reading.add(client)
@@ -349,6 +357,7 @@ class Engine:
 
     def _connect(self, client: Client, moment: float) -> None:
         client.cohort.born[client.number] = moment
+        client.cohort.reused[client.number] = False
         client.stage = Stage.CONNECTING
         try:
             client.fd = fd = sockets.connect(

@@ -89,6 +89,11 @@ class Line:
         return {sockets.CLOSE: Ending.RST, sockets.CLOSE_WAIT: Ending.FIN}.get(sockets.tcp_state(self._sock))
 
     @property
+    def has_crossed(self) -> bool:
+        """Whether the server's end may have crossed with what was sent last."""
+        return sockets.has_crossed(self._sock)
+
+    @property
     def fileno(self) -> int:
         return self._sock.fileno()
 

@@ -32,8 +32,10 @@ _SO_DETACH_FILTER: Final = 27
 _KEEP_NOTHING: Final = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
 _FILTER: Final = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
 
-#: Positions in `struct tcp_info` (linux/tcp.h): milliseconds since data last arrived, the smoothed round trip in
-#: microseconds, and the bytes that arrived. Its first byte is the state.
+#: Positions in `struct tcp_info` (linux/tcp.h): segments that are not acknowledged, milliseconds since data was last
+#: sent and last arrived, the smoothed round trip in microseconds, the bytes that arrived. Its first byte is the state.
+_UNACKNOWLEDGED: Final = slice(24, 28)
+_LAST_SENT: Final = slice(44, 48)
 _LAST_RECEIVED: Final = slice(52, 56)
 _ROUND_TRIP: Final = slice(68, 72)
 _RECEIVED: Final = slice(128, 136)
@@ -44,6 +46,10 @@ ESTABLISHED: Final = 1
 CLOSE: Final = 7
 CLOSE_WAIT: Final = 8
 LISTEN: Final = 10
+
+#: What was sent so long before the end of its connection did not cross with that: a round trip, and what a busy machine
+#: adds.
+CROSSING_SECONDS: Final = 3.0
 
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
@@ -140,6 +146,23 @@ class HasOptions(Protocol):
 def tcp_state(sock: HasOptions) -> int:
     """The state of the connection (linux/tcp_states.h)."""
     return _tcp_info(sock, 1)[0]
+
+
+def is_ended(sock: HasOptions) -> bool:
+    """Whether the peer has ended the connection, read or not."""
+    return tcp_state(sock) in {CLOSE, CLOSE_WAIT}
+
+
+def has_crossed(sock: HasOptions) -> bool:
+    """Whether the peer's end may have crossed with what was sent last, so that no program has read that.
+
+    A FIN acknowledges everything that came before it, and a socket that is closed with unread data sends RST instead
+    (RFC 1122 section 4.2.2.13).
+    """
+    info = _tcp_info(sock, _LAST_SENT.stop)
+    if int.from_bytes(info[_LAST_SENT], sys.byteorder) > CROSSING_SECONDS * 1000:
+        return False
+    return info[0] != CLOSE_WAIT or any(info[_UNACKNOWLEDGED])
 
 
 def round_trip_seconds(sock: HasOptions) -> float:

@@ -10,7 +10,6 @@ from loadgen.clients.client import Client, Stage, state
 from loadgen.clients.traffic import Traffic
 from loadgen.net import wire
 from loadgen.net.answers import CLOSED, RETRY, UNANSWERED
-from loadgen.net.timers import now
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
 from loadgen.personas._websocket import Envelope, Member, WebSocketClient, decode, publish, shared
@@ -90,10 +89,6 @@ class Chat(Talker, Member):
 #: Time beyond its `wait` after which the client gives up on a held poll.
 GRACE_SECONDS = 15.0
 
-#: Time after a request in which the end of its connection, with no answer, may have crossed with it: a round trip, and
-#: what a busy machine adds. A poll that is cut later was held, and the server has failed it.
-CROSSING_SECONDS = 3.0
-
 
 class Message(msgspec.Struct):
     """A message, or the receipt for one, which has no text."""
@@ -139,23 +134,18 @@ class Poll(Client):
     """Long-poll on a room that asks again as soon as it is answered."""
 
     _cursor = state("")
-    _is_reused = state(False)  # the connection has had an answer
 
     def opening(self) -> bytes:
         """Ask for the room's current cursor, or continue from the cursor of the former connection."""
         return poll(self, self._cursor)
 
     def on_connected(self) -> None:
-        self._is_reused = False
         if self._cursor:
             self.wait()
 
     def on_hangup(self, how: str) -> None:
         """Ask once more if the request crossed with the end of an idle connection."""
-        asked = self.due - self.cohort.place.poll_wait_seconds - GRACE_SECONDS
-        if self.honest and self._is_reused and self.nothing_came and now() - asked < CROSSING_SECONDS:
-            self.cohort.engine.reopen(self)
-        else:
+        if not self.may_ask_again() or not self.return_as_planned():
             self.fail(how)
 
     def on_data(self, data: bytes) -> None:
@@ -167,9 +157,9 @@ class Poll(Client):
             return
         self._cursor = take_page(self, self._cursor, answer.body)
         if answer.keeps_alive:
-            self._is_reused = True
+            self.cohort.reused[self.number] = True
             self.wait()
-            self.send(poll(self, self._cursor))
+            self.send_request(poll(self, self._cursor))
         else:
             self.cohort.engine.reopen(self)
 

@@ -13,7 +13,7 @@ from typing import Final
 
 from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import wire
-from loadgen.net.answers import CLOSED
+from loadgen.net.answers import CLOSED, is_planned
 from loadgen.net.line import Answer, EndedError, Exchange, Line
 from loadgen.net.target import Endpoint
 from loadgen.personas import persona
@@ -34,6 +34,11 @@ class HttpPeer:
         self._dial = dial  # connects anew
         self._is_open = True  # another request may follow, which is not so after an answer that closes
         self.is_reused = False  # it has had an answer, and a server may end it before it sees the next request
+
+    @property
+    def may_ask_again(self) -> bool:
+        """Whether a request may have crossed with the end of an idle connection."""
+        return self.is_reused and self._line.has_crossed
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         """Send a request and return the status and the body of the answer."""
@@ -65,7 +70,8 @@ class HttpPeer:
     async def _ask(
         self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = (), *, most_bytes: float = math.inf
     ) -> tuple[Exchange, Answer]:
-        if not self._is_open:  # not sooner: a connection without a request holds a small server's worker
+        # not sooner: a connection without a request holds a small server's worker
+        if not self._is_open or (self.is_reused and self._line.ending):
             await self.reconnect()
         given = self._context.endpoint.fields
         all_fields = (
@@ -113,7 +119,7 @@ class GetVictim(Victim):
         try:
             failure = await _get(peer, self.context)
         except EndedError:
-            if not peer.is_reused:
+            if not peer.may_ask_again or not is_planned(self._planned_ends):
                 raise
             await peer.reconnect()
             failure = await _get(peer, self.context)
@@ -139,13 +145,11 @@ class Request(Speaking):
 
     _queue: deque[int] | None = state(None)  # due, not sent; None if empty, since a deque is four times the client
     _asked: int | None = state(None)  # sent, not answered
-    _is_reused = state(False)  # the connection has had an answer
 
     def opening(self) -> bytes:
         return b""
 
     def on_connected(self) -> None:
-        self._is_reused = False
         self.hold()
         self._traffic.enter(self)
         if self._asked is not None:
@@ -156,7 +160,7 @@ class Request(Speaking):
         del text  # every request is the same
         if self._queue is None:
             self._queue = deque()
-            if self.stage is Stage.WAITING:  # without a connection since the last answer
+            if self.stage is Stage.WAITING and self._asked is None:  # without a connection since the last answer
                 self.cohort.engine.reopen(self)
         self._queue.append(number)
         self._send_next()
@@ -169,14 +173,14 @@ class Request(Speaking):
             self._ask()
 
     def _ask(self) -> None:
-        self.send(encoded(self.cohort.place.endpoint, self.cohort.place.host))
+        self.send_request(encoded(self.cohort.place.endpoint, self.cohort.place.host))
 
     def on_data(self, data: bytes) -> None:
         answer = self.read_response(data, bodiless=self.cohort.place.endpoint.method == "HEAD")
         if answer is None:
             return
         self._book_answer(answer)
-        self._is_reused = True
+        self.cohort.reused[self.number] = True
         if answer.keeps_alive:
             self._send_next()
         else:
@@ -187,9 +191,8 @@ class Request(Speaking):
         if self.stage is not Stage.HELD:
             self.fail(how)
             return
-        may_repeat = self._is_reused and self.nothing_came and self.cohort.place.endpoint.is_idempotent
-        if self._asked is not None and may_repeat:
-            self.cohort.engine.reopen(self)
+        may_repeat = self._asked is not None and self.cohort.place.endpoint.is_idempotent
+        if may_repeat and self.may_ask_again() and self.return_as_planned():
             return
         if how == CLOSED and self.response is not None and self.response.end():
             self._book_answer(self.response)

@@ -39,6 +39,7 @@ class Site:
     tls: bool = False  # with a certificate that nobody trusts
     dies_of_key_updates: bool = False  # end the process at the tenth of one connection
     empties: bool = False  # from then on, answer 200 with an empty page
+    drops_every: int = 0  # read every n-th request of a connection, and close without an answer
     repeats_every: int = 0  # echo every n-th message of a connection twice
 
 
@@ -67,10 +68,13 @@ class Static:
     async def _serve(self, stream: trio.abc.Stream) -> None:
         if self.attacked and self.site.stops_reading:
             await trio.sleep_forever()
-        rest = b""
+        rest, number = b"", 0
         while data := await stream.receive_some(65536):
             *heads, rest = (rest + data).split(b"\r\n\r\n")
             for head in heads:
+                number += 1
+                if self.site.drops_every and number % self.site.drops_every == 0:
+                    return
                 await trio.sleep(self.site.late + self.site.slows * self.attacked)
                 await stream.send_all(_EMPTY if self.attacked and self.site.empties else _answer(head))
 

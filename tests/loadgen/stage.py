@@ -189,6 +189,12 @@ async def until(ready: Callable[[], object]) -> None:
             await trio.sleep(0.005)
 
 
+async def unread(stream: trio.SocketStream) -> None:
+    """Wait for bytes and leave them in the kernel, so that a close of this end sends RST."""
+    with trio.fail_after(PATIENCE):
+        await stream.socket.recv(1, trio.socket.MSG_PEEK)
+
+
 def reset(stream: trio.SocketStream) -> None:
     """Hang up with RST, at once."""
     stream.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")

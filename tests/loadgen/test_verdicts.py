@@ -277,6 +277,17 @@ def test_v13_an_echo_that_comes_twice_is_one_too_many() -> None:
     assert ended.blames("message_errors"), ended
 
 
+def test_v13_requests_that_are_read_and_never_answered() -> None:
+    """Each was sent once more, so that a worker that died of every third request was held, with a note."""
+    with serving("static", Site(drops_every=3)) as (url, _):
+        ended = loadgen(
+            "run", url, "--request", "GET /", "--clients", "3", "--rate", "30", "--duration", "1", "--seed", "1"
+        )
+    assert ended.code == 1, ended
+    assert ended.blames("message_errors"), ended
+    assert ended.figure("message_errors") >= 8
+
+
 # V4: honest slow clients
 
 

@@ -13,7 +13,17 @@ from wsproto import events
 from loadgen.clients.client import Attacker
 from loadgen.personas import registry
 from loadgen.personas._shapes import Dripper
-from tests.loadgen.stage import DEADLINE_ANSWER, answer, listening, meeting, playing, read_until, request_of, until
+from tests.loadgen.stage import (
+    DEADLINE_ANSWER,
+    answer,
+    listening,
+    meeting,
+    playing,
+    read_until,
+    request_of,
+    unread,
+    until,
+)
 
 SILENT = ("idle-connect", "expect-continue")
 DRIPPERS = ("slow-head", "drip-head", "slow-handshake", "slow-body", "slow-chunk", "slow-tls")
@@ -129,7 +139,7 @@ async def test_a_poll_that_crosses_with_the_end_of_an_idle_connection_is_sent_on
         stream = await server.accept()
         await request_of(stream)
         await answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
-        assert b"after=e-1" in (await request_of(stream)).target
+        await unread(stream)
         await stream.aclose()
         stream = await server.accept()
         assert b"after=e-1" in (await request_of(stream)).target
@@ -141,16 +151,17 @@ async def test_a_poll_that_crosses_with_the_end_of_an_idle_connection_is_sent_on
         await until(lambda: play.cohort.ended == {"closed": 1})
 
 
-async def test_a_poll_that_is_cut_while_it_is_held_has_ended(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Its connection is no idle one: a server that cuts polls must not pass."""
-    monkeypatch.setattr("loadgen.personas.honest.CROSSING_SECONDS", 0.0)
+@pytest.mark.parametrize("is_read", [True, False])
+async def test_a_poll_that_is_cut_while_it_is_held_has_ended(is_read: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its connection is no idle one: a server that cuts polls must not pass, by a reset neither."""
+    monkeypatch.setattr("loadgen.net.sockets.CROSSING_SECONDS", 3.0 if is_read else -1.0)
     async with listening() as server, playing(server.url, "poll") as play:
         stream = await server.accept()
         await request_of(stream)
         await answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
-        await request_of(stream)
+        await (request_of(stream) if is_read else unread(stream))
         await stream.aclose()
-        await until(lambda: play.cohort.ended == {"closed": 1})
+        await until(lambda: play.cohort.ended == {"closed" if is_read else "connection reset by peer": 1})
 
 
 async def test_an_event_that_is_cut_into_chunks_is_delivered() -> None:
