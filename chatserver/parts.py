@@ -11,7 +11,7 @@ from functools import partial
 
 import trio
 
-from chatserver.api.cluster_parts import SharedParts, WorkerParts
+from chatserver.api.cluster_parts import OtherProcesses, SharedParts
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
 from chatserver.api.encoder import WireEncoder
@@ -71,6 +71,7 @@ from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import engine_of, listen
 from chatserver.shared.datagrams import Datagrams
+from chatserver.shared.shards import Shards
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -84,7 +85,7 @@ class Parts(MeasuredParts):
     limiters: Limiters
     services: Services
     poller: Poller
-    others: WorkerParts | None  # `shared`, or without --shared the link to the other workers
+    others: OtherProcesses | None
 
 
 def build(
@@ -186,32 +187,32 @@ class _Chat:
         self.encoder = WireEncoder(log.identity.epoch)
         policies = Policies(settings.rooms)
         slow_mode = SlowMode(lambda room: policies.of(room).slow_mode)
-        audit, search_results = AuditTrail(wall_ms=log.wall_ms), ResultCache()
+        audit = AuditTrail(wall_ms=log.wall_ms)
+        others: Datagrams | Shards | None = bus
+        write_limits, search_results = WriteLimits(settings), ResultCache()
+        self.shared: SharedParts | None = None
+        if settings.shared:
+            self.shared = shared = SharedParts(settings, log.identity.secret)
+            others, write_limits = shared.shards, shared.write_limits
+            search_results = ResultCache(shared.search.results.forget)
         self.hub = hub = Hub(
             log, self.encoder, sink.as_sink(), sink, settings,
             note_failure=partial(publish_failed, peers.connections), note_deletion=audit.note_deletion,
             note_altered=search_results.altered, note_unstored=slow_mode.give_back,
+            tell=None if others is None else others.tell,
         )  # fmt: skip
         enforcer = Enforcer(peers.connections, hub, peers.responder)
         sign_out_search = SignOutSearch(peers.connections, hub, peers.responder)
         moderation = Moderation(log.identity.secret, apply=enforcer.apply, wall_ms=log.wall_ms)
         signed_out = SignedOut(end=sign_out_search.begin, wall_ms=log.wall_ms)
         identities = _identities(settings, log, keys, policies, signed_out)
-        write_limits, faulted = WriteLimits(settings), peers.connections.faults.caught
-        self.shared: SharedParts | None = None
-        self.others: WorkerParts | None = None
-        if settings.shared:
-            self.others = self.shared = SharedParts(
-                settings.shared, log.identity.secret, hub, moderation, faulted,
-                limits=write_limits, results=search_results,
-            )  # fmt: skip
-        elif bus is not None:
-            self.others = WorkerParts(bus, hub, moderation, faulted)
+        self.others: OtherProcesses | None = None
+        if others is not None and hub.cluster is not None:
+            self.others = OtherProcesses(others, hub.cluster, moderation, peers.connections.faults.caught)
         self.services = Services(
             hub=hub, log=log, identities=identities, pages=Pages(hub.reader, self.encoder), encoder=self.encoder,
             settings=settings, write_limits=write_limits, search_results=search_results, audit=audit,
             moderation=moderation, markers=ReadMarkers(log.markers), slow_mode=slow_mode,
-            cluster=None if self.others is None else self.others.cluster,
         )  # fmt: skip
 
 

@@ -207,6 +207,8 @@ class Server:
             nursery.start_soon(self._keep_running, self._published.run)
         if parts.others is not None:
             nursery.start_soon(self._keep_running, parts.others.run)
+        if parts.shared is not None:
+            nursery.start_soon(self._keep_running, parts.shared.write_limits.run)
         stops: AbstractContextManager[AsyncIterator[int]] = (
             trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT)
             if self._supervised is None

@@ -1,9 +1,9 @@
-"""The parts by which a server works with the other processes of its chat under --shared.
+"""The parts by which a server works with the other processes of its chat.
 
-Owns: making and running these parts. May not: exist without the flag, or let a message of another process end a task.
+Owns: making and running these parts. May not: let a message of another process end a task.
 
-Without the flag, the workers of one machine have `WorkerParts`: they know who is connected to the others, and share
-nothing else.
+Workers of one machine know who is connected to the others, and share nothing else. With --shared, so do servers on many
+machines, and they also have `SharedParts`.
 """
 
 from collections.abc import Callable
@@ -11,56 +11,45 @@ from hashlib import blake2b
 
 import trio
 
-from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
-from chatserver.api.services import WriteLimits
-from chatserver.api.shared_rates import SharedRates
+from chatserver.api.shared_rates import SharedWriteLimits
 from chatserver.chat.cluster import Cluster
-from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation
+from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
 from chatserver.shared.datagrams import Datagrams
 from chatserver.shared.shards import Shards
 
 
-class WorkerParts:
-    """Presence on the other processes of a `bus`. `faulted` is called in an except clause for a fault of ours."""
+class OtherProcesses:
+    """The messages of a cluster on a `bus`. `faulted` is called in an except clause for a fault of ours."""
 
     def __init__(
-        self, bus: Datagrams | Shards, hub: Hub, moderation: Moderation, faulted: Callable[[object], None]
+        self, bus: Datagrams | Shards, cluster: Cluster, moderation: Moderation, faulted: Callable[[object], None]
     ) -> None:  # fmt: skip
         self._bus = bus
+        self._cluster = cluster
+        self._moderation = moderation
         self._faulted = faulted
-        self.cluster = Cluster(hub, bus.tell, on_kick=moderation.kick)
 
     def _receive(self, message: bytes) -> None:
         try:
-            self.cluster.receive(message)
+            for kicked in self._cluster.receive(message):
+                self._moderation.kick(kicked.user, kicked.room, kicked.reason)
         except Exception:  # noqa: BLE001
-            self._faulted(self.cluster)
+            self._faulted(self._cluster)
 
     async def run(self) -> None:
         """Exchange messages with the other processes until cancelled."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._bus.run, self._receive)
-            nursery.start_soon(self.cluster.run)
+            nursery.start_soon(self._cluster.run)
 
 
-class SharedParts(WorkerParts):
-    """See the module. `secret` is the log's, since all processes on one log are one chat."""
+class SharedParts:
+    """What processes share with --shared. `secret` is the log's, since all processes on one log are one chat."""
 
-    def __init__(
-        self, url: str, secret: bytes, hub: Hub, moderation: Moderation, faulted: Callable[[object], None], *,
-        limits: WriteLimits, results: ResultCache,
-    ) -> None:  # fmt: skip
-        self.shards = open_shards(url, blake2b(secret, digest_size=6, person=b"shared").hexdigest())
-        super().__init__(self.shards, hub, moderation, faulted)
+    def __init__(self, settings: Settings, secret: bytes) -> None:
+        self.shards = open_shards(settings.shared, blake2b(secret, digest_size=6, person=b"shared").hexdigest())
         self.search = SharedSearch(self.shards)
-        self.rates = SharedRates(limits, self.shards)
-        results.forgotten = self.search.results.forget
-
-    async def run(self) -> None:
-        """See `WorkerParts.run`."""
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(super().run)
-            nursery.start_soon(self.rates.run)
+        self.write_limits = SharedWriteLimits(settings, self.shards)

@@ -64,11 +64,11 @@ class ModerationHandlers:
 
     async def _person(self, user: str, where: str) -> Principal | None:
         """A user who is in this room, or with "*" in any; the connection may be in another process."""
-        number, hub, cluster = self._moderation.number_behind(user), self._services.hub, self._services.cluster
+        number, hub = self._moderation.number_behind(user), self._services.hub
         if where != EVERYWHERE:
             return hub.registry.presence(where).person(number)
         here = (room.presence.person(number) for room in list(hub.rooms.values()))
-        people = await in_steps(chain(here, () if cluster is None else cluster.entries(number)))
+        people = await in_steps(chain(here, () if hub.cluster is None else hub.cluster.entries(number)))
         return next(filter(None, people), None)
 
     async def _name_of(self, user: str, where: str) -> str:
@@ -164,8 +164,8 @@ class ModerationHandlers:
         entry = self._entry(principal, "kick", room, user, await self._name_of(user, room), reason)
         await self._trail.add([entry])
         enforcement = self._moderation.kick(user, room, reason)
-        if self._services.cluster is not None:
-            self._services.cluster.kick(user, room, reason)
+        if self._services.hub.cluster is not None:
+            self._services.hub.cluster.kick(user, room, reason)
         write_line(entry)
         await enforcement.over.wait()
         return Response(200, [json_body({"room": room, "user": user, "ended": enforcement.ended})])

@@ -85,8 +85,8 @@ class ReadMarkerHandlers:
 
     def _type(self, room: str, principal: Principal) -> None:
         self._hub.housekeeping.types(room, principal)
-        if self._services.cluster is not None:
-            self._services.cluster.types(room, principal)
+        if self._hub.cluster is not None:
+            self._hub.cluster.types(room, principal)
 
     def show_unread(self, request: Request) -> Later:
         """`GET /unread`: unread messages in each room in which the user has a marker."""
@@ -122,6 +122,6 @@ class ReadMarkerHandlers:
         except LogBusy:
             raise MessageError(ErrorCode.UNAVAILABLE, _BUSY, wait=LOG_RETRY) from None
         self._hub.housekeeping.moved(room, principal, offset, connection)
-        if self._services.cluster is not None:
-            self._services.cluster.moved(room, principal, offset)
+        if self._hub.cluster is not None:
+            self._hub.cluster.moved(room, principal, offset)
         return offset

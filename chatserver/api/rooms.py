@@ -63,8 +63,8 @@ class RoomHandlers:
         known = await self._services.log.rooms(most)
         names = {found.room for found in known}
         others: list[str] = []  # without messages, and in no memory here; shown if there are no more with messages
-        if self._services.cluster is not None and len(known) < most:
-            others = list(islice((name for name in self._services.cluster.rooms() if name not in names), most))
+        if self._services.hub.cluster is not None and len(known) < most:
+            others = list(islice((name for name in self._services.hub.cluster.rooms() if name not in names), most))
             if others:  # they may have been written long ago
                 names.update(await self._services.log.heads(others))
         if not sees_all and len(known) == most:  # rooms that the token names may have been written before these

@@ -3,7 +3,6 @@
 Owns: these rules, and the author of a draft. May not: answer.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import trio
@@ -14,7 +13,6 @@ from chatserver.api.pages import Pages
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.request import Request
 from chatserver.chat.audit import AuditTrail
-from chatserver.chat.cluster import Cluster
 from chatserver.chat.hub import Hub
 from chatserver.chat.moderation import Moderation, Refusal
 from chatserver.chat.policy import MODERATE, READ, WRITE, Action
@@ -48,13 +46,12 @@ LOG_RETRY = 1.0
 class WriteLimits:
     """The publish rate of a user, `NETWORK_SHARE` times that for all users of a network, and what else it may store.
 
-    A publish rate of 0 limits neither publishing nor read markers. With --shared, `note` is called for each message,
-    and the buckets are lowered by what other processes have allowed.
+    A publish rate of 0 limits neither publishing nor read markers. With --shared it is a `SharedWriteLimits`.
     """
 
     def __init__(self, settings: Settings) -> None:
         rate = settings.publish_rate
-        self._limited = rate > 0
+        self.is_limited = rate > 0
         burst = max(rate * BURST_SECONDS, 1.0)
         self.users: KeyedBuckets[int] = KeyedBuckets(rate, burst=burst)
         self.networks: KeyedBuckets[str] = KeyedBuckets(rate * NETWORK_SHARE, burst=burst * NETWORK_SHARE)
@@ -62,17 +59,13 @@ class WriteLimits:
         # Of networks: moves of read markers, and sign-outs of guests, whatever the rate of publishing.
         self.markers: KeyedBuckets[str] = KeyedBuckets(markers, burst=max(markers * MARKERS_BURST, 1.0))
         self.sign_outs: KeyedBuckets[str] = KeyedBuckets(SIGN_OUT_RATE, burst=SIGN_OUT_BURST)
-        self.note: Callable[[Principal], None] | None = None
 
     def take(self, principal: Principal) -> float:
         """Count one message. 0.0 when both rates allow it, else the seconds until they do."""
-        if not self._limited:
+        if not self.is_limited:
             return 0.0
         now = trio.current_time()
-        wait = self.users.take(principal.number, now) or self.networks.take(principal.network, now)
-        if self.note is not None and not wait:
-            self.note(principal)
-        return wait
+        return self.users.take(principal.number, now) or self.networks.take(principal.network, now)
 
     def sweep(self) -> None:
         """Forget the users and networks whose bucket is full."""
@@ -96,7 +89,6 @@ class Services:
     moderation: Moderation = field(default_factory=Moderation)
     slow_mode: SlowMode = field(default_factory=SlowMode)
     audit: AuditTrail = field(default_factory=AuditTrail)
-    cluster: Cluster | None = None  # the other processes of this chat, if there are any
 
     def check(self, principal: Principal, action: Action, room: str) -> None:
         """Refuse an action that a user may not do in a room, or not now. Raises MessageError.

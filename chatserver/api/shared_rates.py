@@ -15,6 +15,7 @@ from chatserver.api.services import WriteLimits
 from chatserver.chat.principal import Principal
 from chatserver.fair import in_steps
 from chatserver.meters import MICROSECOND, KeyedBuckets
+from chatserver.settings.fields import Settings
 from chatserver.shared.limits import Spent, spend
 from chatserver.shared.shards import Shards, SharedError
 
@@ -37,19 +38,22 @@ class _Rate:
 _Entry: TypeAlias = tuple[_Rate, int | str, Spent]
 
 
-class SharedRates:
+class SharedWriteLimits(WriteLimits):
     """See the module; `run` sends the counts."""
 
-    def __init__(self, limit: WriteLimits, shards: Shards) -> None:
-        self._users = _Rate("publish-user", limit.users)
-        self._networks = _Rate("publish-network", limit.networks)
+    def __init__(self, settings: Settings, shards: Shards) -> None:
+        super().__init__(settings)
+        self._of_users = _Rate("publish-user", self.users)
+        self._of_networks = _Rate("publish-network", self.networks)
         self._shards = shards
-        limit.note = self.note
 
-    def note(self, principal: Principal) -> None:
-        """Count a published message."""
-        self._users.spent[principal.number] += 1
-        self._networks.spent[principal.network] += 1
+    def take(self, principal: Principal) -> float:
+        """See `WriteLimits.take`; what is allowed is counted for the other processes."""
+        wait = super().take(principal)
+        if self.is_limited and not wait:
+            self._of_users.spent[principal.number] += 1
+            self._of_networks.spent[principal.network] += 1
+        return wait
 
     async def run(self) -> None:
         """Send the counts to the shards, until cancelled."""
@@ -65,7 +69,7 @@ class SharedRates:
 
     def _sorted_into(self, by_shard: Mapping[int, list[_Entry]]) -> Iterator[None]:
         """Take the counts since the last round, one after the other: thousands of users may have written."""
-        for rate in (self._users, self._networks):
+        for rate in (self._of_users, self._of_networks):
             spent, rate.spent = rate.spent, Counter()
             bucket = rate.buckets.bucket
             for key, count in spent.items():

@@ -13,7 +13,7 @@ A process that is silent for EXPIRY is forgotten with all its people.
 import math
 import secrets
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import chain, islice
 from typing import TypeVar
@@ -22,7 +22,7 @@ import structlog
 import trio
 
 from chatserver.chat.cluster_presence import NOBODY, ClusterPresence, RemotePeople
-from chatserver.chat.hub import Hub
+from chatserver.chat.housekeeping import Housekeeping
 from chatserver.chat.presence import MAX_NAMED_MEMBERS
 from chatserver.chat.principal import Principal
 from chatserver.chat.process_messages import (
@@ -36,6 +36,7 @@ from chatserver.chat.process_messages import (
     named,
     principal_of,
 )
+from chatserver.chat.room import Room
 from chatserver.fair import in_steps
 from chatserver.log.interface import Kind, Record
 
@@ -92,14 +93,14 @@ class Cluster:
     """See the module. `run` sends, `receive` handles messages.
 
     `tell` sends a message to all other processes without waiting; it may be lost, late, doubled, or come back.
-    `on_kick` is called with a user, a room and a reason when another process kicks.
     """
 
     def __init__(
-        self, hub: Hub, tell: Callable[[bytes], None], *, clock: Callable[[], float] = trio.current_time,
-        on_kick: Callable[[str, str, str], object] = lambda user, room, reason: None,
+        self, rooms: Mapping[str, Room], housekeeping: Housekeeping, tell: Callable[[bytes], None], *,
+        clock: Callable[[], float] = trio.current_time,
     ) -> None:  # fmt: skip
-        self._hub = hub
+        self._rooms = rooms
+        self._housekeeping = housekeeping
         self._tell = tell
         self._clock = clock
         self._me = secrets.randbelow(_PROCESSES)
@@ -119,9 +120,6 @@ class Cluster:
         self._kicked: dict[tuple[str, str], Kicked] = {}
         # Kicks that were sent: when, in which message, and the kick. They are repeated for EXPIRY.
         self._repeated: deque[tuple[float, int, Kicked]] = deque(maxlen=NOTICES_PER_MESSAGE)
-        self.on_kick = on_kick
-        hub.registry.make_presence = self._make_presence
-        hub.on_news = self._written
 
     async def run(self) -> None:
         """Send this process's reports until cancelled."""
@@ -140,7 +138,7 @@ class Cluster:
         if len(self._typed) < MAX_NOTICES:
             self._typed[room, principal.author.id] = TypingReport(room, named(principal))
 
-    def _written(self, records: Sequence[Record]) -> None:
+    def written(self, records: Sequence[Record]) -> None:
         """Drop the unsent typing of authors here, see `Notices.written`."""
         for record in records if self._typed else ():
             if record.kind is Kind.MESSAGE:
@@ -158,7 +156,7 @@ class Cluster:
 
     async def _report_all_if_due(self) -> None:
         """Begin a report of all rooms, if one is wanted and the last is long enough ago."""
-        rooms = self._hub.rooms
+        rooms = self._rooms
         if len(self._unreported) > len(rooms) + MAX_GONE:
             self._unreported.clear()  # in a report of all rooms, a room that is missing is empty
             self._all_wanted, self._last = True, None
@@ -171,7 +169,7 @@ class Cluster:
         self._unreported[self._last] = None  # with no people anywhere, "" (no possible room) carries the two marks
 
     def _note_people(self, name: str) -> None:
-        room = self._hub.rooms.get(name)
+        room = self._rooms.get(name)
         if room is not None and room.presence.here:
             self._unreported[name] = None
 
@@ -236,33 +234,36 @@ class Cluster:
                 lacking.append(number)
         return lacking
 
-    def _make_presence(self, name: str) -> ClusterPresence:
+    def make_presence(self, name: str) -> ClusterPresence:
+        """The presence of a room that is loaded: other processes may have people in it already."""
         there = (process.rooms.get(name) for process in self._processes.values())
         return ClusterPresence(name, self._note, [each for each in there if each is not None])
 
     def _presence(self, name: str) -> ClusterPresence | None:
         """The presence of a room, if it is in memory."""
-        room = self._hub.rooms.get(name)
+        room = self._rooms.get(name)
         if room is None:
             return None
-        assert isinstance(room.presence, ClusterPresence), "`_make_presence` made it"
+        assert isinstance(room.presence, ClusterPresence), "`make_presence` made it"
         return room.presence
 
     # -- what is received ----------------------------------------------------------------------------------------------
 
-    def receive(self, message: bytes) -> None:
-        """Process a message of another process; one of this process is ignored."""
+    def receive(self, message: bytes) -> list[Kicked]:
+        """Process a message of another process, and return its kicks; one of this process is ignored."""
         try:
             report = decode(message)
         except ValueError as error:
             if not self._unreadable:
                 _log.warning("process_message_unreadable", bytes=len(message), reason=str(error))
             self._unreadable += 1
-            return
+            return []
         process = None if report.process == self._me else self._take_turn(report)
-        if process is not None:
-            self._receive_rooms(process, report)
-            self._receive_notices(report)
+        if process is None:
+            return []
+        self._receive_rooms(process, report)
+        self._receive_notices(report)
+        return report.kicked
 
     def _receive_rooms(self, process: _Process, report: ProcessReport) -> None:
         if report.begin:
@@ -279,11 +280,9 @@ class Cluster:
 
     def _receive_notices(self, report: ProcessReport) -> None:
         for typed in report.typed:
-            self._hub.housekeeping.types(typed.room, principal_of(typed.who))
+            self._housekeeping.types(typed.room, principal_of(typed.who))
         for moved in report.moved:
-            self._hub.housekeeping.moved(moved.room, principal_of(moved.who), moved.offset)
-        for kicked in report.kicked:
-            self.on_kick(kicked.user, kicked.room, kicked.reason)
+            self._housekeeping.moved(moved.room, principal_of(moved.who), moved.offset)
 
     def _take_turn(self, report: ProcessReport) -> _Process | None:
         """The process that sent a message. None: the message is a repeated one, or older than the last."""
@@ -321,7 +320,7 @@ class Cluster:
         if presence is not None:
             was_large = len(presence) > MAX_NAMED_MEMBERS
             presence.apply_remote(before, there)
-            self._hub.housekeeping.note_presence(self._hub.rooms[name])
+            self._housekeeping.note_presence(self._rooms[name])
             if was_large != (len(presence) > MAX_NAMED_MEMBERS):
                 self._unreported[name] = None  # report it again: fewer people here are named now, or all of them
 

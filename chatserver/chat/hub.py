@@ -14,10 +14,12 @@ import trio
 from chatserver.chat.behind import Behind
 from chatserver.chat.broadcast import Broadcaster
 from chatserver.chat.catch_up import READERS, CatchUp
+from chatserver.chat.cluster import Cluster
 from chatserver.chat.follower import Follower
 from chatserver.chat.housekeeping import Housekeeping
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Member, PollWaiter, Source, Wait
+from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, Registry
 from chatserver.chat.ring import Encoding, MessageEncoder, RingSize
@@ -48,11 +50,11 @@ LEASE_SHARE = 256
 
 
 class Hub:
-    """See the module. Its readers of the log are started by `run`."""
+    """See the module. Its readers of the log are started by `run`; `tell` is that of its `Cluster`, if it has one."""
 
     def __init__(
         self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
-        note_failure: Callable[[LogError], None],
+        note_failure: Callable[[LogError], None], tell: Callable[[bytes], None] | None = None,
         note_deletion: Callable[[Draft, str], None] = lambda draft, detail: None,
         note_altered: Callable[[Sequence[Record]], None] = lambda records: None,
         note_unstored: Callable[[Draft], object] = lambda draft: None,
@@ -61,14 +63,17 @@ class Hub:
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)
         self.reader = LogReader(log)
         self.rooms: dict[str, Room] = {}  # in memory, by name; the registry decides which
-        self.registry = Registry(
-            self.rooms, self.reader, size, max_rooms=settings.max_rooms,
-            stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace), schedule=schedule, loaded=self._loaded,
-        )  # fmt: skip
         self.behind = Behind()
         self.broadcaster = Broadcaster(sink, schedule, self.behind)
         self._catch_up = CatchUp(self.behind, self.reader, encoder, sink, self.broadcaster)
         self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left)
+        #: the other processes of this chat, if there are any
+        self.cluster = None if tell is None else Cluster(self.rooms, self.housekeeping, tell)
+        self.registry = Registry(
+            self.rooms, self.reader, size, max_rooms=settings.max_rooms,
+            stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace), schedule=schedule, loaded=self._loaded,
+            make_presence=(lambda name: Presence()) if self.cluster is None else self.cluster.make_presence,
+        )  # fmt: skip
         self.follower = Follower(
             log, self.reader, self.rooms, schedule,
             take_in=self._take_in, retained=self.retained, note_altered=note_altered,
@@ -79,7 +84,6 @@ class Hub:
         self._note_failure = note_failure  # called for each message that the log did not take
         self._note_deletion = note_deletion  # called for each message that a moderator has deleted, or may have
         self._note_altered = note_altered  # called with edits, deletions and reactions, of any process
-        self.on_news: Callable[[Sequence[Record]], object] = lambda records: None  # set by Cluster
         self._note_unstored = note_unstored  # called with drafts that are not in the log
         self._lease_seconds = settings.presence_grace
         share = MAX_LEASES // LEASE_SHARE
@@ -156,7 +160,8 @@ class Hub:
                 except Exception:  # noqa: BLE001
                     self._schedule.faulted(room)
         self.registry.relieve()
-        self.on_news(records)
+        if self.cluster is not None:
+            self.cluster.written(records)
 
     def _news_of(self, room: Room, batch: list[Record]) -> None:
         if room.ready and batch[0].offset == room.last + 1:

@@ -51,7 +51,7 @@ class Registry:
 
     def __init__(
         self, rooms: dict[str, Room], log: LogReader, size: RingSize, *, max_rooms: int, stays: float,
-        schedule: Schedule, loaded: Callable[[Room], None],
+        schedule: Schedule, loaded: Callable[[Room], None], make_presence: Callable[[str], Presence],
     ) -> None:  # fmt: skip
         self._rooms = rooms
         self._log = log
@@ -67,8 +67,7 @@ class Registry:
         self._empty: dict[Room, float] = {}  # empty rooms to the time at which they leave memory, in that order
         self._surplus: dict[Room, float] = {}  # the same, of empty rooms beyond their network's share
         self._empty_of_network: Counter[str] = Counter()  # rooms in `_empty` by network
-        #: makes the presence of a room that is loaded; other processes may have people in it already
-        self.make_presence: Callable[[str], Presence] = lambda name: Presence()
+        self._make_presence = make_presence
 
     def room(self, name: str) -> Room | None:
         """The room, if it is in memory and ready: then its newest messages are there without waiting."""
@@ -85,7 +84,7 @@ class Registry:
     def presence(self, name: str) -> Presence:
         """The presence of a room, whether or not it is in memory."""
         room = self.room(name)
-        return self.make_presence(name) if room is None else room.presence
+        return self._make_presence(name) if room is None else room.presence
 
     @asynccontextmanager
     async def using(self, name: str, network: str) -> AsyncGenerator[Room, None]:
@@ -111,7 +110,7 @@ class Registry:
         if held * NETWORK_SHARE * self._max_rooms >= left**2:
             raise RoomsFullError(f"{held} rooms are in memory for this network, and {left} places are left")
         self._of_network[network] += 1
-        room = self._rooms[name] = Room(name, self._size, self.make_presence(name), network=network)
+        room = self._rooms[name] = Room(name, self._size, self._make_presence(name), network=network)
         return room
 
     async def _load(self, room: Room) -> None:

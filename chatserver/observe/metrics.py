@@ -84,8 +84,9 @@ class ServerMetrics:
 
     def _collect(self, counts: Mapping[tuple[State, str], int]) -> Iterator[Metric]:
         yield from self._by_label(counts)
-        if self._parts.shared is not None:
-            yield from _of_processes(self._parts.shared)
+        shared, cluster = self._parts.shared, self._parts.hub.cluster
+        if shared is not None and cluster is not None:
+            yield from _of_processes(shared, cluster.statistics())
         for family, name, meaning, value in self._numbers():
             yield family(name, meaning, value)
         loop, garbage = self._parts.loop, self._parts.garbage
@@ -155,9 +156,9 @@ class ServerMetrics:
     # fmt: on
 
 
-def _of_processes(shared: SharedParts) -> Iterator[Metric]:
+def _of_processes(shared: SharedParts, cluster: Mapping[str, int]) -> Iterator[Metric]:
     """With --shared: the shards, and the numbers of other processes."""
-    cluster, search, shards = shared.cluster.statistics(), shared.search, shared.shards.all
+    search, shards = shared.search, shared.shards.all
     up, failures = ([(each.name, each.up) for each in shards], [(each.name, each.failures) for each in shards])
     alone = [(shard.name, limits.alone) for shard, limits in zip(shards, search.limits, strict=True)]
     yield labelled(Gauge, "chatserver_shard_up", "Whether a shard can be reached", "shard", up)

@@ -10,8 +10,8 @@ from typing import Any
 
 import trio
 
-from chatserver.chat.cluster import REPORT_INTERVAL, RESEND_INTERVAL, Cluster
-from chatserver.chat.process_messages import ProcessReport, decode
+from chatserver.chat.cluster import REPORT_INTERVAL, RESEND_INTERVAL
+from chatserver.chat.process_messages import Kicked, ProcessReport, decode
 from tests.support.chatting import Chatting, chatting
 from tests.support.scripted import Peer
 
@@ -29,7 +29,7 @@ class Air:
         self.times: list[float] = []
         self.sizes: list[int] = []
         self.spoil: Callable[[bytes], list[bytes]] = lambda message: [message]
-        self._hearing: list[Cluster] = []
+        self._hearing: list[Process] = []
 
     def tell(self, message: bytes) -> None:
         self.said.append(decode(message))
@@ -37,27 +37,28 @@ class Air:
         self.sizes.append(len(message))
         for each in self._hearing:
             for heard in self.spoil(message):
-                each.receive(heard)
+                each.kicks += each.cluster.receive(heard)
 
     @asynccontextmanager
     async def process(self, **options: Any) -> AsyncIterator["Process"]:
         """One process of the chat, until the end of the block; `options` are those of `chatting`."""
-        async with chatting(**options) as it, trio.open_nursery() as nursery:
-            cluster = Cluster(it.hub, self.tell)
-            self._hearing.append(cluster)
-            process = Process(it, cluster)
+        async with chatting(tell=self.tell, **options) as it, trio.open_nursery() as nursery:
+            process = Process(it)
+            self._hearing.append(process)
             nursery.start_soon(process.run)
             yield process
-            self._hearing.remove(cluster)
+            self._hearing.remove(process)
             nursery.cancel_scope.cancel()
 
 
 class Process:
     """One process of several."""
 
-    def __init__(self, it: Chatting, cluster: Cluster) -> None:
+    def __init__(self, it: Chatting) -> None:
+        assert it.hub.cluster is not None
         self.it = it
-        self.cluster = cluster
+        self.cluster = it.hub.cluster
+        self.kicks: list[Kicked] = []  # of other processes
         self._running = trio.CancelScope()
 
     async def run(self) -> None:

@@ -12,7 +12,7 @@ from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL
 from chatserver.chat.cluster_presence import RemotePeople
 from chatserver.chat.presence import MAX_NAMED_MEMBERS
 from chatserver.chat.principal import NamedGuest, Principal, SignedIn, User, pack
-from chatserver.chat.process_messages import named, principal_of
+from chatserver.chat.process_messages import Kicked, named, principal_of
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS
 from chatserver.log.interface import Draft, Kind
 from chatserver.protocol.validation import MAX_NAME_CHARS, MAX_USER_ID_CHARS
@@ -319,8 +319,6 @@ async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_te
 ) -> None:
     """In one message, 500 notices of each kind took up to 400 KB: workers lost it, and so each kick of that second."""
     ours, other = pair
-    kicks: list[tuple[str, ...]] = []
-    ours.cluster.on_kick = lambda *kick: kicks.append(kick)
     packed = pack(User("u" * MAX_USER_ID_CHARS, "\U0001f600" * MAX_NAME_CHARS), None)
     monkeypatch.setattr(other.cluster, "_is_elsewhere", lambda room, number: True)
     rooms = [f"{number:0>64}" for number in range(module.MAX_NOTICES)]
@@ -335,5 +333,5 @@ async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_te
         other.cluster.kick(long.face.id, room, "\U0001f600" * 300)
     await trio.sleep(SAID)
     assert sum(len(said.typed) for said in air.said) == sum(len(said.moved) for said in air.said) == len(rooms)
-    assert kicks == [(long.face.id, room, "\U0001f600" * module.MAX_REASON_CHARS) for room in rooms]
+    assert ours.kicks == [Kicked(room, long.face.id, "\U0001f600" * module.MAX_REASON_CHARS) for room in rooms]
     assert max(air.sizes) <= MAX_MESSAGE

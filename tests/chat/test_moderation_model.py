@@ -61,10 +61,18 @@ class Server:
 
     def __init__(self, world: "World", process: Process) -> None:
         self._world = world
-        self.cluster = process.cluster
-        self.cluster.on_kick = lambda user, room, reason: self.kicked.update([user])
-        self.kicked: Counter[str] = Counter()
+        self.cluster, self._heard = process.cluster, process.kicks
+        self._kicked: list[str] = []
         self.sanctions, self.signouts = Sanctions(self), SignOuts(self)
+
+    def kick(self, user: str) -> None:
+        self._kicked.append(user)
+        self.cluster.kick(user, "lobby", "")
+
+    @property
+    def kicked(self) -> Counter[str]:
+        """Whom this process has taken out of the room, and how often."""
+        return Counter([*self._kicked, *(kicked.user for kicked in self._heard)])
 
     async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         self.moderation, self.signed_out = Moderation(wall_ms=now_ms), SignedOut(wall_ms=now_ms)
@@ -151,8 +159,7 @@ class World:
     async def kick(self, server: Server, dice: random.Random) -> None:
         self._kicks += 1
         user = f"u_{self._kicks}"
-        server.kicked[user] += 1
-        server.cluster.kick(user, "lobby", "")
+        server.kick(user)
 
     async def sign_out(self, server: Server, dice: random.Random) -> None:
         signed_out, out = server.signed_out, SignOut(dice.choice(USERS), guest=False, time=now_ms(), until=1 << 50)

@@ -143,7 +143,7 @@ class World:
         process = self._one(dice)
         del self.began[process]
         process.stop()
-        process.cluster.receive = lambda message: None  # type: ignore[method-assign]
+        process.cluster.receive = lambda message: []  # type: ignore[method-assign]
         for room in ROOMS:
             for user in process.people(room):
                 self._may_stay(user, room, GRACE + FORGOTTEN)

@@ -12,7 +12,7 @@ import pytest
 import trio
 
 from chatserver.api import shared_rates
-from chatserver.api.cluster_parts import WorkerParts
+from chatserver.api.cluster_parts import OtherProcesses
 from chatserver.api.pipelines.shared import SharedResults
 from chatserver.chat import cluster
 from chatserver.log.index import Found, Question
@@ -96,11 +96,9 @@ async def test_a_user_between_polls_at_one_server_is_kicked_at_the_other(servers
 
 
 def test_a_fault_in_a_message_of_another_process_ends_no_task(tmp_path: Path) -> None:
-    faults = list[object]()
-    parts = WorkerParts(Datagrams(tmp_path, 0, 2), mock.Mock(), mock.Mock(), faults.append)
-    with mock.patch.object(parts.cluster, "receive", side_effect=ZeroDivisionError):
-        parts._receive(b"?")
-    assert faults == [parts.cluster]
+    faults, cluster = list[object](), mock.Mock(**{"receive.side_effect": ZeroDivisionError})
+    OtherProcesses(Datagrams(tmp_path, 0, 2), cluster, mock.Mock(), faults.append)._receive(b"?")
+    assert faults == [cluster]
 
 
 async def test_a_user_and_a_room_that_are_only_at_the_other_server_are_found(
@@ -243,7 +241,6 @@ async def test_without_the_flag_nothing_is_shared() -> None:
         assert server.server.parts.shared is None
         assert "shards" not in (await ask(server.address, "GET", "/readyz")).json
         assert b"shard" not in (await ask(server.address, "GET", "/metrics")).body
-        assert server.server.parts.services.write_limits.note is None
 
 
 def test_a_missing_client_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -173,14 +173,17 @@ class ControlledLog(MemoryLog):
 class Chatting:
     """A running hub with its log."""
 
-    def __init__(self, settings: SmallSettings, *, shared: bool, beside: "Chatting | None" = None) -> None:
+    def __init__(
+        self, settings: SmallSettings, *, shared: bool, beside: "Chatting | None" = None,
+        tell: Callable[[bytes], None] | None = None,
+    ) -> None:  # fmt: skip
         self.log: ControlledLog = ControlledLog(shared=shared, beside=None if beside is None else beside.log)
         self.encoder = LineEncoder()
         self.sink = ScriptedSink()
         self.schedule = StepSchedule()
         self.failures: list[LogError] = []
         self.hub = Hub(
-            self.log, self.encoder, self.sink, self.schedule, settings, note_failure=self.failures.append
+            self.log, self.encoder, self.sink, self.schedule, settings, note_failure=self.failures.append, tell=tell
         )  # fmt: skip
         self.sink.hub = self.hub
         self.spread: Callable[[dict[str, int]], None] = lambda hints: None  # to other processes
@@ -299,11 +302,11 @@ class Chatting:
 @asynccontextmanager
 async def chatting(
     *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000,
-    faults: int = 0, shared: bool = False, beside: Chatting | None = None,
+    faults: int = 0, shared: bool = False, beside: Chatting | None = None, tell: Callable[[bytes], None] | None = None,
 ) -> AsyncIterator[Chatting]:  # fmt: skip
     """A hub that runs during the block. Exactly `faults` faults must occur.
 
-    With `beside` it is another process on the same log.
+    With `beside` it is another process on the same log; with `tell` it has other processes.
     """
     it = Chatting(
         SmallSettings(
@@ -311,6 +314,7 @@ async def chatting(
         ),
         shared=shared,
         beside=beside,
+        tell=tell,
     )
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)

@@ -36,12 +36,12 @@ class _Kept(NamedTuple):
 
 
 class ResultCache:
-    """Recent results by question."""
+    """Recent results by question. `texts_removed` is called when texts were removed."""
 
-    def __init__(self) -> None:
+    def __init__(self, texts_removed: Callable[[], None] = lambda: None) -> None:
         self._kept: dict[Part, _Kept] = {}  # the oldest first
         self.generation = 0  # the number of times that messages were altered or removed
-        self.forgotten: Callable[[], None] = lambda: None  # called when texts were removed
+        self._texts_removed = texts_removed
 
     def get(self, part: Part) -> Found | None:
         """The recent result for a question."""
@@ -63,12 +63,12 @@ class ResultCache:
         """Drop results, since these records have altered messages. Other processes' stay after a mere reaction."""
         self._drop({record.room for record in records})
         if take_text(records):
-            self.forgotten()
+            self._texts_removed()
 
     def forget(self, rooms: Iterable[str]) -> None:
         """Drop results, since retention has removed messages in these rooms."""
         self._drop(frozenset(rooms))
-        self.forgotten()
+        self._texts_removed()
 
     def _drop(self, rooms: Set[str]) -> None:
         self.generation += 1
@@ -81,7 +81,7 @@ class ResultCache:
         """
         if TEXTS_CHANGED in hints:
             self.generation += 1
-            self.forgotten()
+            self._texts_removed()
             self._kept.clear()
 
     def sweep(self) -> None:

@@ -18,8 +18,8 @@ async def test_the_oldest_result_is_dropped_over_the_limit() -> None:
 
 def test_who_hears_of_a_removal_invalidates_the_shared_results_too() -> None:
     """The process that removed the text may be cut off from the servers that keep them."""
-    results, invalidated = ResultCache(), list[bool]()
-    results.forgotten = lambda: invalidated.append(True)
+    invalidated = list[bool]()
+    results = ResultCache(lambda: invalidated.append(True))
     results.on_hints(["lobby"])
     assert invalidated == []
     results.on_hints([TEXTS_CHANGED])
@@ -28,8 +28,8 @@ def test_who_hears_of_a_removal_invalidates_the_shared_results_too() -> None:
 
 async def test_a_reaction_drops_the_results_of_its_room_but_none_of_other_processes() -> None:
     """In a busy chat there is one each second, so that what processes share was never used."""
-    results, invalidated, part = ResultCache(), list[bool](), (Question(("hi",)), None)
-    results.forgotten = lambda: invalidated.append(True)
+    invalidated, part = list[bool](), (Question(("hi",)), None)
+    results = ResultCache(lambda: invalidated.append(True))
     for kind, most in ((Kind.REACTION, 0), (Kind.EDIT, 1), (Kind.DELETE, 2)):
         hit = Hit(Record("lobby", 1, 0, "u_ann", "Ann", "hi"), 1.0, [])
         results.put(part, Found([hit], None), results.generation)
