@@ -66,7 +66,6 @@ class ProcessReport(msgspec.Struct, array_like=True, gc=False):
     resend: list[int] = []  # processes that are asked to report all rooms
     typed: list[TypingReport] = []
     moved: list[ReadReport] = []
-    hints: list[str] = []  # not used any more; messages are arrays, so a process of an earlier commit expects it here
     kicked: list[Kicked] = []
     repeated: list[tuple[int, Kicked]] = []  # kicks, each with the number of the message that had it in `kicked`
 
