@@ -116,6 +116,7 @@ def build(
     background = BackgroundSteps(nursery, peers.connections.faults.caught)
     monitoring = MonitoringHandlers(
         log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
+        text=lambda: metrics.text(),  # noqa: PLW0108  made last, since it tells of all the others
         shards=None if shared is None else shared.shards,
     )  # fmt: skip
     searches = SearchHandlers(chat.services, limiters, background.start, None if shared is None else shared.search)
@@ -138,7 +139,7 @@ def build(
         limiters=limiters, handshakes=edge.handshakes, shared=shared, others=chat.others,
         poller=Poller(peers.connections, readiness, listeners),
     )  # fmt: skip
-    monitoring.text = ServerMetrics(parts).text
+    metrics = ServerMetrics(parts)
     return parts
 
 

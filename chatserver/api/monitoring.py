@@ -29,13 +29,13 @@ class MonitoringHandlers:
     """
 
     def __init__(
-        self, log: Log, *, engine: str, ready: Callable[[], bool], text_of_all: Callable[[], Awaitable[bytes]] | None,
-        shards: Shards | None,
+        self, log: Log, *, engine: str, ready: Callable[[], bool], text: Callable[[], Iterator[bytes]],
+        text_of_all: Callable[[], Awaitable[bytes]] | None, shards: Shards | None,
     ) -> None:  # fmt: skip
         self._log = log
         self._engine = engine
         self._ready = ready
-        self.text: Callable[[], Iterator[bytes]]  # set once all that it tells of is made
+        self._text = text
         self._text_of_all = text_of_all
         self._shards = shards
 
@@ -66,7 +66,7 @@ class MonitoringHandlers:
         if self._text_of_all is not None:
             return Later(_later(self._text_of_all), given_anyway, slow=True)  # the supervisor may not answer
         text: list[bytes] = []
-        return Next(partial(_exposition, text, map(text.append, self.text())))
+        return Next(partial(_exposition, text, map(text.append, self._text())))
 
 
 def _exposition(text: list[bytes], writing: Iterator[None]) -> Answer:
