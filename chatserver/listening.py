@@ -25,6 +25,7 @@ _log = structlog.get_logger("chatserver")
 _REMEDIES = {
     errno.EADDRINUSE: "; stop the program that listens there, or choose another port",
     errno.EACCES: "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
+    socket.EAI_NONAME: "; a host is a name or an address, without scheme and port",
 }
 
 

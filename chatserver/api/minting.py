@@ -74,7 +74,7 @@ def _signing_key(path: Path) -> tuple[str, Any]:
         data = path.read_bytes()
     except OSError as error:
         raise ConfigError("key", f"cannot read {path}: {error.strerror}") from error
-    if b"PRIVATE KEY-----" not in data:
+    if b"-----BEGIN" not in data:
         try:
             secret = keys_in(data)[0].key
         except ValueError as error:

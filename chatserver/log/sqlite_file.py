@@ -72,7 +72,7 @@ def checked_path(name: str) -> Path:
         if path.is_symlink():  # since Python 3.13 this is what is left of a loop
             raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
     except (OSError, RuntimeError, ValueError) as error:  # an unknown user, a loop of links, no working directory, NUL
-        raise LogOpenError(f"{name} is no path of a file: {error}") from error
+        raise LogOpenError(f"cannot open {name}: {error}") from error
     if path.is_dir():
         raise LogOpenError(f"{path} is a directory; name a file in it, as in sqlite:{name.rstrip('/')}/chat.db")
     if not path.parent.is_dir():

@@ -335,6 +335,9 @@ class Settings:
             raise ConfigError("user-header", "needs --trusted-proxy: otherwise any peer could claim to be any user")
         if self.guests is Guests.NONE and not (self.token_key or self.token_jwks or self.user_header):
             raise ConfigError("guests", "none needs a way to sign in: --token-key, --token-jwks or --user-header")
+        for name in ("token_issuer", "token_audience"):
+            if getattr(self, name) and not (self.token_key or self.token_jwks):
+                raise ConfigError(flag_name(name), "needs --token-key or --token-jwks beside it")
         if bool(self.tls_cert) != bool(self.tls_key):
             given, missing = ("tls-cert", "tls-key") if self.tls_cert else ("tls-key", "tls-cert")
             raise ConfigError(given, f"needs --{missing} beside it")

@@ -56,11 +56,17 @@ def test_a_token_that_the_server_would_refuse_is_not_made(tmp_path: Path, capsys
         assert (said.out, complaint in said.err) == ("", True), said.err
 
 
-def test_a_public_key_does_not_sign(tmp_path: Path) -> None:
+def test_a_public_key_does_not_sign(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     key = tmp_path / "key"
-    for data in (key_file("RS256"), b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", b"short"):
+    for data, complaint in (
+        (key_file("RS256"), "no private key for RS256"),
+        (b"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n", "no private key for RS256"),
+        (b"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n", "no private key for RS256"),
+        (b"short", "a secret of 5 bytes"),
+    ):
         key.write_bytes(data)
         assert run_command(["token", "--key", str(key), "--sub", "u"]) == 2
+        assert complaint in capsys.readouterr().err
 
 
 def test_a_time_is_a_whole_number_and_a_unit() -> None:

@@ -81,6 +81,15 @@ async def test_an_unusable_address_is_exit_code_3(host: str, capsys: pytest.Capt
             assert (code, f"--metrics-listen: cannot listen on {host} port {port}: " in line) == (3, True)
 
 
+async def test_an_unknown_host_gets_a_hint_that_it_is_no_url(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    unknown = mock.Mock(side_effect=socket.gaierror(socket.EAI_NONAME, "Name or service not known"))
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
+    code, line = await refused(capsys, host=("http://127.0.0.1",))
+    assert (code, line.rpartition("; ")[2]) == (3, "a host is a name or an address, without scheme and port\n")
+
+
 async def test_exit_codes_and_error_lines(tmp_path: Path) -> None:
     """A key of another certificate; a port and a log in use by another server."""
     (cert, _), (_, key) = certificate(tmp_path), certificate(tmp_path, "other")

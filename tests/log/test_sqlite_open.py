@@ -70,9 +70,9 @@ async def test_an_impossible_path_is_refused_with_the_reason(tmp_path: Path, mon
         (".", "{} is a directory"),
         ("no/chat.db", "the directory {}/no does not exist"),
         ("file/chat.db", "the directory {}/file does not exist"),
-        ("~no.such.user/chat.db", "~no.such.user/chat.db is no path of a file: "),
-        ("loop", "loop is no path of a file: "),
-        ("a\0.db", "is no path of a file: "),
+        ("~no.such.user/chat.db", "cannot open ~no.such.user/chat.db: "),
+        ("loop", "cannot open loop: "),
+        ("a\0.db", "cannot open a\0.db: "),
     ):
         assert message.format(tmp_path) in await refused(name)
 
