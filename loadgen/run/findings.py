@@ -179,7 +179,7 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
         notes.append(f"not exercised: acknowledged messages could not all be read again ({reread.unreadable})")
     over = figures["server_bytes_over_bar"] or 0
     if over > 0 and KEEPS_MESSAGES & measured.experiment.victims.keys():
-        notes.append(f"{fmt.size(over)} of memory above the limit: a log in memory grows by what attackers publish")
+        notes.append(f"{fmt.size(over)} of memory above the limit; if the server keeps messages in memory, these count")
     if measured.floor_fault:
         notes.append(f"nothing to compare with at the floor: {measured.floor_fault}")
     return notes

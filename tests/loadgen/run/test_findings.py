@@ -316,7 +316,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
     assert "--connect-rate" not in report_of(alone).verdict.notes[0], "as fast as the target takes them"
     assert report_of(alone).verdict.notes[1:] == [
-        "9,528 KiB of memory above the limit: a log in memory grows by what attackers publish",
+        "9,528 KiB of memory above the limit; if the server keeps messages in memory, these count",
         "nothing to compare with at the floor: it fell",
     ]
     assert report_of(loaded()).verdict.notes == []
