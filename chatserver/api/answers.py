@@ -59,7 +59,7 @@ class Upgrade(msgspec.Struct, gc=False):
 class Commit(msgspec.Struct, gc=False):
     """A message for the log, and the answer once it is durable or has failed.
 
-    The answer comes from a callback: a publish costs 81 µs so, and 108 with a task.
+    The answer comes from a callback: with a task, a publish takes a third more CPU.
     """
 
     draft: Draft
