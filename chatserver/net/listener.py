@@ -36,8 +36,6 @@ LISTEN_BACKLOG = 4096
 #: Unsent bytes that the kernel takes besides those in flight. Further frames wait in the room's ring, where all members
 #: share them, instead of in the kernel, where each peer has its own copy.
 NOTSENT_LOWAT = 16 * 1024
-#: Ticks for which a listener that could not even refuse a peer stops accepting.
-REST_TICKS = 2
 
 #: The peer gave up while it was in the queue, or its network failed: not our error. accept(2) lists these.
 _PEER_ERRORS = frozenset(
@@ -72,7 +70,8 @@ class Listener:
         self._first = first
         self._operators = operators
         self._spare = _open_spare()
-        self._rest = 0
+        #: whether it does not accept until the next turn of the wheel, since not even a refusal was possible
+        self.resting = False
 
     def accept(self) -> None:
         """Accept a batch of peers. Afterwards check `resting`."""
@@ -106,11 +105,6 @@ class Listener:
         else:
             self._refuse(descriptor, Reason.REFUSED_DESCRIPTORS if short and reason is Reason.REFUSED_FULL else reason)
 
-    @property
-    def resting(self) -> bool:
-        """Whether it does not accept for a while, since not even a refusal was possible: else the loop would spin."""
-        return self._rest > 0
-
     def _refuse(self, descriptor: int, reason: Reason) -> None:
         self._refused(reason)
         # No socket object, which would ask for the address: macOS knows none of a peer that is gone.
@@ -138,14 +132,14 @@ class Listener:
             finally:
                 self._spare = _open_spare()
         self._admission.make_room()
-        self._rest = REST_TICKS
+        self.resting = True  # else the loop would spin
         return False
 
     def tick(self) -> None:
-        """Once a tick of the wheel: try to reopen the spare descriptor, and count down a rest."""
+        """At each turn of the wheel: try to reopen the spare descriptor, and end a rest."""
         if self._spare is None:
             self._spare = _open_spare()
-        self._rest = max(self._rest - 1, 0)
+        self.resting = False
 
     def close(self) -> None:
         """Close both descriptors."""

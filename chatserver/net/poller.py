@@ -177,8 +177,7 @@ class Poller:
     def _tick(self) -> None:
         for listener in self._listeners.values():
             listener.tick()
-            if not listener.resting:
-                self._readiness.arm(listener.descriptor, READ)  # a bug in accepting costs a tick, not the listener
+            self._readiness.arm(listener.descriptor, READ)  # a bug in accepting costs a tick, not the listener
 
     def stop_accepting(self) -> None:
         """Close the listening sockets; accepted connections stay."""

@@ -26,8 +26,8 @@ COARSE_TICKS, COARSE_FROM = 10, 100
 #: Ticks ahead of which no entry is made; a later deadline is entered again by then. So a throttled connection, whose
 #: deadline is short and long in turn, leaves at most 150 entries behind. Above the 25 s between pings.
 HORIZON = 300
-#: Ticks for which the wheel may sleep when nothing is due: half a second, so that a stall is noticed as lateness.
-NAP = 5
+#: Ticks for which the wheel may sleep when nothing is due: a second, so that a longer stall is noticed as lateness.
+NAP = 10
 #: Rounding error of a float division, in ticks.
 _ROUNDING = 1e-6
 

@@ -329,7 +329,7 @@ def test_a_connection_that_is_closed_before_its_turn_does_not_expire(it: Parked)
 
 
 async def test_the_tick_is_right_although_the_wheel_sleeps() -> None:
-    """Deadlines would otherwise begin up to half a second early."""
+    """Deadlines would otherwise begin up to a second early."""
     async with polled() as it:
         connection, peer = it.connect()
         ticks: list[int] = []
