@@ -1,5 +1,5 @@
 /**
- * A message's text as nodes: code, bold, italic, struck out, lists, quotes, links. Built by DOM calls alone, so no text
+ * A message's text as nodes: code, bold, italic, struck out, lists, quotes, tables, links. Built by DOM calls alone, so no text
  * can become another element, or a link with a scheme other than http and https.
  * Owns: the names of rooms that texts link to.
  */
@@ -10,6 +10,7 @@ const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
 const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
 const EM_PER_LEVEL = 1.4; // the padding of a list
 const QUOTE = /^>\s?(.*)$/;
+const CELLS = /[^\t]\t/; // a row of a spreadsheet; code begins with tabs
 /**
  * Code comes before other marks, since it contains none. Underscores count at the edges of words only (snake_case), and
  * not behind a backslash, which stays: ¯\_(ツ)_/¯.
@@ -96,10 +97,12 @@ function blocks(text, names) {
   const runs = [];
   /** @type {number[]} of the items that the next one may belong to */
   const indents = [];
-  for (const line of text.split('\n')) {
+  const all = text.split('\n');
+  for (const [at, line] of all.entries()) {
     const item = ITEM.exec(line);
     const quote = QUOTE.exec(line);
-    const kind = item ? (item[2] ? 'ol' : 'ul') : quote ? 'blockquote' : 'p';
+    const isRow = CELLS.test(line) && [all[at - 1], all[at + 1]].some((each) => CELLS.test(each ?? ''));
+    const kind = item ? (item[2] ? 'ol' : 'ul') : quote ? 'blockquote' : isRow ? 'table' : 'p';
     const content = item ? item[3] : quote ? quote[1] : line;
     // The depth follows from the items above, since people indent by 2, 3 or 4.
     while (indents.length && (!item || indents[indents.length - 1] >= item[1].length)) indents.pop();
@@ -120,6 +123,10 @@ function blocks(text, names) {
         list.style.paddingInlineStart = `${String(list.start + lines.length - 1).length + 1.5}ch`; // room for the longest number
       }
       nodes.push(list);
+    } else if (kind === 'table') {
+      // With the blanks its text is still one of words.
+      const cells = (line) => line.split('\t').flatMap((cell) => [make('td', {}, ...inline(cell, names)), '\t']);
+      nodes.push(make('table', { tabIndex: 0 }, ...lines.map((line) => make('tr', {}, ...cells(line)))));
     } else {
       const content = lines.join('\n').replace(/^\n+|\n+$/g, '');
       if (content) nodes.push(make(kind, {}, ...inline(content, names)));

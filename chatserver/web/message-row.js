@@ -16,7 +16,7 @@ const FOLD_FROM = 20; // estimated lines; twelve of them are shown (chat.css)
 const COLUMNS = 75; // in a line at most
 const PER_COLUMN = 11; // px of a narrow window
 export const TAB_STOP = ':scope > [tabindex="0"]';
-const IN_ROW = '.chip, .quote, .fold, .text :is(:any-link, pre)';
+const IN_ROW = '.chip, .quote, .fold, .text :is(:any-link, pre, table)';
 
 export function startsGroup(message, previous) {
   if (!previous || previous.user.id !== message.user.id || previous.user.name !== message.user.name || message.reply_to) return true;
@@ -183,7 +183,7 @@ export const unfold = (message) => unfolded.add(keyOf(message));
 /** An estimate of a text's lines, without a layout. Blocks of code scroll by themselves and do not count. */
 function linesOf(text) {
   const columns = Math.min(COLUMNS, width / PER_COLUMN);
-  const lines = [...text.querySelectorAll('p, li, blockquote')].flatMap((block) => (block.textContent ?? '').split('\n'));
+  const lines = [...text.querySelectorAll('p, li, blockquote, tr')].flatMap((block) => (block.textContent ?? '').split('\n'));
   return lines.reduce((sum, line) => sum + Math.max(1, Math.ceil(line.length / columns)), 0);
 }
 

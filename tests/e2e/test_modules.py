@@ -103,6 +103,8 @@ MARKUP = {
     "1. a\n    - b\n99. c\n1. d": '<ol start="1" style="padding-inline-start: 2.5ch;"><li>a</li></ol>'
     '<ul><li style="margin-inline-start: 1.4em;">b</li></ul>'
     '<ol start="99" style="padding-inline-start: 4.5ch;"><li>c</li><li>d</li></ol>',
+    "two\na\tb\n\t*c*\t\n\nno\ttable\n\n\tif\n\tx": '<p>two</p><table tabindex="0"><tr><td>a</td>\t<td>b</td>\t</tr>'
+    "<tr><td></td>\t<td><em>c</em></td>\t<td></td>\t</tr></table><p>no\ttable\n\n\tif\n\tx</p>",
     "> said\nno": "<blockquote>said</blockquote><p>no</p>",
     "see:\n```py\n<b> *x*\n```\nok": '<p>see:</p><pre tabindex="0"><code>&lt;b&gt; *x*</code></pre><p>ok</p>',
     "``a ` b`` ```": "<p><code>a ` b</code> ```</p>",
@@ -137,6 +139,7 @@ PLAIN = {
     "**bold** *it* `code *x*` ~~gone~~ :tada:": "bold it code *x* gone 🎉",
     "- a\n- *b*\n\nthen\n> said": "a b then said",
     "see:\n```py\nx = 1\ny = 2\n```\n[the plan](https://a.example/)": "see: x = 1 y = 2 the plan",
+    "a\tb\nc\td": "a b c d ",
     "/me **waves**": "waves",
     "2 ** 8 `never closed": "2 ** 8 `never closed",
     "": "…",
