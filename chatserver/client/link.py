@@ -7,7 +7,8 @@ Owns: connecting, the tasks of an open conversation, the delay before the next. 
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
-from typing import Protocol
+from time import time
+from typing import NoReturn, Protocol
 
 import trio
 
@@ -22,6 +23,8 @@ FIRST_DELAY = 0.5  # s; the mean first wait is half of it
 LONGEST_DELAY = 30.0  # s; Phoenix 5, Centrifugo and Engine.IO 5-20; a restart takes less
 ASKED_SPREAD = 0.25  # jitter that is added to the server's delay, as a fraction of it
 STEADY_AFTER = 10.0  # s after which a connection resets the count of failures
+LOOK_EVERY = 2.0  # s between two looks at the clocks
+ASLEEP = 10.0  # s for which the machine has slept, after which the server may have closed the connection
 
 
 class Backoff:
@@ -136,6 +139,7 @@ class Link:
                     self.trouble = None
                     tasks.start_soon(self._receive, conversation)
                     tasks.start_soon(self._send, conversation)
+                    tasks.start_soon(_end_after_sleep)
         except* EndedError as group:
             endings = [error for error in _leaves(group) if isinstance(error, EndedError)]
             ending = max(endings, key=lambda error: error.final)
@@ -162,6 +166,15 @@ class Link:
                 await conversation.send(request)
             with trio.move_on_at(self._session.next_time()):
                 await self._news.wait()
+
+
+async def _end_after_sleep() -> NoReturn:
+    """Raise EndedError after a sleep of the machine, during which trio's clock stands still."""
+    while True:
+        before = time() - trio.current_time()
+        await trio.sleep(LOOK_EVERY)
+        if time() - trio.current_time() - before > ASLEEP:
+            raise EndedError("this machine was asleep")
 
 
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:

@@ -10,7 +10,7 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName, requests, websocket
+from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName, link, requests, websocket
 from chatserver.client.credentials import Credentials
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
@@ -238,6 +238,21 @@ async def test_a_silent_server_is_detected(
         (event,) = await listener.until(Reconnecting)
     assert event.why == "the server has gone silent"
     await listener.until(Entered, times=2)
+
+
+async def test_a_sleep_of_the_machine_ends_the_connection(
+    server: FakeServer, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing says that the connection is lost: a laptop that was opened showed no new message for up to 40 s."""
+    slept = 0.0
+    monkeypatch.setattr(link, "time", lambda: slept + trio.current_time())
+    await trio.sleep(SILENCE)
+    slept = 3600.0
+    (event,) = await listener.until(Reconnecting)
+    assert event.why == "this machine was asleep"
+    await listener.until(Entered, times=2)
+    await server.say("good morning")
+    assert await listener.texts(1) == ["good morning"]
 
 
 async def test_a_quiet_room_and_a_slow_reader_do_not_count_as_silence(server: FakeServer, listener: Listener) -> None:
