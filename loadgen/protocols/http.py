@@ -24,6 +24,9 @@ from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Vic
 #: A larger body is a failure where it is read: a page of a chat's messages has some kilobytes.
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 
+#: The failure of a server that is out of step: what it sends would be taken for the answer to the next request.
+UNASKED: Final = "bytes behind an answer, for which nobody asked"
+
 
 class HttpPeer:
     """One connection to the server at a time. Raises the errors that `victim` counts as failures."""
@@ -44,15 +47,21 @@ class HttpPeer:
         """Send a request and return the status and the body of the answer."""
         exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_BODY_BYTES)
         parts = [part async for part in exchange.body()]
-        self._is_open = not exchange.closes
+        self._end(exchange)
         return answer.status, b"".join(parts)
 
     async def measure(self, path: str) -> tuple[int, int]:
         """Fetch a page and return the status and the size of the body, which is not kept."""
         exchange, answer = await self._ask("GET", path)
         size = sum([len(part) async for part in exchange.body()])
-        self._is_open, self.is_reused = not exchange.closes, True
+        self._end(exchange)
+        self.is_reused = True
         return answer.status, size
+
+    def _end(self, exchange: Exchange) -> None:
+        self._is_open = not exchange.closes
+        if self._is_open and exchange.rest:
+            raise OperationFailedError(UNASKED)
 
     async def reconnect(self) -> None:
         if self._dial is None:
@@ -179,6 +188,8 @@ class Request(Speaking):
         answer = self.read_response(data, bodiless=self.cohort.place.endpoint.method == "HEAD")
         if answer is None:
             return
+        if answer.keeps_alive and (self.unread or self._asked is None):
+            raise wire.WireError(UNASKED)
         self._book_answer(answer)
         self.cohort.reused[self.number] = True
         if answer.keeps_alive:
@@ -201,13 +212,13 @@ class Request(Speaking):
         self._rest()
 
     def _book_answer(self, answer: wire.Response) -> None:
-        """Book an answer, which failed if it is an error, or an empty page where others had something on it."""
+        """Book an answer, which failed if it is an error, or has no page where others had one."""
         failure = f"answered {answer.status}" if answer.status >= 400 else ""
-        if answer.status == 200 and self.cohort.place.endpoint.method == "GET":
-            if answer.has_body:
+        if not failure and self.cohort.place.endpoint.method == "GET":
+            if answer.status == 200 and answer.has_body:
                 self.cohort.has_pages = True
             elif self.cohort.has_pages:
-                failure = "answered 200 with an empty page"
+                failure = f"answered {answer.status} without the page that others had"
         self._book(failure)
 
     def _rest(self) -> None:

@@ -17,7 +17,7 @@ from loadgen.net.target import Endpoint
 from loadgen.net.timers import now
 from loadgen.personas import registry
 from loadgen.protocols.chat_v1 import StreamVictim
-from loadgen.protocols.http import GetVictim, HttpPeer
+from loadgen.protocols.http import UNASKED, GetVictim, HttpPeer
 from loadgen.run import experiment
 from loadgen.run.player import Player
 from loadgen.run.preflight import InvalidRunError
@@ -115,16 +115,33 @@ async def test_how_an_answer_is_booked(answer: bytes, closes: bool, errors: dict
         assert not play.cohort.failed
 
 
-async def test_an_empty_page_is_an_error_where_others_had_something_on_it() -> None:
-    """A server that answered every second request with an empty 200 was held."""
-    empty = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+@pytest.mark.parametrize("status", [200, 204, 302])
+async def test_no_page_is_an_error_where_others_had_one(status: int) -> None:
+    """A server that answered every second request with an empty 200, or with a redirect to elsewhere, was held."""
+    other = b"HTTP/1.1 %d X\r\nLocation: /busy\r\n%s\r\n" % (status, b"Content-Length: 0\r\n" * (status != 204))
     async with requesting() as (_, stream, _, traffic):
-        for page in (empty, OK, empty):
+        for page in (other, OK, other):
             send(traffic)
             await read_until(stream, _whole)
             await stream.send_all(page)
             await until(lambda: not traffic.outstanding)
-        assert dict(traffic.booked.errors) == {"answered 200 with an empty page": 1}
+        assert dict(traffic.booked.errors) == {f"answered {status} without the page that others had": 1}
+
+
+@pytest.mark.parametrize("is_asked", [True, False])
+async def test_bytes_for_which_nobody_asked_are_an_error(is_asked: bool) -> None:
+    """Each answer came twice, and the second was taken for that of the next request: the server was held."""
+    async with requesting() as (_, stream, play, traffic):
+        send(traffic)
+        await read_until(stream, _whole)
+        if is_asked:
+            await stream.send_all(OK + OK)
+        else:
+            await stream.send_all(OK)
+            await until(lambda: not traffic.outstanding)
+            await stream.send_all(OK)
+        await until(lambda: play.cohort.ended == {UNASKED: 1})
+        assert dict(traffic.booked.errors) == ({UNASKED: 1} if is_asked else {})
 
 
 async def test_an_answer_to_head_has_no_body() -> None:
@@ -280,6 +297,17 @@ async def test_a_server_that_reads_a_request_and_closes_fails_it(is_reset: bool)
     async with fetching(serve) as context:
         await until(lambda: _booked(context)[1])
         assert set(_booked(context)[1]) == {"reset" if is_reset else "closed"}
+
+
+async def test_a_page_that_comes_twice_fails() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await request_of(stream)
+        await stream.send_all(OK + OK)
+        await trio.sleep_forever()
+
+    async with fetching(serve) as context:
+        await until(lambda: context.failures > 1)
+        assert context.last_failure == UNASKED
 
 
 async def test_a_page_that_crosses_with_the_end_of_an_idle_connection_is_fetched_once_more() -> None:
