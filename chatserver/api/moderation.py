@@ -162,11 +162,11 @@ class ModerationHandlers:
 
     async def _kick_later(self, principal: Principal, room: str, user: str, reason: str) -> Answer:
         entry = self._entry(principal, "kick", room, user, await self._name_of(user, room), reason)
-        await self._trail.add([entry])
         enforcement = self._moderation.kick(user, room, reason)
         if self._services.hub.cluster is not None:
             self._services.hub.cluster.kick(user, room, reason)
         write_line(entry)
+        await self._trail.add([entry])  # after the kick: no entry tells of one that was not, however late it is stored
         await enforcement.over.wait()
         return Response(200, [json_body({"room": room, "user": user, "ended": enforcement.ended})])
 

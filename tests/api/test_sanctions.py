@@ -13,6 +13,7 @@ import trio
 
 from chatserver.api import polls
 from chatserver.edge.http import HttpExchanges
+from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sanctions import Penalty, Sanction
 from chatserver.log.sqlite_writer import SqliteWriter
@@ -357,6 +358,23 @@ async def test_a_kick_ends_the_memberships_of_a_user_who_may_return(server: Serv
         await events.head()
         answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann)
         assert answer.json["ended"] == 1, "and not its lease as well"
+
+
+async def test_a_kick_does_not_wait_for_a_disk_that_fails(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user stayed, though the trail told of the kick, if the disk had stored that after all."""
+    add = server.server.parts.log.audit.add
+
+    async def late(*arguments: Any) -> None:
+        await add(*arguments)
+        raise LogUnavailable("the disk did not answer in time")
+
+    monkeypatch.setattr(server.server.parts.log.audit, "add", late)
+    async with chatter(server.address, headers=ANN) as ann:
+        await ann.ask("join", room="lobby")
+        answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=ann.hello["user"]["id"])
+        assert answer.status == 503
+        assert (await ann.next("error"))["room"] == "lobby"
+    assert [entry["action"] for entry in await audit(server.address)] == ["kick"]
 
 
 async def test_a_command_that_waits_during_a_ban_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
