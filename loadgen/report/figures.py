@@ -254,20 +254,20 @@ _ATTACKERS: Final = _of_the_load(
 )  # fmt: skip
 
 _RUN_COST: Final = (
-    Figure("own_cpu_us_per_client", "µs", "CPU of the generator to open each client, in us", better=_NEITHER),
-    Figure("server_cpu_us_per_client", "µs", "server CPU to open each client, in us (--server-pid)"),
+    Figure("own_cpu_us_per_client", "µs", "CPU of the generator to open each client", better=_NEITHER),
+    Figure("server_cpu_us_per_client", "µs", "server CPU to open each client (--server-pid)"),
     Figure("server_bytes_per_connection", "B", "growth of the server's memory for each connection (--server-pid)",
            tile="of server memory for each connection", own_tolerance=_EACH),
     Figure("server_bytes_per_further_connection", "B",
            "growth of the server's memory for each connection of the crowd's second half (--server-pid)",
            own_tolerance=_EACH),
     Figure("server_cpu_us_per_connection_s", "µs",
-           "server CPU per connection-second in the steady window, in us (--server-pid)"),
+           "server CPU per connection-second in the steady window (--server-pid)"),
 )  # fmt: skip
 
 _ATTACK_COST: Final = (
     Figure("server_cpu_us_per_attacker_s", "µs",
-           "server CPU above the baseline per attacker-second, in us (--server-pid)"),
+           "server CPU above the baseline per attacker-second (--server-pid)"),
     Figure("server_cpu_percent", "%", "server CPU during the attack, of one core (--server-pid)",
            column=_wide("server CPU, % of a core")),
     Figure("server_bytes_grown", "B", "the most by which the server's memory grew in the attack, less the baseline's"
