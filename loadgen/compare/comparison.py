@@ -239,8 +239,8 @@ def compare(
         peers: Only these servers, comma-separated, and chatserver, which the ratios refer to.
         only: Only these scenarios: idle, poll, fanout, beside, attack.
         attacks: The attacks to play, see `loadgen list`; all-slow stands for all slow or silent ones.
-        scale: Share of the full sizes: 10,000 idle (never below 6,000), 15,000 held beside publishers, 8,000 attackers, a
-            room of 1,000.
+        scale: Share of the full sizes: 10,000 idle (never below 6,000), 15,000 held beside publishers, 8,000 attackers,
+            a room of 1,000.
         clients: The size of every crowd, instead of --scale.
         repeats: Rounds; ratios need 3 or more.
         idle_seconds: Seconds of the idle window, and between pings: each connection is pinged once in it.
