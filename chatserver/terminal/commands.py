@@ -151,6 +151,8 @@ def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tup
     if first == "/react":
         sign = "-" if word.startswith("-") else ""
         return kept, _matching(word, (f"{sign}:{name}: " for name in EMOJI))
+    if word.startswith("#"):
+        return kept, _matching(word, (f"#{room} " for room in rooms))
     if word:
         return kept, _matching(word, (f"{name} " if kept else f"{name}: " for name in people))
     return before, ()

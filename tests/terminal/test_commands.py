@@ -127,6 +127,7 @@ def test_tab_completes_the_last_word() -> None:
         ("@bob a", "@bob ", ["Ann ", "Ann Lee "]),
         ("ann@b", "", []),
         ("tell b", "tell ", ["bob "]),
+        ("it is in #o", "it is in ", ["#old ", "#ops "]),
         ("tell ", "tell ", []),
         ("", "", []),
     ]:
