@@ -9,7 +9,10 @@ import { rooms } from './markdown.js';
 import { NAMED } from './text.js';
 
 const MAX_OFFERED = 8;
-const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*)|:([a-z0-9_+-]{2,})|#([a-z0-9][a-z0-9._-]+))$/u;
+const WORD = /(?:^|[\s(])(?:@([\p{L}\p{N}_.-]*(?: [\p{L}\p{N}_.-]+){0,3})|:([a-z0-9_+-]{2,})|#([a-z0-9][a-z0-9._-]+))$/u;
+
+/** A text as words with a blank in front of each, so that the beginnings of words can be found. */
+const words = (text) => ` ${text.toLowerCase().replaceAll('_', ' ')}`;
 
 export class Completion {
   #list = byId('completions');
@@ -50,15 +53,15 @@ export class Completion {
     if (!word) return this.close();
     const [, name, emoji, room = ''] = word;
     this.#start = before.length - (name ?? emoji ?? room).length - 1;
-    const isLike = (text, part) =>
-      text.toLowerCase().split(/[\s_]/).some((each) => each.startsWith(part.toLowerCase()));
+    const isLike = (text, part) => words(text).includes(words(part));
     const found =
       name !== undefined
         ? this.people().filter((user) => isLike(user.name, name)).map((user) => ({ put: `@${user.name} `, shown: user.name }))
         : room
           ? [...rooms].filter((each) => each.startsWith(room)).map((each) => ({ put: `#${each} `, shown: `#${each}` }))
           : [...NAMED].filter(([key]) => isLike(key, emoji)).map(([key, value]) => ({ put: `${value} `, shown: `${value} :${key}:` }));
-    if (!found.length || rooms.has(room)) return this.close();
+    const typed = `${before.slice(this.#start)} `;
+    if (!found.length || found.some(({ put }) => put === typed)) return this.close(); // there is nothing to complete, and Enter sends
     this.#offers = found.slice(0, MAX_OFFERED);
     const options = this.#offers.map(({ shown }, index) =>
       make('li', { role: 'option', onmousedown: (event) => this.#click(event, index) }, shown),

@@ -331,6 +331,14 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visi
     expect(offers.locator("[aria-selected=true]")).to_have_text("🔨 :hammer:")
     expect(offers.locator("[aria-selected=true]")).to_be_in_viewport(ratio=1)
     text.fill("")
+    ben.save_name("Ben Ed")
+    expect(ann.page.locator("#people")).to_contain_text("Ben Ed")
+    for typed, offered in (
+        ("@ben e", True), ("@ed", True), ("@ben f", False), ("@n", False), ("@Ben Ed", False), (":heart_e", True),
+    ):  # fmt: skip
+        ann.page.keyboard.type(typed)
+        expect(offers).to_be_visible(visible=offered)
+        text.fill("")
     ann.page.keyboard.type("see #offer")
     expect(offers).to_have_text("#offers")
     ann.page.keyboard.type("s")
