@@ -7,10 +7,12 @@ The words are those of `words`, since PostgreSQL's parser takes anything like an
 in the message's own transaction, so every server finds a message as soon as it is durable.
 
 A commit only appends to the index's pending list, which searches read too. It is merged into the tree here, beside the
-commits: 10 µs a message together, against 14 µs if commits merged it. Words of an older version are stored anew.
+commits: 10 µs a message together, against 14 µs if commits merged it. Words of an older version are stored anew, and an
+index of an older version is made anew.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import closing
 from functools import partial
 from typing import Any
 
@@ -20,15 +22,14 @@ from psycopg import errors
 from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.index import CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import Faulted, Record
-from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import plain_array, text_array
+from chatserver.log.postgres_schema import PENDING_KB, lacks_authors
 from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, record_of
 from chatserver.log.words import words_of
 
 #: Messages whose words are stored anew in one transaction: about 10 ms, during which commits to their rooms wait.
 RENEW_STEP = 500
-#: Newest matches that are searched for messages of one user.
-USER_CANDIDATES = 5_000
 #: Characters of a word that are indexed: PostgreSQL allows 2,046 bytes, and a question has 256 characters.
 MAX_WORD = 256
 #: Messages after which the list is merged, and seconds after which it is merged if there are fewer.
@@ -42,33 +43,35 @@ MERGE_MS, MERGE_MEMORY = 2_000, "1MB"
 #: for it, and one search at a time.
 SLOWEST_SEARCH_MS = 900
 #: Settings of the connection that searches. The planner can estimate the cost of a word only from that word; scanning
-#: the whole table is never cheaper; and one search may use one core.
+#: the whole table is never cheaper; and one search may use one core. By default the planner also takes most pages for
+#: cached after the first messages, and an index of words for free: it read the messages in their order too often.
 SETTINGS = (
     f"statement_timeout = {SLOWEST_SEARCH_MS}",
     "plan_cache_mode = force_custom_plan",
     "enable_seqscan = off",
     "max_parallel_workers_per_gather = 0",
+    "effective_cache_size = '8kB'",
+    "random_page_cost = 0.05",
+    "seq_page_cost = 0.05",
 )
-#: The advisory lock for merging: "word".
-_LOCK = 0x776F7264
+#: Seconds that making the index anew may take: twenty for a million messages, and any time that transactions of other
+#: programs take, for which PostgreSQL waits.
+BUILD_DEADLINE = 86_400.0
+#: The advisory locks for merging, "word", and for making the index anew, "auth".
+_LOCK, _BUILD_LOCK = 0x776F7264, 0x61757468
 
 _ROOM = "SELECT id FROM rooms WHERE name = %s"
-# The names are joined last: with all matches, the planner would read the ids of all rooms even for a search in one. The
-# row without a name is the last match that was looked at, if there may be more.
+# The names are joined last: with all matches, the planner would read the ids of all rooms even for a search in one.
 _FIND = f"""
     WITH found AS MATERIALIZED (
-        SELECT room, place, {COLUMNS} FROM messages WHERE words @@ %(words)s::tsquery AND {{place}}
+        SELECT room, place, {COLUMNS} FROM messages WHERE words @@ %(words)s::tsquery AND {{where}}
         ORDER BY {{first}} DESC, place DESC LIMIT %(most)s
-    ), taken AS (
-        SELECT * FROM found WHERE %(user)s::text IS NULL OR user_id = %(user)s
-        ORDER BY room DESC, place DESC LIMIT %(candidates)s
     )
-    (SELECT name, room, place, {OF_MESSAGES} FROM taken AS messages JOIN rooms ON rooms.id = room
-    ORDER BY room DESC, place DESC)
-    UNION ALL SELECT NULL, room, place, {", ".join("NULL" for _ in COLUMNS.split(","))}
-    FROM (SELECT room, place FROM found ORDER BY room DESC, place DESC OFFSET %(most)s - 1) AS last
+    SELECT name, room, place, {OF_MESSAGES} FROM found AS messages JOIN rooms ON rooms.id = room
+    ORDER BY room DESC, place DESC
 """  # noqa: S608
 _ANYWHERE, _IN_ROOM = "(room, place) <= (%(room)s, %(high)s)", "room = %(room)s AND place <= %(high)s"
+_OF_USER = " AND ARRAY[user_id] @> %(users)s::text[]"  # as in the index
 _RENEW_BEHIND = "SELECT room, place FROM old_words FOR UPDATE"
 _OLD_TEXTS = """
     SELECT room, place, text FROM messages WHERE (room, place) > (%s, %s) AND words IS NOT NULL
@@ -82,6 +85,19 @@ _RENEW = """
     WHERE messages.room = renewed.room AND messages.place = renewed.place AND messages.text = renewed.text
         AND messages.words <> renewed.words::tsvector
 """
+# Beside commits and searches, so not in a transaction; what an attempt that failed has left is dropped first.
+_BUILD = f"""
+    CREATE INDEX CONCURRENTLY messages_unused ON messages USING gin (words, (ARRAY[user_id]))
+        WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL
+"""
+_SWAP = """
+    BEGIN;
+    ALTER INDEX IF EXISTS messages_words RENAME TO messages_old;
+    ALTER INDEX messages_unused RENAME TO messages_words;
+    ALTER INDEX IF EXISTS messages_old RENAME TO messages_unused;
+    COMMIT
+"""
+_DROP = "DROP INDEX CONCURRENTLY IF EXISTS messages_unused"
 _MERGE_SETTINGS = "SELECT set_config('statement_timeout', %s, true), set_config('maintenance_work_mem', %s, true)"
 _MERGE = "SELECT gin_clean_pending_list('messages_words') WHERE pg_try_advisory_xact_lock(%s)"
 
@@ -91,6 +107,7 @@ class PostgresIndex(DatabaseIndex[Connection]):
 
     lag = 0.0  # words are stored together with their message
     has_old_words = False  # the words of some messages are of an earlier version
+    lacks_authors = False  # as an index of an earlier version does
 
     async def _search(self, question: Question, go_on: int | None) -> Found:
         return await self._log.search(partial(_find, question, go_on, self._log.wall_ms()))
@@ -99,27 +116,35 @@ class PostgresIndex(DatabaseIndex[Connection]):
         """Note that this server has committed this many messages."""
         self._note(messages, MERGE_AFTER)
 
-    async def run(self, faulted: Faulted) -> None:
+    async def run(self, server: Server, faulted: Faulted) -> None:
         """Merge the list from time to time, until cancelled."""
         self._faulted = faulted
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew)
+            nursery.start_soon(self._build, server)
             while True:
                 await self._wait(MERGE_INTERVAL)
                 self._begin_round()
-                while await self._beside_commits("merging the index", _merge):
+                while await self._beside_commits(partial(self._log.change, "merging the index", _merge)):
                     pass
 
     async def _renew(self) -> None:
         """Store the words of old messages anew, if a new version of `words` may have changed them."""
         while self.has_old_words:
-            self.has_old_words = await self._beside_commits("indexing", _renew)
+            self.has_old_words = await self._beside_commits(partial(self._log.change, "indexing", _renew))
 
-    async def _beside_commits(self, what: str, work: Callable[[Connection], bool]) -> bool:
+    async def _build(self, server: Server) -> None:
+        """Make the index anew if it lacks the authors: searches find the same meanwhile, and those of a user slowly."""
+        build = partial(trio.to_thread.run_sync, partial(_build, server), abandon_on_cancel=True)
+        while self.lacks_authors:
+            self.lacks_authors = await self._beside_commits(build)
+            await trio.sleep(MERGE_RETRY)
+
+    async def _beside_commits(self, work: Callable[[], Awaitable[bool]]) -> bool:
         """Work, then pause for longer than that took, to leave the database to commits. Returns whether to go on."""
         began = trio.current_time()
         try:
-            more = await self._log.change(what, work)
+            more = await work()
         except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             await trio.sleep(MERGE_RETRY)
@@ -173,12 +198,27 @@ def _renew(connection: Connection) -> bool:
     return True
 
 
+def _build(server: Server) -> bool:
+    """Make the index anew on a connection of its own; returns whether to go on, as when another server does."""
+    with closing(Session(server)) as session:
+        return session.run("indexing", _build_on, seconds=BUILD_DEADLINE)
+
+
+def _build_on(connection: Connection) -> bool:
+    # A wait for the lock would hold up the server that has it, because PostgreSQL would wait for this transaction.
+    if not connection.row("SELECT pg_try_advisory_lock(%s)", (_BUILD_LOCK,))[0]:
+        return True
+    connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
+    connection.execute(_DROP)
+    if lacks_authors(connection):
+        for statement in (_BUILD, _SWAP, _DROP):
+            connection.execute(statement)
+    return False
+
+
 def _find(question: Question, go_on: int | None, now_ms: int, connection: Connection) -> Found:
     where = _ANYWHERE
-    parameters: dict[str, Any] = {
-        "room": HIGHEST, "high": HIGHEST, "most": CANDIDATES if question.user is None else USER_CANDIDATES,
-        "candidates": CANDIDATES, "user": question.user,
-    }  # fmt: skip
+    parameters: dict[str, Any] = {"room": HIGHEST, "high": HIGHEST, "most": CANDIDATES}
     if question.room is not None:
         where = _IN_ROOM
         row = connection.execute(_ROOM, (question.room,)).fetchone()
@@ -186,16 +226,18 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
             return Found([], None)
         high = HIGHEST if question.before is None else min(question.before - 1, HIGHEST)
         parameters |= {"room": row[0], "high": high}
+    if question.user is not None:
+        where += _OF_USER
+        parameters["users"] = text_array([question.user])
     if go_on is not None:
         parameters["room"], parameters["high"] = divmod(go_on - 1, 1 << OFFSET_BITS)
     rows: Sequence[tuple[Any, ...]] = ()
     more: int | None = None
     # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.
     for words in _expressions(question):
-        found = _matches(where, {**parameters, "words": words}, connection)
-        rows = [row for row in found if row[0] is not None]
-        if len(rows) == CANDIDATES or len(rows) < len(found):
-            room, place = min(row[1:3] for row in (rows if len(rows) == CANDIDATES else found))
+        rows = _matches(where, {**parameters, "words": words}, connection)
+        if len(rows) == CANDIDATES:
+            _, room, place, *_ = rows[-1]
             more = (room << OFFSET_BITS) + place
             break
     records = [record_of(name, place, *row) for name, _, place, *row in rows]
@@ -209,10 +251,10 @@ def _matches(where: str, parameters: Mapping[str, object], connection: Connectio
     one that only old rooms have, it would read all messages.
     """
     try:
-        return connection.execute(_FIND.format(place=where, first="room"), parameters).fetchall()
+        return connection.execute(_FIND.format(where=where, first="room"), parameters).fetchall()
     except errors.QueryCanceled:
         # `room + 0` is the order of no index.
-        return connection.execute(_FIND.format(place=where, first="room + 0"), parameters).fetchall()
+        return connection.execute(_FIND.format(where=where, first="room + 0"), parameters).fetchall()
 
 
 def _expressions(question: Question) -> list[str]:

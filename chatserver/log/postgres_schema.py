@@ -57,7 +57,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (room, place, emoji, user_id)
         )""",
         "ALTER TABLE messages ADD COLUMN words tsvector",
-        """CREATE INDEX messages_words ON messages USING gin (words)
+        # Earlier servers made it without the authors; `postgres_index` then makes it anew.
+        """CREATE INDEX messages_words ON messages USING gin (words, (ARRAY[user_id]))
             WITH (fastupdate = on, gin_pending_list_limit = 65536) WHERE words IS NOT NULL""",
         # How far each user has read. The oldest markers are searched for so rarely that an index does not pay.
         """CREATE TABLE markers (
@@ -114,6 +115,7 @@ class Found(NamedTuple):
     identity: Identity
     cluster: str
     has_old_words: bool
+    lacks_authors: bool
 
 
 def migrate(connection: Connection) -> Found:
@@ -130,6 +132,7 @@ def migrate(connection: Connection) -> Found:
             for statement in _WORDS_ANEW:
                 connection.execute(statement)
         has_old_words = connection.execute("SELECT FROM old_words").fetchone() is not None
+        lacks = lacks_authors(connection)
         notify(connection, "", {OPENED: 0})
         connection.execute("COMMIT")
     except errors.InsufficientPrivilege as error:
@@ -141,7 +144,7 @@ def migrate(connection: Connection) -> Found:
         errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable
     ) as error:  # fmt: skip
         raise _foreign(sentence(error)) from error
-    return Found(identity, cluster, has_old_words)
+    return Found(identity, cluster, has_old_words, lacks)
 
 
 def _foreign(what: str) -> LogOpenError:
@@ -199,6 +202,12 @@ def _identify(connection: Connection, cluster: str) -> Identity:
             epoch = made.epoch
         connection.execute("UPDATE identity SET epoch = %s, cluster = %s", (epoch, cluster))
     return Identity(epoch=epoch, secret=secret)
+
+
+def lacks_authors(connection: Connection) -> bool:
+    """Whether the index of words is an earlier version's, or one that is not used has to be dropped."""
+    complete = "SELECT FROM pg_index WHERE indexrelid = to_regclass('messages_words') AND indnatts = 2"
+    return bool(connection.row(f"SELECT to_regclass('messages_unused') IS NOT NULL OR NOT EXISTS ({complete})")[0])
 
 
 def is_same(connection: Connection, found: Found) -> bool:

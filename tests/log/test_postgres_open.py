@@ -270,6 +270,37 @@ async def test_words_of_an_older_version_are_renewed(postgres_schema: str, monke
             assert [hit.record.text for hit in (await log.index.find(Question((asked,)))).hits] == found
 
 
+async def test_an_index_of_an_earlier_version_is_made_anew_beside_everything_else(
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had no authors, so a common word of one user was looked up message by message."""
+    monkeypatch.setattr(index_module, "MERGE_RETRY", 0.01)
+    question = Question(("plum",), user="u_ben")
+    async with running(PostgresLog(postgres_schema)) as log:
+        await append(log, draft("plum", user="u_ann"))
+    execute(
+        postgres_schema,
+        "DROP INDEX chatserver.messages_words",
+        "CREATE INDEX messages_words ON chatserver.messages USING gin (words) WHERE words IS NOT NULL",
+        "CREATE INDEX messages_unused ON chatserver.messages (time)",  # as an attempt that failed leaves one
+    )
+    logs = [PostgresLog(postgres_schema) for _ in range(2)]
+    with psycopg.connect(postgres_schema) as other:
+        other.execute("DECLARE reading CURSOR FOR SELECT * FROM chatserver.messages")  # PostgreSQL waits for its end
+        async with running(logs[0]) as one, running(logs[1]) as two:
+            waits = "SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'virtualxid'"
+            await until(lambda: one.ask(lambda it: it.execute(waits).fetchall()), bool)
+            for log, offset in ((one, 2), (two, 3)):
+                await append(log, draft("plum", user="u_ben"))
+                assert max(hit.record.offset for hit in (await log.index.find(question)).hits) == offset
+            other.rollback()
+            await eventually(lambda: not any(log.index.lacks_authors for log in logs))
+            made = "SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'messages%' ORDER BY indexname"
+            [_, (words,)] = await one.ask(lambda it: it.execute(made).fetchall())
+            assert "(words, (ARRAY[user_id])) WITH (fastupdate='on', gin_pending_list_limit='2147483647')" in words
+            assert len((await one.index.find(question)).hits) == 2
+
+
 async def test_a_newer_server_migrates_the_tables_and_those_that_run_go_on(
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
