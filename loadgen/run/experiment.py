@@ -295,5 +295,5 @@ def attack(
         ),
         probes=probes,
         longest_cycle=longest_cycle,
-        otherwise="--victim 'GET /path' or --victim ws-echo",
+        otherwise="--victim 'GET /path' or --victim ws-echo, and --header for what it needs",
     ).beside(neighbours)

@@ -92,7 +92,7 @@ async def test_victims_that_fetch_a_page_show_no_rooms_to_post_in() -> None:
 
 
 async def test_without_victims_there_is_no_run() -> None:
-    said = r"0 of 3 victims could do their work before the attack: answered 503.*--victim"
+    said = r"0 of 3 victims could do their work before the attack: answered 503.*--victim.*--header"
     with pytest.raises(InvalidRunError, match=said):
         await attacked(Plant(refuse=True), {"slow-head": 5})
 
