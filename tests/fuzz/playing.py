@@ -22,6 +22,16 @@ STEPS = 26
 #: Rules before a drain may begin, if it does not come at once: after it little else happens. In half of the examples it
 #: comes when all peers have left, and it is checked first that they have left nothing behind.
 LATE = 16
+Story = tuple[list[str], tuple[list[str], int, float], list[str], Events, list[Act], int]
+#: The rooms, what is under way, the fate of each peer, the events of all, the acts, and before which of them it drains.
+STORIES: st.SearchStrategy[Story] = st.tuples(
+    st.lists(st.sampled_from(grammar.ROOMS), max_size=3),
+    st.tuples(choices.UNDER_WAY, choices.SIZES, choices.DELAYS),
+    st.lists(st.sampled_from(list(choices.FATES)), min_size=choices.FIRST, max_size=choices.FIRST),
+    st.tuples(st.sampled_from(list(choices.PREPARATIONS)), st.sampled_from(list(choices.STRIKES)), st.booleans()),
+    st.lists(st.one_of(ACTS), min_size=STEPS, max_size=STEPS),
+    st.one_of(st.just(STEPS), st.sampled_from((0, 0, *range(LATE, STEPS)))),
+)
 
 
 def open_with(machine: ConnectionMachine, events: Events, first: list[Chosen], fates: list[str]) -> None:
@@ -47,23 +57,11 @@ def play(kind: type[ConnectionMachine], examples: int, *, seed: int | None = Non
     """
 
     @settings(max_examples=2, deadline=None, database=None, print_blob=True, suppress_health_check=list(HealthCheck))
-    @given(
-        is_chosen=st.integers(0, 1 << 32),
-        joins=st.lists(st.sampled_from(grammar.ROOMS), max_size=3),
-        amid=st.tuples(choices.UNDER_WAY, choices.SIZES, choices.DELAYS),
-        fates=st.lists(st.sampled_from(list(choices.FATES)), min_size=choices.FIRST, max_size=choices.FIRST),
-        events=st.tuples(
-            st.sampled_from(list(choices.PREPARATIONS)), st.sampled_from(list(choices.STRIKES)), st.booleans()
-        ),
-        acts=st.lists(st.one_of(ACTS), min_size=STEPS, max_size=STEPS),
-        drained=st.one_of(st.just(STEPS), st.sampled_from((0, 0, *range(LATE, STEPS)))),
-    )
-    def example(
-        is_chosen: int, joins: list[str], amid: tuple[list[str], int, float], fates: list[str], events: Events,
-        acts: list[Act], drained: int,
-    ) -> None:  # fmt: skip
-        if not is_chosen:
+    @given(st.integers(0, 1 << 32).flatmap(lambda chosen: STORIES if chosen else st.none()))
+    def example(story: Story | None) -> None:
+        if story is None:
             return  # the simplest example, in every call the same
+        joins, amid, fates, events, acts, drained = story
         machine = kind()
         try:
             machine.begin(joins)
