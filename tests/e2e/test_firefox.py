@@ -26,6 +26,8 @@ def test_two_people_talk_in_firefox(server: Server, tmp_path: Path) -> None:
         ann.wait_for("document.querySelector('#pending').hidden")
         ann.press(UP, ", again", ENTER)
         ben.wait_for(shows("hello ben, again"))
+        # Firefox gave each item of a list the alignment of the list, also to a text from right to left.
+        assert ben.find("getComputedStyle(document.querySelector('#messages .text p')).textAlign") == "start"
         ben.press(SHIFT + TAB, "+")
         ben.wait_for("document.querySelector('#reaction-picker:popover-open')")
         ben.press(ENTER)
