@@ -122,7 +122,7 @@ def test_each_event_has_its_sentence() -> None:
 
 
 def test_members_are_named_and_the_others_counted() -> None:
-    assert render.members(Members("ops", (ANN, BOB, User("u_c", "")), 3)) == "3 in ops: Ann, Bob, ?"
+    assert render.members(Members("ops", (BOB, User("u_c", ""), ANN), 3)) == "3 in ops: ?, Ann, Bob"
     assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"
 
 
