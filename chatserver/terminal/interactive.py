@@ -327,7 +327,10 @@ class Interactive:
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()
         self._recall.rooms.update(room.room for room in rooms)
-        lines = [render.room_line(room, is_entered=room.room in self._rooms) for room in rooms]
+        unread: dict[str, wire.Unread] = {}
+        with suppress(ChatError):  # perhaps we have no markers
+            unread = await self._chat.unread()
+        lines = [render.room_line(room, unread.get(room.room), is_entered=room.room in self._rooms) for room in rooms]
         self._list(lines, none="there is no room that you may read")
 
     def _list(self, lines: Sequence[str], *, none: str) -> None:

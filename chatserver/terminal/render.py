@@ -214,10 +214,13 @@ def members(answer: wire.Members) -> str:
     return f"{answer.count} in {printable(answer.room)}: {names}{f' and {more} more' if more > 0 else ''}"
 
 
-def room_line(room: wire.RoomSummary, *, is_entered: bool) -> str:
-    """Return a row of the list of rooms."""
+def room_line(room: wire.RoomSummary, unread: wire.Unread | None, *, is_entered: bool) -> str:
+    """Return a row of the list of rooms. What is unread is said of a room that is not entered, so not shown."""
     count = "1 message" if room.messages == 1 else f"{room.messages:,} messages and changes"
-    return f"{'*' if is_entered else ' '} {printable(room.room)}: {count}, {room.members} here"
+    facts = [count, f"{room.members} here"]
+    if unread is not None and unread.unread and not is_entered:
+        facts += [f"{unread.unread:,} unread"] + ([f"{unread.mentions:,} for you"] if unread.mentions else [])
+    return f"{'*' if is_entered else ' '} {printable(room.room)}: {', '.join(facts)}"
 
 
 def _change(record: wire.Edit | wire.Deletion | wire.Reaction) -> str:

@@ -31,6 +31,10 @@ async def test_what_was_read_just_before_leaving_is_not_new_at_the_next_start() 
             await person.until("two\r\n")
         async with terminal(server) as person:
             assert "─── new" not in await person.until("two\r\n")
+            await publish(real.address, "ops", "one")
+            await ask(real.address, "PUT", "/rooms/ops/read", {"offset": 1}, headers=cookie)
+            await publish(real.address, "ops", "two")
+            await person.enter("/rooms", "ops: 2 messages and changes, 0 here, 1 unread")
 
 
 async def test_a_room_in_which_a_bot_edits_shows_its_messages() -> None:

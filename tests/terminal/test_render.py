@@ -1,7 +1,18 @@
 import pytest
 
 from chatserver.client.events import Complaint, Entered, Event, Gap, Postponed, Reconnecting
-from chatserver.client.wire import Connected, Deletion, Edit, Members, Message, Reaction, Record, User
+from chatserver.client.wire import (
+    Connected,
+    Deletion,
+    Edit,
+    Members,
+    Message,
+    Reaction,
+    Record,
+    RoomSummary,
+    Unread,
+    User,
+)
 from chatserver.terminal import render
 from chatserver.terminal.render import Style
 
@@ -124,6 +135,17 @@ def test_each_event_has_its_sentence() -> None:
 def test_members_are_named_and_the_others_counted() -> None:
     assert render.members(Members("ops", (BOB, User("u_c", ""), ANN), 3)) == "3 in ops: ?, Ann, Bob"
     assert render.members(Members("ops", (ANN,), 600)) == "600 in ops: Ann and 599 more"
+
+
+def test_what_is_unread_is_told_of_rooms_that_are_not_entered() -> None:
+    room = RoomSummary("ops", "e1-61", 1200, 3)
+    for unread, is_entered, row in (
+        (Unread(0, 1200, 2), False, "  ops: 1,200 messages and changes, 3 here, 1,200 unread, 2 for you"),
+        (Unread(0, 1200, 2), True, "* ops: 1,200 messages and changes, 3 here"),
+        (Unread(1200), False, "  ops: 1,200 messages and changes, 3 here"),
+        (None, False, "  ops: 1,200 messages and changes, 3 here"),
+    ):
+        assert render.room_line(room, unread, is_entered=is_entered) == row
 
 
 def test_the_reason_for_an_outage_is_shown_once() -> None:
