@@ -94,7 +94,7 @@ class Client(metaclass=_Slotted):
     shows how to write one.
     """
 
-    __slots__ = ("cohort", "due", "number", "stage", "tick", "unread")
+    __slots__ = ("cohort", "number", "stage", "unread")
 
     name: ClassVar[str]  # by default that of the class, in lower case with hyphens
     honest: ClassVar[bool] = True  # not an attacker
@@ -121,8 +121,6 @@ class Client(metaclass=_Slotted):
         self.cohort = cohort
         self.number = index - cohort.first_index  # within its persona, by which a crowd divides into parts
         self.stage = Stage.WAITING
-        self.due = NEVER  # `due` and `tick` belong to the wheel
-        self.tick = -1
         self.unread = b""  # received bytes that are not yet a complete unit
         for name, first in type(self).first_values.items():
             setattr(self, name, first)
@@ -140,6 +138,23 @@ class Client(metaclass=_Slotted):
     @fd.setter
     def fd(self, descriptor: int) -> None:
         self.cohort.descriptors[self.number] = descriptor
+
+    @property
+    def due(self) -> float:
+        """When `on_time` is called; set by the wheel, as is `tick`."""
+        return self.cohort.deadlines[self.number]
+
+    @due.setter
+    def due(self, moment: float) -> None:
+        self.cohort.deadlines[self.number] = moment
+
+    @property
+    def tick(self) -> int:
+        return self.cohort.ticks[self.number]
+
+    @tick.setter
+    def tick(self, number: int) -> None:
+        self.cohort.ticks[self.number] = number
 
     @property
     def response(self) -> wire.Response | None:

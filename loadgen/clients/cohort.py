@@ -19,7 +19,7 @@ from loadgen.clients.messages import GroupStatus
 from loadgen.clients.traffic import Traffic
 from loadgen.net import wire
 from loadgen.net.target import PER_ADDRESS, USUAL, Endpoint
-from loadgen.net.timers import now
+from loadgen.net.timers import NEVER, now
 
 if TYPE_CHECKING:
     from loadgen.clients.engine import Engine
@@ -71,6 +71,8 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     # arrays by client: attributes of the clients would take five times as much memory
     descriptors: array[int] = array("i")  # -1 without a connection
     born: array[float] = array("d")  # when it began to connect
+    deadlines: array[float] = array("d")  # when the wheel wakes it
+    ticks: array[int] = array("q")  # the wheel's bucket that it is in, or -1
     have_come: bytearray = bytearray()  # whether it ever reached the server
     reused: bytearray = bytearray()  # whether its connection has had an answer
     # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
@@ -81,6 +83,8 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     def __post_init__(self) -> None:
         self.descriptors = array("i", (-1,)) * self.wanted
         self.born = array("d", bytes(8 * self.wanted))
+        self.deadlines = array("d", (NEVER,)) * self.wanted
+        self.ticks = array("q", (-1,)) * self.wanted
         self.have_come = bytearray(self.wanted)
         self.reused = bytearray(self.wanted)
         self.delivered = array("I", bytes(4 * self.wanted))

@@ -1,5 +1,6 @@
 """How a cohort counts its clients: what comes of an attack, and whether there was one, is judged by these counters."""
 
+import tracemalloc
 from random import Random
 from unittest.mock import NonCallableMock
 from zlib import crc32
@@ -9,6 +10,8 @@ import pytest
 from loadgen.clients.client import Attacker, Client, Stage
 from loadgen.clients.cohort import Cohort, Place
 from loadgen.clients.engine import Engine
+from loadgen.net.timers import Wheel
+from loadgen.personas import registry
 
 PLACE = Place(host="x", rooms=("a", "b"), poll_wait_seconds=1.0, random=Random(1))
 
@@ -86,3 +89,21 @@ def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
     assert list(cohort.delivered) == [3, 0, 0]
     assert list(cohort.checksums) == [2 * crc32(b"lg-01234567 1") + crc32(b"lg-01234567 25"), 0, 0]
     assert [client.room for client in (first, second, third)] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize("name", ["idle", "poll", "sse"])
+def test_a_client_takes_at_most_200_bytes(name: str) -> None:
+    """A long-poll with its deadline took 224: the wheel had two numbers, each an object, for every client."""
+    number, wheel = 4000, Wheel[Client]()
+    tracemalloc.start()
+    try:
+        before, _ = tracemalloc.get_traced_memory()
+        cohort, clients = _made(registry()[name], number)
+        if name == "poll":  # the others wait without a deadline
+            for client in clients:
+                wheel.set(client, 1000.0 + client.number / 5000)
+        taken = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert cohort.made == number
+    assert taken / number <= 200
