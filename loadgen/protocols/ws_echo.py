@@ -8,7 +8,7 @@ from typing import Final
 
 import trio
 
-from loadgen.clients.client import Needs, Stage
+from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import wire
 from loadgen.net.line import Line
 from loadgen.net.websocket import WebSocket, upgrade
@@ -60,7 +60,10 @@ class Echo(Talker):
 
     needs = Needs.WEBSOCKET
 
+    _whole = state(b"")  # of a text that comes in fragments
+
     def on_open(self) -> None:
+        self._whole = b""
         self.hold()
         self.enter()
 
@@ -68,9 +71,13 @@ class Echo(Talker):
         self.send(wire.frame(wire.FIN | wire.TEXT, text.encode()))
 
     def on_text(self, frame: wire.Frame) -> None:
-        if self.stage is Stage.HELD:
+        text = self._whole + frame.payload if self._whole else frame.payload
+        self._whole = b"" if frame.final else text
+        if len(text) > wire.MAX_FRAME_BYTES:
+            raise wire.WireError(f"a message of more than {wire.MAX_FRAME_BYTES:,} bytes")
+        if self.stage is Stage.HELD and frame.final:
             self.cohort.deliveries += 1
-            number = self._traffic.number_in(frame.payload.decode("utf-8", "replace"))
+            number = self._traffic.number_in(text.decode("utf-8", "replace"))
             if number is not None and not self._traffic.acknowledged(self, number):
                 self._traffic.refused(number, "an echo came twice, or to another client")
 

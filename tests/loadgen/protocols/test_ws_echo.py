@@ -37,6 +37,34 @@ async def test_an_echo_is_known_again() -> None:
         assert play.cohort.deliveries == 3
 
 
+async def test_an_echo_in_fragments_is_one_echo() -> None:
+    """A sound server that sends long texts in fragments (RFC 6455 section 5.4) answered none, it was said."""
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "echo", traffic=traffic) as play:
+        peer = await server.websocket()
+        await until(lambda: play.cohort.held == 1)
+        send(traffic)
+        said = await peer.text()
+        for event in (
+            events.TextMessage(said[:9], message_finished=False),
+            events.Ping(b""),
+            events.TextMessage(said[9:20], message_finished=False),
+            events.TextMessage(said[20:]),
+        ):
+            await peer.send(event)
+        await until(lambda: traffic.booked.acks.count == 1)
+        assert (traffic.outstanding, play.cohort.deliveries) == (0, 1)
+
+
+async def test_an_echo_without_end_is_garbage(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("loadgen.net.wire.MAX_FRAME_BYTES", 100)
+    async with listening() as server, playing(server.url, "echo", traffic=schedule()) as play:
+        peer = await server.websocket()
+        for _ in range(3):
+            await peer.send(events.TextMessage("x" * 40, message_finished=False))
+        await until(lambda: play.cohort.ended == {"a message of more than 100 bytes": 1})
+
+
 async def test_one_that_is_closed_speaks_no_more() -> None:
     traffic = schedule()
     async with listening() as server, playing(server.url, "echo", traffic=traffic) as play:
