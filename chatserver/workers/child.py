@@ -6,6 +6,7 @@ A silent worker is judged by the number of checks, not by the clock, so that tim
 was suspended does not count. The kernel cannot tell that an event loop hangs, so the supervisor must.
 """
 
+import math
 import os
 import socket
 import subprocess
@@ -17,7 +18,7 @@ import structlog
 import trio
 
 from chatserver.observe.numbers import Family
-from chatserver.workers.link import Alive, Ask, Collect, Link, Numbers, Ready, Setup, Stop, Text
+from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 
 #: Seconds between checks of a silent worker, and the number of checks after which it counts as hung. A heartbeat is due
 #: every second. gunicorn allows 30 s, systemd's WatchdogSec examples 30; here a full garbage collection or a stalled
@@ -62,54 +63,47 @@ class Child:
         self.numbers: list[Family] = []  # the latest that it sent
         self.code: int | None = None  # None also of a killed process that the kernel has not ended yet
         self.hung = False
-        self._stops = 0
+        self._told_to_stop = False
         self._inherited = [*setup.listening, *([] if setup.operators is None else [setup.operators]), *inherited]
         self._ask = ask
-        self._link: Link
-        self._process: trio.Process
-        self._nursery: trio.Nursery | None = None
+        self._outbox, self._unsent = trio.open_memory_channel[Message](math.inf)
+        self._outbox.send_nowait(setup)
+        self._process: trio.Process | None = None  # once it is started
         self._told = trio.Event()  # set when requested numbers arrive
 
     async def run(self) -> None:
         """Start the process, and return once it has ended or was killed. Raises OSError."""
         try:
             ours, theirs = socket.socketpair()
-            self._link = Link(ours)
-            with closing(self._link):
+            with closing(Link(ours)) as link:
                 with theirs:
                     self._process = await spawn_worker(self.number, theirs.fileno(), self._inherited)
-                await self._supervise()
+                await self._supervise(link, self._process)
         finally:
             self.ended.set()
             self.changed.set()
 
-    async def _supervise(self) -> None:
+    async def _supervise(self, link: Link, process: trio.Process) -> None:
         try:
             async with trio.open_nursery() as nursery:
-                self._nursery = nursery
-                nursery.start_soon(self._link.send, self.setup)
-                for _ in range(self._stops):
-                    nursery.start_soon(self._link.send, Stop())
-                try:
-                    await self._listen(nursery)
-                    # The worker's end of the link is closed, so the process is ending, unless something in it hangs.
-                    with trio.move_on_after(END_PATIENCE):
-                        await self._process.wait()
-                finally:
-                    self._nursery = None  # it takes no task once this block ends
+                nursery.start_soon(link.send_all, self._unsent)
+                await self._listen(link, process, nursery)
+                # The worker's end of the link is closed, so the process is ending, unless something in it hangs.
+                with trio.move_on_after(END_PATIENCE):
+                    await process.wait()
                 nursery.cancel_scope.cancel()
         finally:
             # A killed process ends at once, unless it waits for a disk that hangs.
             with trio.move_on_after(END_PATIENCE, shield=True):
-                self._process.kill()
-                self.code = await self._process.wait()
+                process.kill()
+                self.code = await process.wait()
 
-    async def _listen(self, nursery: trio.Nursery) -> None:
+    async def _listen(self, link: Link, process: trio.Process, nursery: trio.Nursery) -> None:
         """Receive messages until the link closes or the worker hangs."""
         silent, most = 0, MAX_STARTING_CHECKS
         while silent < most:
             with trio.move_on_after(CHECK_INTERVAL) as look:
-                message = await self._link.receive()
+                message = await link.receive()
             if look.cancelled_caught:
                 silent += 1
                 continue
@@ -118,7 +112,7 @@ class Child:
                 case None:
                     return
                 case Ready():
-                    _log.info("worker_ready", worker=self.number, pid=self._process.pid)
+                    _log.info("worker_ready", worker=self.number, pid=process.pid)
                     self.ready = True
                     self.changed.set()
                 case Numbers():
@@ -129,33 +123,31 @@ class Child:
                 case Alive():
                     pass
         self.hung = True
-        _log.error("worker_hung", worker=self.number, pid=self._process.pid, seconds=silent * CHECK_INTERVAL)
-        self._process.kill()
+        _log.error("worker_hung", worker=self.number, pid=process.pid, seconds=silent * CHECK_INTERVAL)
+        process.kill()
 
     def stop(self, *, replaced: bool = False, at_once: bool = False) -> None:
         """Tell the worker to drain; while it drains, only a call with `at_once` has an effect. See `Stop`."""
-        if self._stops and not at_once:
-            return
-        self._stops += 1
-        if self._nursery is not None:
-            self._nursery.start_soon(self._link.send, Stop(replaced))
+        if at_once or not self._told_to_stop:
+            self._told_to_stop = True
+            self._outbox.send_nowait(Stop(replaced))
 
     async def end_in_time(self) -> None:
         """Wait for the end of the process, and kill it when its own time for draining is over."""
         with trio.move_on_after(self.setup.settings.drain_timeout + END_PATIENCE):
             await self.ended.wait()
-        if self._nursery is not None:
+        if self._process is not None and not self.ended.is_set():
             _log.warning("worker_killed", worker=self.number, pid=self._process.pid)
             self._process.kill()
 
     async def collect(self) -> None:
         """Update `numbers`, if the worker answers in time."""
-        if self._nursery is not None:
+        if not self.ended.is_set():
             self._told = trio.Event()
-            self._nursery.start_soon(self._link.send, Collect())
+            self._outbox.send_nowait(Collect())
             with trio.move_on_after(COLLECT_PATIENCE):
                 await self._told.wait()
 
-    async def tell(self, text: str) -> None:
+    def tell(self, text: str) -> None:
         """Send it the text of /metrics."""
-        await self._link.send(Text(text))
+        self._outbox.send_nowait(Text(text))

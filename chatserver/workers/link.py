@@ -85,6 +85,11 @@ class Link:
             except (trio.BrokenResourceError, trio.ClosedResourceError):
                 return
 
+    async def send_all(self, messages: trio.MemoryReceiveChannel[Message]) -> None:
+        """Send a channel's messages in order, until cancelled; a line may be half sent then, and is the last."""
+        async for message in messages:
+            await self.send(message)
+
     async def receive(self) -> Message | None:
         """The next message, or None at the end. Cancelling this loses no bytes."""
         while (end := self._unread.find(b"\n")) < 0:

@@ -45,7 +45,7 @@ class WorkersMetrics:
         except Exception:  # noqa: BLE001
             _log.exception("worker_metrics_failed")
         else:
-            await child.tell(text.decode())
+            child.tell(text.decode())
 
     async def _collect(self) -> bytes:
         if not self._text.used_up:

@@ -5,6 +5,7 @@ Owns: the worker's end of the link. May not: bind, or write to standard output.
 It is started as `python -m chatserver.workers.process NUMBER DESCRIPTOR`, with a link at that descriptor.
 """
 
+import math
 import os
 import shutil
 import signal
@@ -57,13 +58,14 @@ class Worker:
         self._text = ""
         self._answered: trio.Event
         self._asking: SingleFlight[str, bytes] = SingleFlight()
-        self._nursery: trio.Nursery
+        self._outbox, self._unsent = trio.open_memory_channel[Message](math.inf)
         self._server: Server
 
     async def run(self, server: Server) -> int:
         """Serve until the end. Returns the exit code."""
         async with trio.open_nursery() as nursery:
-            self._nursery, self._server = nursery, server
+            self._server = server
+            nursery.start_soon(self._link.send_all, self._unsent)
             nursery.start_soon(self._beat)
             nursery.start_soon(self._obey)
             nursery.start_soon(self._stop_at_signal)
@@ -79,7 +81,7 @@ class Worker:
     def ready(self) -> None:
         """See `Supervised.ready`."""
         self._metrics = ServerMetrics(self._server.parts)
-        self._tell(Ready())
+        self._outbox.send_nowait(Ready())
 
     async def _numbers(self) -> Numbers:
         pieces = () if self._metrics is None else self._metrics.families()
@@ -91,15 +93,11 @@ class Worker:
 
     async def _ask(self) -> bytes:
         self._answered = trio.Event()
-        self._tell(Ask())
+        self._outbox.send_nowait(Ask())
         with trio.move_on_after(METRICS_PATIENCE):
             await self._answered.wait()
             return self._text.encode()
         raise HttpError(ErrorCode.UNAVAILABLE, "the supervisor did not send the metrics of all workers")
-
-    def _tell(self, message: Message) -> None:
-        """Send in a separate task, because a line that is cancelled half-way would corrupt the following ones."""
-        self._nursery.start_soon(self._link.send, message)
 
     async def _beat(self) -> None:
         while True:
@@ -118,7 +116,7 @@ class Worker:
                         await trio.sleep(ARRIVAL_WAIT)
                     self._drain(signal.SIGTERM)
                 case Collect():
-                    self._tell(await self._numbers())
+                    self._outbox.send_nowait(await self._numbers())
                 case Text():
                     self._text = message.text
                     self._answered.set()

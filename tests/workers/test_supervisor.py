@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import pytest
@@ -16,8 +17,8 @@ import trio
 
 from chatserver.observe.numbers import Family
 from chatserver.workers import supervisor
-from chatserver.workers.child import COLLECT_PATIENCE, END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS
-from chatserver.workers.link import Ask, Ready
+from chatserver.workers.child import COLLECT_PATIENCE, END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS, Child
+from chatserver.workers.link import Ask, Ready, Setup
 from chatserver.workers.shared_log import SharedLog, shared_log
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER
 from tests.workers.fakes import KILLED, FakeWorker, hang_up, supervised, supervision
@@ -254,6 +255,28 @@ async def test_the_next_worker_inherits_the_queue_of_a_dead_workers_socket(tmp_p
         assert sorted(accepted) == sorted(peer.getsockname() for peer in peers)
         for peer in peers:
             peer.close()
+
+
+async def test_no_message_overtakes_the_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """A request for numbers in the moment of a start could come first, and the worker ended."""
+    it, listen = supervision(tmp_path), Child._listen
+    it._nursery = nursery
+
+    async def stopped_at_once(child: Child, *arguments: Any) -> None:
+        child.stop()
+        await listen(child, *arguments)
+
+    monkeypatch.setattr("chatserver.workers.child.spawn_worker", it.spawn)
+    monkeypatch.setattr(Child, "_listen", stopped_at_once)
+    for _ in range(10):
+        await Child(1, Setup(it.settings, [], None, str(tmp_path), 0, 2), ask=never).run()
+    assert [worker.stops for worker in it.started] == [1] * 10
+
+
+async def never(child: Child) -> None:
+    raise AssertionError("nobody asks for metrics")
 
 
 # -- the end ----------------------------------------------------------------------------------------------------------
