@@ -35,6 +35,7 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import Access, Policies
 from chatserver.chat.read_markers import ReadMarkers
+from chatserver.chat.reloader import Reloader
 from chatserver.chat.room import Room
 from chatserver.chat.signed_out import SignedOut
 from chatserver.chat.slow_mode import SlowMode
@@ -84,6 +85,7 @@ class Parts(MeasuredParts):
     farewell: Farewell
     limiters: Limiters
     services: Services
+    reloader: Reloader
     poller: Poller
     others: OtherProcesses | None
 
@@ -136,7 +138,7 @@ def build(
         moderation=chat.services.moderation, responder=peers.responder, exchanges=edge.exchanges,
         websockets=edge.websockets,
         farewell=Farewell(peers.connections, public, edge.websockets), services=chat.services,
-        limiters=limiters, handshakes=edge.handshakes, shared=shared, others=chat.others,
+        reloader=chat.reloader, limiters=limiters, handshakes=edge.handshakes, shared=shared, others=chat.others,
         poller=Poller(peers.connections, readiness, listeners),
     )  # fmt: skip
     metrics = ServerMetrics(parts)
@@ -206,6 +208,7 @@ class _Chat:
         sign_out_search = SignOutSearch(peers.connections, hub, peers.responder)
         moderation = Moderation(log.identity.secret, apply=enforcer.apply, wall_ms=log.wall_ms)
         signed_out = SignedOut(end=sign_out_search.begin, wall_ms=log.wall_ms)
+        self.reloader = Reloader(log, moderation, signed_out)
         identities = _identities(settings, log, keys, policies, signed_out)
         self.others: OtherProcesses | None = None
         if others is not None and hub.cluster is not None:

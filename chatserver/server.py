@@ -20,7 +20,6 @@ import trio
 
 from chatserver.api.keys import KeyRing
 from chatserver.api.published_keys import PublishedKeys
-from chatserver.chat.reloader import Reloader
 from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain, innermost
 from chatserver.fair import in_steps
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
@@ -118,8 +117,13 @@ class Server:
         self.metrics_address = ""
         self._total = total
         self._ready = False
-        self._reloader: Reloader | None = None  # set together with `parts`
-        self.parts: Parts  # set once `main` has started
+        self._parts: Parts | None = None  # until the log is open
+
+    @property
+    def parts(self) -> Parts:
+        """All that runs, once `main` has started."""
+        assert self._parts is not None, "the log is open"
+        return self._parts
 
     async def main(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> int:
         """Open, serve until a signal, drain, close. Returns the exit code."""
@@ -153,7 +157,7 @@ class Server:
                 stack.callback(readiness.close)
                 garbage = stack.enter_context(Collector())
                 async with trio.open_nursery() as nursery:
-                    self.parts = build(
+                    self._parts = build(
                         self.settings, total=self._total, log=log, readiness=readiness,
                         listening=listening, nursery=nursery,
                         loop=self.loop, garbage=garbage, ready=lambda: self._ready,
@@ -161,19 +165,16 @@ class Server:
                         bus=None if self._supervised is None else self._supervised.bus,
                         all_metrics=None if self._supervised is None else self._supervised.metrics,
                     )  # fmt: skip
-                    await self._restore(nursery)
+                    await self._restore()
                     await self._serve(nursery, task_status)
             log_nursery.cancel_scope.cancel()
 
-    async def _restore(self, nursery: trio.Nursery) -> None:
+    async def _restore(self) -> None:
         """Restore the bans and sign-outs from before a restart; without them the server does not start."""
-        parts, services = self.parts, self.parts.services
-        self._reloader = reloader = Reloader(parts.log, services.moderation, services.identities.signed_out)
         try:
-            await reloader.restore()
+            await self.parts.reloader.restore()
         except LogError as error:
             raise LogOpenError(f"sanctions and sign-outs cannot be read: {error}") from error
-        nursery.start_soon(self._keep_running, reloader.run)
 
     def _hand_out(self, step: Callable[[], bool]) -> None:
         """Hand out the first part of a group's news and answers, which is mostly all, and schedule the rest."""
@@ -181,7 +182,7 @@ class Server:
             self.parts.connections.scheduler.submit(Priority.FIRST, operator.call, step)
 
     def _post(self, call: Callable[[], object]) -> bool:
-        return self._reloader is not None and self.parts.connections.scheduler.post(call)
+        return self._parts is not None and self._parts.connections.scheduler.post(call)
 
     def _news(self, records: Sequence[Record]) -> None:
         self.parts.hub.news(records)
@@ -190,16 +191,17 @@ class Server:
         self.parts.connections.faults.caught(item)
 
     def _on_hints(self, hints: Mapping[str, int]) -> None:
-        if self._reloader is not None:  # otherwise nothing is in memory yet
-            self._attempt(partial(self._reloader.on_hints, hints))
-            self._attempt(partial(self.parts.hub.follower.on_hints, hints))
-            self._attempt(partial(self.parts.services.search_results.on_hints, hints))
+        parts = self._parts
+        if parts is not None:  # otherwise nothing is in memory yet
+            for each in (parts.reloader, parts.hub.follower, parts.services.search_results):
+                self._attempt(partial(each.on_hints, hints))
 
     async def _serve(self, nursery: trio.Nursery, task_status: trio.TaskStatus[None]) -> None:
         parts = self.parts
         nursery.start_soon(parts.poller.run)
         nursery.start_soon(self._turn_wheel)
         nursery.start_soon(self._retain)
+        nursery.start_soon(self._keep_running, parts.reloader.run)
         nursery.start_soon(self._keep_running, parts.hub.run)
         nursery.start_soon(self._keep_running, parts.services.markers.run)
         nursery.start_soon(self._keep_running, partial(parts.services.audit.run, parts.log.audit))
