@@ -37,7 +37,7 @@ from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.states import State
+from chatserver.net.states import SERVING, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol import sse
@@ -52,8 +52,6 @@ from chatserver.settings.fields import Settings
 SERVING_RETRY = 2.0
 #: Answers that wait, for which most of the request is dropped.
 _UNFINISHED = (Later, Next)
-#: A global for each request: to look up a member of an enum costs CPython 3.11 some 900 instructions.
-_SERVING = State.SERVING
 
 
 class HttpExchanges:
@@ -109,7 +107,7 @@ class HttpExchanges:
         except (HttpError, MessageError) as error:
             self._responder.refuse(connection, exchange, error)
         except Exception:
-            self._connections.enter(connection, _SERVING, exchange)  # a page of an allowed origin may read the 500
+            self._connections.enter(connection, SERVING, exchange)  # a page of an allowed origin may read the 500
             raise
         else:
             self._answer(connection, exchange, answer)
@@ -123,7 +121,7 @@ class HttpExchanges:
 
     def _schedule(self, connection: Connection, exchange: Exchange, answer: Next) -> None:
         exchange.go_on = answer.go_on
-        self._connections.enter(connection, _SERVING, exchange)
+        self._connections.enter(connection, SERVING, exchange)
         self._connections.resume(connection)
 
     def take_next(self, connection: Connection, exchange: Exchange) -> None:
@@ -137,7 +135,7 @@ class HttpExchanges:
             self._responder.refuse(connection, exchange, error)
 
     def _wait_for(self, connection: Connection, exchange: Exchange, answer: Later) -> None:
-        self._connections.enter(connection, _SERVING, exchange)
+        self._connections.enter(connection, SERVING, exchange)
         deadline = trio.current_time() + self._serving_deadline
         tasks = self._slow_tasks if answer.slow else self._tasks
         tasks.start(self._serve, connection, exchange, answer.pending, answer.check, deadline)
@@ -182,7 +180,7 @@ class HttpExchanges:
 
     def _commit(self, connection: Connection, exchange: Exchange, answer: Commit) -> None:
         done = partial(self._connections.step, connection, self._committed, exchange, answer)
-        self._connections.enter(connection, _SERVING, exchange)
+        self._connections.enter(connection, SERVING, exchange)
         try:
             exchange.room = self._hub.publish(answer.draft, done)
         except LogError as error:

@@ -19,7 +19,7 @@ from chatserver.meters import TokenBucket
 from chatserver.net import sockets
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.states import State
+from chatserver.net.states import KEEPALIVE, State
 from chatserver.protocol.errors import Headers, HttpError, MessageError
 from chatserver.protocol.response import error_response, response_head, retry_after, with_retry_after
 from chatserver.reasons import DEMOTING_REFUSALS, ErrorCode, Reason
@@ -32,8 +32,6 @@ RETURN_AFTER, RETURN_WINDOW = 1.0, 5.0
 #: Retry-After of refusals, seconds: spread, so that peers refused together do not return together.
 REFUSAL_RETRIES = range(2, 10)
 RESTARTING = "the server is restarting; come back a little later"
-#: A global for each answer: to look up a member of an enum costs CPython 3.11 some 900 instructions.
-_KEEPALIVE = State.KEEPALIVE
 
 
 def return_after() -> float:
@@ -108,7 +106,7 @@ class Responder:
             room.pause(connection)
             self._connections.enter(connection, State.PAUSED, room)
             return
-        self._connections.enter(connection, _KEEPALIVE)
+        self._connections.enter(connection, KEEPALIVE)
         self.go_on(connection)
 
     def go_on(self, connection: Connection) -> None:

@@ -12,10 +12,7 @@ from chatserver.chat.member import PollWaiter
 from chatserver.chat.sink import Sink
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.net.states import Priority, State
-
-#: A global for each answer: to look up a member of an enum costs CPython 3.11 some 900 instructions.
-_HELD = State.HELD
+from chatserver.net.states import HELD, Priority
 
 
 class ConnectionSink:
@@ -38,7 +35,7 @@ class ConnectionSink:
     def answer(self, waiter: PollWaiter) -> None:
         """Answer a held poll, for which there is news: as at its deadline, with all messages that there are."""
         connections = self._connections
-        connections.step(cast(Connection, waiter.connection), connections.handlers[_HELD].expired)
+        connections.step(cast(Connection, waiter.connection), connections.handlers[HELD].expired)
 
     def as_sink(self) -> Sink:
         """Itself, typed as in chat, where a connection is any object."""

@@ -32,7 +32,7 @@ from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.handler import Handler, context_of
-from chatserver.net.states import TABLE, State
+from chatserver.net.states import MESSAGE, OPEN, PINGED, REPLYING, TABLE
 from chatserver.net.wheel import TICK, ticks
 from chatserver.protocol.errors import FrameError, MessageError, too_often
 from chatserver.protocol.websocket import (
@@ -67,8 +67,6 @@ REFUSAL, CONTROL = 3, 3
 NOTICE = 30.0
 #: Refusals after which a client that ignores them is closed.
 REFUSALS = 64
-#: Globals, since looking up a member of an enum costs CPython 3.11 some 900 instructions, and a global hardly any.
-_OPEN, _PINGED, _MESSAGE, _REPLYING = State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING
 _PONG_BYTES = len(EMPTY_PONG) + 4  # and the masking key, although there is no payload
 
 
@@ -111,7 +109,7 @@ class WebSocketHandler(Handler):
     def received(self, connection: Connection, data: bytes) -> None:
         """Bytes of frames."""
         session, inbox = context_of(connection, WebSocketSession), connection.inbox
-        if len(data) == _PONG_BYTES and connection.state is _PINGED and data.startswith(EMPTY_PONG) and not inbox:
+        if len(data) == _PONG_BYTES and connection.state is PINGED and data.startswith(EMPTY_PONG) and not inbox:
             self._rest(connection, session, session.principal.seconds_left)  # an idle peer sends nothing else
             return
         self._take(connection, session, inbox + data if inbox else data)
@@ -119,14 +117,14 @@ class WebSocketHandler(Handler):
     def resumed(self, connection: Connection) -> None:
         """Handle the frames in the inbox."""
         session = context_of(connection, WebSocketSession)
-        if connection.state is _REPLYING:
+        if connection.state is REPLYING:
             if not self._conversation.advance(connection, session):
                 return  # resumed for an earlier wait; it still has to wait
             if isinstance(session.waits, Ending):
                 self._close(connection, session.waits)
                 return
             session.waits = NOTHING
-            self._connections.enter(connection, _OPEN, session)
+            self._connections.enter(connection, OPEN, session)
         if not connection.blocked:
             self._take(connection, session, connection.inbox)
 
@@ -139,7 +137,7 @@ class WebSocketHandler(Handler):
         if connection.context is not session:
             return
         kept = len(connection.inbox) + (0 if session.assembly is None else len(session.assembly.frames))
-        if self._may_keep(connection, kept) and connection.state is not _REPLYING:
+        if self._may_keep(connection, kept) and connection.state is not REPLYING:
             self._enter_next(connection, session, kept, more)
 
     def _handle_messages(self, connection: Connection, session: WebSocketSession, data: bytes) -> bool:
@@ -153,7 +151,7 @@ class WebSocketHandler(Handler):
                 self._handle_event(connection, session, event)
                 if connection.context is not session:
                     return False
-            if not more or connection.state is _REPLYING or connection.blocked or perf_counter() >= until:
+            if not more or connection.state is REPLYING or connection.blocked or perf_counter() >= until:
                 break
         return more
 
@@ -162,17 +160,17 @@ class WebSocketHandler(Handler):
         left = session.principal.seconds_left
         if connection.blocked:  # `writable` goes on
             # The peer has answered the ping, or a ping of its own that came in two pieces is complete.
-            if connection.state is _PINGED or (not kept and connection.state is _MESSAGE):
+            if connection.state is PINGED or (not kept and connection.state is MESSAGE):
                 self._rest(connection, session, left)
             return
-        if not kept or (more and connection.state is _PINGED):  # the rest may wait for longer than a pong may
+        if not kept or (more and connection.state is PINGED):  # the rest may wait for longer than a pong may
             if left <= NOTICE and not self._was_notified(session):  # a busy peer may move the deadline for ever
                 self._notify(connection, session, left)
             else:
                 self._rest(connection, session, left)
-        elif not more and connection.state is not _MESSAGE:
+        elif not more and connection.state is not MESSAGE:
             span = ticks(max(left, TICK)) if left < self._message_deadline else None
-            self._connections.enter(connection, _MESSAGE, session, span=span)
+            self._connections.enter(connection, MESSAGE, session, span=span)
         if more:
             self._connections.resume(connection, later=True)
 
@@ -188,11 +186,11 @@ class WebSocketHandler(Handler):
     def _rest(self, connection: Connection, session: WebSocketSession, left: float) -> None:
         """Enter OPEN. Its deadline is the next ping, or earlier the notice or end of the sign-in, in `left` seconds."""
         if left >= self._ping_interval + NOTICE:
-            self._connections.enter(connection, _OPEN, session)
+            self._connections.enter(connection, OPEN, session)
             return
         look = left if self._was_notified(session) else left - NOTICE
         span = ticks(max(min(self._ping_interval, look), TICK))
-        self._connections.enter(connection, _OPEN, session, span=span)
+        self._connections.enter(connection, OPEN, session, span=span)
 
     def _was_notified(self, session: WebSocketSession) -> bool:
         """A guest has no notice: its time to sign in is shorter than that of a notice."""
@@ -207,11 +205,11 @@ class WebSocketHandler(Handler):
     def _handle_event(self, connection: Connection, session: WebSocketSession, event: Event) -> None:
         match event:
             case Text() | Binary():
-                if connection.state is _MESSAGE:  # complete; the next message gets its own deadline
-                    self._connections.enter(connection, _OPEN, session)
+                if connection.state is MESSAGE:  # complete; the next message gets its own deadline
+                    self._connections.enter(connection, OPEN, session)
                 self._handle_message(connection, session, event.data)
             case Pong(count):
-                if connection.state is not _PINGED or count > 1:
+                if connection.state is not PINGED or count > 1:
                     self._spend(connection, CONTROL * count)
             case Ping(payload, count):
                 self._connections.send(connection, pong_frame(payload))
@@ -249,7 +247,7 @@ class WebSocketHandler(Handler):
             deadline = trio.current_time() + self._serving_deadline
             self._tasks.start(self._reply_later, connection, session, command, outcome, deadline)
         if session.waits is not NOTHING and connection.context is session:
-            self._connections.enter(connection, _REPLYING, session, span=self._replying_ticks)
+            self._connections.enter(connection, REPLYING, session, span=self._replying_ticks)
 
     def _too_often(self, connection: Connection, session: WebSocketSession, command: Command) -> Reply:
         wait = self._bucket.wait(connection.rate, self._connections.wheel.microseconds, REFUSAL + 1)
@@ -303,7 +301,7 @@ class WebSocketHandler(Handler):
         if session.principal.seconds_left <= 0:  # a slow reader's deadline stands still for as long as bytes are unsent
             self._close(connection, Ending(Reason.EXPIRED))
             return
-        if (connection.inbox or session.assembly is not None) and connection.state is not _REPLYING:
+        if (connection.inbox or session.assembly is not None) and connection.state is not REPLYING:
             self._take(connection, session, connection.inbox)
             if connection.context is not session or connection.blocked:
                 return
@@ -332,7 +330,7 @@ class WebSocketHandler(Handler):
         if isinstance(waits, Room):
             waits.forget_publisher(connection)
         session.waits = ending
-        self._connections.enter(connection, _REPLYING, session, span=self._close_ticks)
+        self._connections.enter(connection, REPLYING, session, span=self._close_ticks)
 
     def _violated(self, connection: Connection, error: FrameError) -> None:
         if isinstance(connection.context, WebSocketSession):  # a reply before this may have found the peer gone
@@ -342,15 +340,15 @@ class WebSocketHandler(Handler):
     def expired(self, connection: Connection) -> None:
         """OPEN: the peer is silent. Else a message, a pong or our reply is late: close."""
         state, session = connection.state, context_of(connection, WebSocketSession)
-        if state is _OPEN:
+        if state is OPEN:
             self._ping(connection, session)
             return
-        if state is _PINGED and self._connections.judge.takes_over(connection):
+        if state is PINGED and self._connections.judge.takes_over(connection):
             return  # bytes before the ping are unacknowledged: its flush window decides
         if isinstance(session.waits, Ending):
             self._close(connection, session.waits)
             return
-        if state is _MESSAGE and session.principal.seconds_left <= TICK:
+        if state is MESSAGE and session.principal.seconds_left <= TICK:
             self._close(connection, Ending(Reason.EXPIRED))
             return
         reason = TABLE[state].expires
@@ -370,7 +368,7 @@ class WebSocketHandler(Handler):
             return
         if connection.rate:
             connection.rate = self._bucket.at_rest(connection.rate, self._connections.wheel.microseconds)
-        self._connections.enter(connection, _PINGED, session)
+        self._connections.enter(connection, PINGED, session)
         self._connections.judge.takes_over(connection)  # at the deadline it may have the ping, and not have read it yet
         self._connections.send(connection, EMPTY_PING)  # last, since the send may close the connection
 

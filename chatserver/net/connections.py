@@ -26,7 +26,7 @@ from chatserver.net.flush import FlushJudge
 from chatserver.net.handler import Handler
 from chatserver.net.readiness import READ, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
-from chatserver.net.states import ALLOWED, ENDING, PRIORITY, ROWS, IllegalMoveError, Priority, Reads, State
+from chatserver.net.states import ALLOWED, BULK, ENDING, NORMAL, PRIORITY, ROWS, IllegalMoveError, Reads, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.observe.logs import Limiter
@@ -36,8 +36,6 @@ from chatserver.settings.fields import Settings
 _log = structlog.get_logger("chatserver.net")
 #: `Connection.armed` by state.
 _WANTED = tuple({Reads.YES: READ, Reads.NO: 0, Reads.HANGUP: HANGUP}[row.reads] for row in ROWS)
-#: Globals for each event: to look up a member of an enum costs CPython 3.11 some 900 instructions.
-_NORMAL, _BULK = Priority.NORMAL, Priority.BULK
 #: The first bytes of an unfinished head, body, message or record, not charged to the budget: enough for a browser's
 #: head, a ClientHello, a message of usual length. For 20,000 connections they are 40 MB, on top of the budget.
 FREE_INPUT = 2048
@@ -201,8 +199,8 @@ class Connections:
         A proxy's connections have a turn each: else all people behind it share one until their requests are read.
         """
         priority = PRIORITY[connection.state]
-        if later or (priority is _NORMAL and self.demotion.applies(connection)):
-            priority = _BULK
+        if later or (priority is NORMAL and self.demotion.applies(connection)):
+            priority = BULK
         turn = connection if self.is_proxy(connection.address) else connection.network
         self.scheduler.submit(priority, step, connection, turn)
 
