@@ -8,7 +8,7 @@ the message holds its text. A group reads its targets with a few statements befo
 after that.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -32,7 +32,7 @@ from chatserver.log.interface import (
     Refused,
     Stored,
 )
-from chatserver.log.rows import UNTOUCHED, record_of
+from chatserver.log.rows import HIGHEST, UNTOUCHED, record_of
 
 #: Rooms of which a writer keeps the end or the id in memory: 10 to 15 MB.
 MAX_CACHED_ROOMS = 50_000
@@ -150,12 +150,6 @@ class RoomEnd(msgspec.Struct, gc=False):
 class Rows(Protocol):
     """The rows of an engine, in the transaction of the group. No method is called with an empty collection."""
 
-    def records(self, places: Collection[Place]) -> dict[Place, Record]:
-        """The records at these places, where they exist."""
-
-    def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
-        """Those of the asked reactions that exist."""
-
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         """Store a new text and state for `messages`, and empty the edits at `emptied`."""
 
@@ -180,25 +174,31 @@ class Group(NamedTuple):
     keys: dict[Key, Record]  # keys that fresh records have used
 
 
-class Changes:
-    """Applies the drafts of one group. `rich` are those of them that may refer to other records."""
-
-    def __init__(self, rows: Rows, rooms: Mapping[str, RoomEnd], rich: Sequence[Draft]) -> None:
-        self._rows = rows
-        self._rooms = rooms
-        places: set[Place] = set()
-        reactions: set[Reacted] = set()
-        for draft in rich:
-            name, target = draft.room, draft.target
-            room = rooms.get(name)
-            if room is None or not 0 < target <= room.last:
-                continue
+def targets_of(drafts: Iterable[Draft], rooms: Container[str]) -> tuple[set[Place], set[Reacted]]:
+    """The places in these rooms that drafts refer to, and the reactions that they set."""
+    places: set[Place] = set()
+    reactions: set[Reacted] = set()
+    for draft in drafts:
+        name, target = draft.room, draft.target
+        if 0 < target <= HIGHEST and name in rooms:
             places.add((name, target))
             if draft.kind is REACTION:
                 reactions.add((name, target, draft.emoji, draft.user_id))
-        #: The targets of the group's drafts, and the messages that the group itself has made.
-        self._records: dict[Place, Record] = rows.records(places) if places else {}
-        self._reacted = rows.reactions(reactions) if reactions else set()  # before the group
+    return places, reactions
+
+
+class Changes:
+    """Applies the drafts of one group. `records` and `reacted` are what exists of their targets, as `targets_of` names
+    them.
+    """
+
+    def __init__(
+        self, rows: Rows, rooms: Mapping[str, RoomEnd], records: dict[Place, Record], reacted: Collection[Reacted]
+    ) -> None:  # fmt: skip
+        self._rows = rows
+        self._rooms = rooms
+        self._records = records  # and the messages that the group itself has made
+        self._reacted = reacted  # before the group
         self._switched: dict[Reacted, bool] = {}  # reactions that the group has added (True) or removed
         self._altered: dict[Place, bool] = {}  # messages, and whether their text changes; else the index stays
         self._emptied: list[Place] = []

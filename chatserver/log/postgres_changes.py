@@ -4,9 +4,9 @@ Owns: their statements. May not: begin or end a transaction, or decide what may 
 the locks on the rooms of its group, so no other server alters these rows meanwhile.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
-from chatserver.log.changes import Place, Reacted, RoomEnd
+from chatserver.log.changes import Place, Reacted
 from chatserver.log.interface import Record
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_index import vectors
@@ -50,21 +50,27 @@ FORGET_REACTIONS = """
 
 
 class PostgresChanges:
-    """`Rows`."""
+    """`Rows`. `ids` are those of the group's rooms."""
 
-    def __init__(self, connection: Connection, rooms: Mapping[str, RoomEnd]) -> None:
+    def __init__(self, connection: Connection, ids: Mapping[str, int]) -> None:
         self._connection = connection
-        self._rooms = rooms
+        self._ids = ids
 
-    def records(self, places: Collection[Place]) -> dict[Place, Record]:
-        names = self._names(room for room, _ in places)
-        found = self._connection.execute(_FIND_RECORDS, self._arrays(places)).fetchall()
-        return {(names[room], place): record_of(names[room], place, *row) for room, place, *row in found}
+    def records(self, places: Collection[Place]) -> Callable[[], dict[Place, Record]]:
+        """Ask for the records at these places, where they exist; call the result after the pipeline."""
+        if not places:
+            return dict
+        found = self._connection.execute(_FIND_RECORDS, self._arrays(places))
+        names = {id_: name for name, id_ in self._ids.items()}
+        return lambda: {(names[id_], place): record_of(names[id_], place, *row) for id_, place, *row in found}
 
-    def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
-        names = self._names(room for room, *_ in asked)
-        found = self._connection.execute(_FIND_REACTIONS, self._reacted(asked)).fetchall()
-        return {(names[room], place, emoji, user_id) for room, place, emoji, user_id in found}
+    def reactions(self, asked: Collection[Reacted]) -> Callable[[], set[Reacted]]:
+        """Ask which of these reactions exist; call the result after the pipeline."""
+        if not asked:
+            return set
+        found = self._connection.execute(_FIND_REACTIONS, self._reacted(asked))
+        names = {id_: name for name, id_ in self._ids.items()}
+        return lambda: {(names[id_], place, emoji, user_id) for id_, place, emoji, user_id in found}
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         texts = text_array([message.text for message in messages])
@@ -84,11 +90,8 @@ class PostgresChanges:
     def forget_reactions(self, messages: Sequence[Place]) -> None:
         self._connection.execute(FORGET_REACTIONS, self._arrays(messages))
 
-    def _names(self, rooms: Iterable[str]) -> dict[int, str]:
-        return {self._rooms[room].base: room for room in rooms}
-
     def _arrays(self, places: Collection[Place]) -> tuple[str, str]:
-        return plain_array(self._rooms[room].base for room, _ in places), plain_array(offset for _, offset in places)
+        return plain_array(self._ids[room] for room, _ in places), plain_array(offset for _, offset in places)
 
     def _states(self, records: Sequence[Record]) -> tuple[str, ...]:
         places = self._arrays([(record.room, record.offset) for record in records])

@@ -4,7 +4,8 @@ Owns: the transaction of a group, idempotency keys. May not: know trio. It runs 
 time.
 
 A group is two round trips. The first locks its rooms, in the order of their ids so that no two servers deadlock, and
-looks up its keys. The second inserts the records, updates the last offsets, notifies the other servers and commits.
+looks up its keys and the messages that it alters. The second inserts the records, updates the last offsets, notifies
+the other servers and commits.
 """
 
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,7 @@ from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
 
-from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, hints_of, used_keys
+from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, hints_of, targets_of, used_keys
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, LogUnavailable, Record
 from chatserver.log.postgres_changes import PostgresChanges
@@ -90,6 +91,8 @@ class PostgresWriter:
             if draft.key is not None and draft.room in ids
         }
         uses = {key: _digest(key) for key in keyed}
+        places, reactions = targets_of(drafts, ids)
+        rows = PostgresChanges(connection, ids)
         with connection.pipeline():
             connection.execute("BEGIN")
             locked = connection.execute(_LOCK, (plain_array(sorted(ids.values())),))
@@ -97,6 +100,7 @@ class PostgresWriter:
                 found = connection.execute(
                     _FIND_KEYS, (plain_array([ids[key[0]] for key in uses]), plain_array(uses.values()))
                 )
+            records, reacted = rows.records(places), rows.reactions(reactions)
         ends = locked.fetchall()
         rooms = {name: RoomEnd(id_, last, time) for name, id_, last, time, _ in ends}
         if rooms.keys() != ids.keys():  # after the restore of a dump, an id may be that of another room
@@ -107,7 +111,7 @@ class PostgresWriter:
         if uses:
             asked = list(keyed.values())
             used = used_keys(((asked[number - 1], offset, time, row) for number, offset, time, *row in found), now)
-        changes = Changes(PostgresChanges(connection, rooms), rooms, drafts)
+        changes = Changes(rows, rooms, records(), reacted())
         outcomes, fresh, new_keys = changes.apply(drafts, used, now)
         if not fresh:
             # The locks make even this commit wait for a synchronous standby, which may lack the first attempt's.

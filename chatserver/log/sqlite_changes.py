@@ -49,6 +49,9 @@ class SqliteChanges:
         self._rooms = rooms
 
     def records(self, places: Collection[Place]) -> dict[Place, Record]:
+        """The records at these places, where they exist."""
+        if not places:
+            return {}
         rooms = self._rooms
         asked = {rooms[place[0]].base + place[1]: place for place in places}
         (rows,) = execute_rows(self._connection, _FIND_RECORDS, list(asked), 1).fetchone()
@@ -59,6 +62,9 @@ class SqliteChanges:
         return found
 
     def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
+        """Those of the asked reactions that exist."""
+        if not asked:
+            return set()
         rooms, listed = self._rooms, list(asked)
         values: list[object] = []
         for number, (room, offset, emoji, user_id) in enumerate(listed, 1):

@@ -20,7 +20,7 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, used_keys
+from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, targets_of, used_keys
 from chatserver.log.file_lock import FileLock
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, Record
@@ -140,7 +140,9 @@ class SqliteWriter:
             self._begin()
         self._load_rooms(names, written)
         used = self._used_keys(keyed, now)
-        changes = Changes(SqliteChanges(self._connection, self._rooms), self._rooms, rich)
+        places, reactions = targets_of(rich, self._rooms)
+        rows = SqliteChanges(self._connection, self._rooms)
+        changes = Changes(rows, self._rooms, rows.records(places), rows.reactions(reactions))
         group = changes.apply(drafts, used, now)
         if group.fresh:
             self._insert(group.fresh, is_rich=bool(rich))
