@@ -14,8 +14,8 @@ from tests.bench.figures import Plot, Result, Scale, Verdict
 #: In the order of the table. A new bench is a module with a function `run`, and its name here.
 BENCHES = (
     "memory", "handshakes", "broadcast", "flood", "idle", "beside", "publish", "mixed", "instructions",
-    "publish-postgres", "search", "workers", "stalls", "page", "tls", "costly", "pipeline", "curve", "drivers-sqlite",
-    "drivers",
+    "publish-postgres", "search", "search-postgres", "workers", "stalls", "page", "tls", "costly", "pipeline", "curve",
+    "drivers-sqlite", "drivers",
 )  # fmt: skip
 #: Exit code after Ctrl-C, as of shells.
 STOPPED = 130

@@ -32,6 +32,7 @@ from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
 from tests.bench.figures import TIMES, Figure, Result, Scale, at_least, compared
+from tests.log.support import Disk
 from tests.support.partition import Link
 from tests.support.valkeys import Valkey, valkeys
 
@@ -50,7 +51,7 @@ FILL_BATCH = 5_000
 
 
 def search_pipeline(
-    log: SqliteLog, limiters: Limiters, later: Callable[..., None], shared: SharedSearch | None = None
+    log: Disk, limiters: Limiters, later: Callable[..., None], shared: SharedSearch | None = None
 ) -> SearchPipeline:
     """The server's pipeline over this log, with empty caches of its own."""
     return SearchPipeline(
@@ -61,7 +62,7 @@ def search_pipeline(
     )  # fmt: skip
 
 
-async def recent_rooms(log: SqliteLog, limit: int) -> list[str]:
+async def recent_rooms(log: Disk, limit: int) -> list[str]:
     return [summary.room for summary in await log.rooms(limit)]
 
 
@@ -160,7 +161,7 @@ async def _measure(searching: Searching, figure: Figure, scale: Scale) -> Result
     return compared(figure, apart, together, unit=" ms", more=f" a search; {searches} searches a turn, one at a time")
 
 
-async def fill(log: SqliteLog, drafts: Iterable[Draft]) -> None:
+async def fill(log: Disk, drafts: Iterable[Draft]) -> None:
     """Store these messages and wait for the index."""
     left, stored = 0, trio.Event()
 
@@ -176,7 +177,7 @@ async def fill(log: SqliteLog, drafts: Iterable[Draft]) -> None:
         for draft in batch:
             log.submit(draft, done)
         await stored.wait()
-    while log.index.behind:  # noqa: ASYNC110  it is filled in its own time
+    while log.index.lag:  # noqa: ASYNC110  it is filled in its own time
         await trio.sleep(0.05)
 
 

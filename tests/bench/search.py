@@ -23,8 +23,9 @@ from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
 from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
-from tests.bench.figures import Result, Scale, at_most, spread
+from tests.bench.figures import Figure, Result, Scale, at_most, spread
 from tests.bench.pipeline import fill, search_pipeline
+from tests.log.support import Disk
 
 USUAL = at_most("search over 1,000,000 messages: p50", " ms", bound=30.0, aim=10.0)
 SLOWEST = at_most("search over 1,000,000 messages: p99", " ms", bound=150.0, aim=100.0)
@@ -80,17 +81,21 @@ KINDS: dict[str, Callable[[Language], Question]] = {
 
 def run(scale: Scale) -> Iterator[Result]:
     with tempfile.TemporaryDirectory(prefix="chatserver-bench-") as folder:
-        yield from trio.run(_measure, folder, scale)
+        yield from trio.run(measure, SqliteLog(f"{folder}/log.db"), USUAL, SLOWEST, scale)
 
 
-async def _measure(folder: str, scale: Scale) -> list[Result]:
-    log, language = SqliteLog(f"{folder}/log.db"), Language(1)
+async def measure(
+    log: Disk, usual: Figure, slowest: Figure, scale: Scale, filled: Callable[[], object] = lambda: None
+) -> list[Result]:
+    """Fill the log, call `filled`, and measure."""
+    language = Language(1)
     messages, asked, rounds = scale.of(1_000_000, 2_000), scale.of(60, 2), scale.of(3, 1)
     p50s, p99s = [], []
     by_kind: dict[str, list[float]] = {kind: [] for kind in KINDS}
     async with trio.open_nursery() as nursery:
         await nursery.start(log.run, lambda records: None)
         await fill(log, (language.draft() for _ in range(messages)))
+        filled()
         await _turn(log, language, nursery, asked)
         for _ in range(rounds):
             turn = await _turn(log, language, nursery, asked)
@@ -103,12 +108,12 @@ async def _measure(folder: str, scale: Scale) -> list[Result]:
     kinds = "; ".join(f"{kind} {spread([seconds * 1e3 for seconds in took])}" for kind, took in by_kind.items())
     counts = f"{messages:,} messages; {rounds} turns of {asked * len(KINDS)} questions, one at a time"
     return [
-        Result(figure=USUAL, samples=p50s, details=counts),
-        Result(figure=SLOWEST, samples=p99s, details=f"by kind, ms: {kinds}"),
+        Result(figure=usual, samples=p50s, details=counts),
+        Result(figure=slowest, samples=p99s, details=f"by kind, ms: {kinds}"),
     ]
 
 
-async def _turn(log: SqliteLog, language: Language, nursery: trio.Nursery, times: int) -> dict[str, list[float]]:
+async def _turn(log: Disk, language: Language, nursery: trio.Nursery, times: int) -> dict[str, list[float]]:
     """Seconds that each search took, by kind."""
     visitors = count(1)
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
