@@ -66,6 +66,7 @@ class Child:
         self._told_to_stop = False
         self._inherited = [*setup.listening, *([] if setup.operators is None else [setup.operators]), *inherited]
         self._ask = ask
+        # Without a bound: few messages, and a worker that does not read them is killed.
         self._outbox, self._unsent = trio.open_memory_channel[Message](math.inf)
         self._outbox.send_nowait(setup)
         self._process: trio.Process | None = None  # once it is started
