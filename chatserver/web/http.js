@@ -115,7 +115,7 @@ export class HttpApi {
       react: [on ? 'PUT' : 'DELETE', `${message}/reactions/${encodeURIComponent(emoji)}`, body],
       read: ['PUT', '/read', { offset }],
       sanction: ['POST', '/sanctions', body],
-      sanctions: ['GET', `/sanctions?user=${encodeURIComponent(body.user)}`],
+      sanctions: ['GET', `/sanctions${body.user ? `?user=${encodeURIComponent(body.user)}` : ''}`],
       lift: ['DELETE', `/sanctions/${body.id}`],
       kick: ['POST', '/kick', body],
       typing: ['POST', '/typing'],

@@ -1,5 +1,5 @@
 /**
- * What a moderator can do about a person in the room, or about the author of a message.
+ * What a moderator can do about a person in the room, or about the author of a message; which sanctions are in force.
  * Owns: the menu. May not: decide who may moderate; the server does.
  *
  * @import { User } from './wire.js'
@@ -26,6 +26,8 @@ function lift({ id, kind, room }) {
   return { value, label: `Lift the ${kind}${where}`, request: { type: 'lift', room, id }, done: kind === 'ban' ? 'may come back' : 'may write again' };
 }
 
+const button = (value, label, onclick) => make('button', { className: 'plain', type: 'button', value, onclick }, label);
+
 async function deleteIfThere(room, offset) {
   try {
     await room.delete(offset);
@@ -43,6 +45,9 @@ export class PersonMenu {
   constructor(client, tell) {
     this.client = client;
     this.tell = tell;
+    const list = byId('show-sanctions');
+    list.addEventListener('click', () => this.#list());
+    byId('room-menu').addEventListener('beforetoggle', () => (list.hidden = !client.identity.moderates(client.room)));
   }
 
   /**
@@ -62,7 +67,6 @@ export class PersonMenu {
   #show(lifts) {
     const isAllowed = ({ value }) => value !== 'ban*' || this.client.identity.moderates(EVERYWHERE);
     const actions = ACTIONS.filter(isAllowed).map((action) => lifts.find(({ value }) => value === action.value) ?? action);
-    const button = (value, label, onclick) => make('button', { className: 'plain', type: 'button', value, onclick }, label);
     replaceRows(this.#actions, [
       ...actions.map((action) => button(action.value, action.label, () => this.#do(action))),
       button('delete', 'Delete messages', () => this.#deleteAll()),
@@ -71,11 +75,35 @@ export class PersonMenu {
 
   /** What is in force can be lifted. The menu does not wait for it: a question follows in any case. */
   async #offerToLift(about) {
-    const { api, identity } = this.client;
-    const rooms = identity.moderates(EVERYWHERE) ? [about.room, EVERYWHERE] : [about.room];
-    const asked = rooms.map((room) => api.ask({ type: 'sanctions', room, user: about.user.id }));
-    const answers = await Promise.all(asked).catch(() => []);
-    if (about === this.#about) this.#show(answers.flatMap(({ sanctions }) => sanctions.map(lift)));
+    const sanctions = await this.#inForce({ user: about.user.id }).catch(() => []);
+    if (about === this.#about) this.#show(sanctions.map(lift));
+  }
+
+  /** @returns {Promise<any[]>} the sanctions in the open room, and in all rooms */
+  async #inForce(which = {}) {
+    const { api, identity, room } = this.client;
+    const rooms = identity.moderates(EVERYWHERE) ? [room, EVERYWHERE] : [room];
+    const answers = await Promise.all(rooms.map((each) => api.ask({ type: 'sanctions', room: each, ...which })));
+    return answers.flatMap(({ sanctions }, at) => sanctions.filter((each) => each.room === rooms[at])); // `*` lists all rooms'
+  }
+
+  /** List them: a user who was banned may have written nothing, and is not here. */
+  async #list() {
+    const { room } = this.client;
+    try {
+      const sanctions = await this.#inForce();
+      if (!sanctions.length) return this.tell(`Nobody is muted or banned in #${room}.`);
+      byId('person-menu-title').textContent = `Mutes and bans in #${room}`;
+      replaceRows(this.#actions, sanctions.map((each) => {
+        const user = { id: each.user, name: each.user_name || each.user || each.network };
+        const action = lift(each);
+        const onclick = () => ((this.#about = { room, user }), this.#do({ ...action, label: `${action.label} of ${user.name}` }));
+        return button(String(each.id), `${action.label} of ${user.name}`, onclick);
+      }));
+      openAt(this.#menu, byId('room-menu-button'));
+    } catch (error) {
+      this.tell(`The list did not come: ${error.message}`);
+    }
   }
 
   /** @param {Action} action */

@@ -141,6 +141,11 @@ def test_a_moderator_deals_with_a_troll_who_has_left(server: Server, window: Ope
     def post(text: str) -> bool:
         return mo.page.request.post(f"{server.url}/rooms/raided/messages", headers=troll, data={"text": text}).ok
 
+    by_mo = {"Authorization": f"Bearer {token(sub='mo', chat={'role': 'moderator'})}"}
+
+    def sanction(room: str, **what: str) -> None:
+        assert mo.page.request.post(f"{server.url}/rooms/{room}/sanctions", headers=by_mo, data=what).ok
+
     for number in range(45):  # more than the server lets a user delete at once, or write
         wait_until(mo.page, partial(post, f"spam {number}"))
     mo.open(server, room="raided")
@@ -160,13 +165,29 @@ def test_a_moderator_deals_with_a_troll_who_has_left(server: Server, window: Ope
     mo.page.get_by_role("button", name="Ban from all rooms for 1 hour").click()
     mo.confirm("Tom in #raided: ban from all rooms for 1 hour?")
     expect(mo.page.locator("#toast")).to_have_text("Tom is banned from all rooms for an hour.")
+    sanction("another", kind="ban", user="u_tom")
     garden = f"{server.url}/rooms/garden/messages"
     assert mo.page.request.get(garden, headers=troll).status == 403
     mo.act("more spam", "Moderate the author")
+    expect(mo.page.get_by_role("button", name="Lift the ban in all rooms")).to_be_visible()
+    expect(mo.page.get_by_role("button", name="Ban for 1 hour", exact=True)).to_be_visible()  # the one is elsewhere
     mo.page.get_by_role("button", name="Lift the ban in all rooms").click()
     mo.confirm("Tom in #raided: lift the ban in all rooms?")
     expect(mo.page.locator("#toast")).to_have_text("Tom may come back.")
     assert mo.page.request.get(garden, headers=troll).ok
+
+    # Of users who are not here and have no message, only a list of sanctions can say that they are banned.
+    sanction("raided", kind="ban", user="u_eve")
+    sanction("*", kind="mute", network="192.0.2.1")
+    for button in ("Lift the ban of u_eve", "Lift the mute in all rooms of 192.0.2.1"):
+        mo.page.click("#room-menu-button")
+        mo.page.get_by_role("button", name="Mutes and bans").click()
+        mo.page.get_by_role("dialog", name="Mutes and bans in #raided").get_by_role("button", name=button).click()
+        mo.confirm(f"Mutes and bans in #raided: {button[0].lower()}{button[1:]}?")
+        expect(mo.page.locator("#toast")).to_contain_text(f"{button.split()[-1]} may ")
+    mo.page.click("#room-menu-button")
+    mo.page.get_by_role("button", name="Mutes and bans").click()
+    expect(mo.page.locator("#toast")).to_have_text("Nobody is muted or banned in #raided.")
 
 
 def test_a_banned_user_is_back_when_the_ban_ends(server: Server, window: OpenWindow) -> None:
