@@ -256,6 +256,7 @@ class Interactive:
                 if rest not in self._rooms:
                     await self._enter(rest)
             case "/leave":
+                await self._store_read()  # else /rooms would call unread what was read just before
                 self._leave_room(rest or room)
             case "/rooms":
                 await self._list_rooms()

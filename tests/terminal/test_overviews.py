@@ -35,6 +35,9 @@ async def test_what_was_read_just_before_leaving_is_not_new_at_the_next_start() 
             await ask(real.address, "PUT", "/rooms/ops/read", {"offset": 1}, headers=cookie)
             await publish(real.address, "ops", "two")
             await person.enter("/rooms", "ops: 2 messages and changes, 0 here, 1 unread")
+            await person.enter("/join ops", "two\r\n")
+            await person.enter("/leave", "left ops")
+            await person.enter("/rooms", "ops: 2 messages and changes, 0 here\x1b[0m\r\n")  # nothing is unread there
 
 
 async def test_a_room_in_which_a_bot_edits_shows_its_messages() -> None:
