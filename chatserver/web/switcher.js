@@ -60,7 +60,8 @@ export class Switcher {
     // Until something is typed the present room is last, so that Enter leads to another.
     const rank = (each) => (name ? Number(each !== name) + Number(!each.startsWith(name)) : Number(each === this.client.room));
     const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
-    const rows = found.slice(0, MAX_ROOMS).map((each) =>
+    const hasNews = (each) => name === '' && this.client.rooms.get(each)?.unread;
+    const rows = found.filter((each, at) => at < MAX_ROOMS || hasNews(each)).map((each) =>
       this.#option(`#${each}`, make('b', {}, `#${each}`), news(this.client.rooms.get(each))),
     );
     this.#new = null;
