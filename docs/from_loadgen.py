@@ -30,7 +30,8 @@ def _members(heading: str, wanted: Callable[[str], bool], *owners: type) -> str:
     rows = []
     for owner in owners:
         for name, member in vars(owner).items():
-            if name.startswith("_") or not isinstance(member, FunctionType | property) or not wanted(name):
+            is_told = isinstance(member, FunctionType | property) and inspect.getdoc(member)
+            if name.startswith("_") or not is_told or not wanted(name):
                 continue
             arguments = f"({_arguments(member)})" if isinstance(member, FunctionType) else ""
             rows.append((f"`{name}{arguments}`", (inspect.getdoc(member) or "").partition("\n")[0]))

@@ -69,21 +69,46 @@ def state(first: T) -> T:
     return cast("T", _State(first))
 
 
+class _Column(NamedTuple):
+    code: str  # of the array
+    first: Any
+    meaning: str
+
+    def attribute(self, name: str) -> property:
+        def read(client: Client) -> Any:
+            return client.cohort.columns[name][client.number]
+
+        def write(client: Client, value: Any) -> None:
+            client.cohort.columns[name][client.number] = value
+
+        return property(read, write, doc=self.meaning)
+
+
+def column(code: str, first: T, meaning: str = "") -> T:
+    """Declare a number of each client that its cohort has in an array: as an attribute it takes five times as much."""
+    return cast("T", _Column(code, first, meaning))
+
+
 class _Slotted(type):
     """Makes slots of what is declared as `state`, so that 18,000 clients do not each have a dictionary."""
 
     first_values: dict[str, Any]  # of the state of a class and of its bases
+    columns: dict[str, _Column]  # the same
 
     def __new__(mcs, name: str, bases: tuple[type, ...], namespace: dict[str, Any]) -> _Slotted:
         own = {each: value.first for each, value in namespace.items() if isinstance(value, _State)}
+        columns = {each: value for each, value in namespace.items() if isinstance(value, _Column)}
         rest = {each: value for each, value in namespace.items() if each not in own}
+        rest |= {each: value.attribute(each) for each, value in columns.items()}
         slots = rest.get("__slots__", ())
         rest["__slots__"] = (*((slots,) if isinstance(slots, str) else slots), *own)
         cls = super().__new__(mcs, name, bases, rest)
-        cls.first_values = {}
+        cls.first_values, cls.columns = {}, {}
         for base in reversed(bases):  # of a file outside, some may be no clients
             cls.first_values |= getattr(base, "first_values", {})
+            cls.columns |= getattr(base, "columns", {})
         cls.first_values |= own
+        cls.columns |= columns
         return cls
 
 
@@ -93,8 +118,6 @@ class Client(metaclass=_Slotted):
     Subclasses declare a docstring whose first line `loadgen list` prints, and `state` of their own. docs/personas.md
     shows how to write one.
     """
-
-    __slots__ = ("cohort", "number", "stage", "unread")
 
     name: ClassVar[str]  # by default that of the class, in lower case with hyphens
     honest: ClassVar[bool] = True  # not an attacker
@@ -117,13 +140,26 @@ class Client(metaclass=_Slotted):
     unnoticed_seconds: ClassVar[float] = 0.0  # time in which a sound server cannot know that it is gone
     cycle_seconds: ClassVar[float] = 0.0  # of a slow client: the time in which it has done everything once
 
+    cohort: Cohort = state(cast("Cohort", None))  # given at once
+    number = state(0)  # within its persona, by which a crowd divides into parts
+    stage = state(Stage.WAITING)
+    unread = state(b"")  # received bytes that are not yet a complete unit
+
+    fd = column("i", -1, "Its socket's descriptor; -1 without a connection.")
+    born = column("d", 0.0, "When it began to connect.")
+    is_reused = column("b", 0, "Whether its connection has had an answer; a persona of requests says so.")
+    due = column("d", NEVER)  # when `on_time` is called; set by the wheel, as is `tick`
+    tick = column("q", -1)
+    has_come = column("b", 0)  # whether it ever reached the server
+    # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
+    delivered = column("I", 0)
+    checksums = column("Q", 0)
+
     def __init__(self, cohort: Cohort, index: int) -> None:
-        self.cohort = cohort
-        self.number = index - cohort.first_index  # within its persona, by which a crowd divides into parts
-        self.stage = Stage.WAITING
-        self.unread = b""  # received bytes that are not yet a complete unit
         for name, first in type(self).first_values.items():
             setattr(self, name, first)
+        self.cohort = cohort
+        self.number = index - cohort.first_index
 
     @property
     def index(self) -> int:
@@ -131,50 +167,19 @@ class Client(metaclass=_Slotted):
         return self.cohort.first_index + self.number
 
     @property
-    def fd(self) -> int:
-        """Its socket's descriptor; -1 without a connection."""
-        return self.cohort.descriptors[self.number]
-
-    @fd.setter
-    def fd(self, descriptor: int) -> None:
-        self.cohort.descriptors[self.number] = descriptor
-
-    @property
-    def due(self) -> float:
-        """When `on_time` is called; set by the wheel, as is `tick`."""
-        return self.cohort.deadlines[self.number]
-
-    @due.setter
-    def due(self, moment: float) -> None:
-        self.cohort.deadlines[self.number] = moment
-
-    @property
-    def tick(self) -> int:
-        return self.cohort.ticks[self.number]
-
-    @tick.setter
-    def tick(self, number: int) -> None:
-        self.cohort.ticks[self.number] = number
-
-    @property
     def response(self) -> wire.Response | None:
         """An answer of which a part has come."""
         return self.cohort.engine.responses.get(self)
-
-    @property
-    def born(self) -> float:
-        """When it began to connect."""
-        return self.cohort.born[self.number]
 
     def deliver(self, data: bytes, messages: int = 1) -> None:
         """Count delivered messages, and in their bytes those of the schedule: others may speak in the room too.
 
         Their checksums reveal a message that came twice in place of another.
         """
-        cohort, names = self.cohort, names_in(data, self.cohort.place.mark)
-        cohort.deliveries += messages
-        cohort.delivered[self.number] += len(names)
-        cohort.checksums[self.number] += sum(map(crc32, names))
+        names = names_in(data, self.cohort.place.mark)
+        self.cohort.deliveries += messages
+        self.delivered += len(names)
+        self.checksums += sum(map(crc32, names))
 
     @property
     def room(self) -> str:
@@ -224,7 +229,7 @@ class Client(metaclass=_Slotted):
 
     def send_request(self, request: bytes) -> None:
         """Send a request, or connect anew if the server has ended this connection since its last answer."""
-        if self.cohort.reused[self.number] and self.cohort.engine.is_ended(self):
+        if self.is_reused and self.cohort.engine.is_ended(self):
             self.cohort.engine.reopen(self)
         else:
             self.send(request)
@@ -234,7 +239,7 @@ class Client(metaclass=_Slotted):
 
         A server may end an idle connection, but neither what it has read a request from nor what had no answer yet.
         """
-        is_idle = self.cohort.reused[self.number] and self.response is None and not self.unread
+        is_idle = self.is_reused and self.response is None and not self.unread
         return bool(is_idle) and self.cohort.engine.has_crossed(self)
 
     def send(self, data: bytes) -> bool:

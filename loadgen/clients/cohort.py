@@ -1,6 +1,6 @@
 """All clients of one persona in a group: what they have in common, and their counters.
 
-Owns: the counters of their lives, and what is kept for each of them in arrays. May not: touch a socket.
+Owns: the counters of their lives, and the arrays of what is kept for each of them. May not: touch a socket.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Collection
 from copy import deepcopy
 from dataclasses import dataclass
 from random import Random
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from msgspec import field
 
@@ -19,7 +19,7 @@ from loadgen.clients.messages import GroupStatus
 from loadgen.clients.traffic import Traffic
 from loadgen.net import wire
 from loadgen.net.target import PER_ADDRESS, USUAL, Endpoint
-from loadgen.net.timers import NEVER, now
+from loadgen.net.timers import now
 
 if TYPE_CHECKING:
     from loadgen.clients.engine import Engine
@@ -68,27 +68,12 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     made: int = 0
     has_pages: bool = False  # a page that was asked for had something on it
     over: bool = False  # closed by us for good: no client returns
-    # arrays by client: attributes of the clients would take five times as much memory
-    descriptors: array[int] = array("i")  # -1 without a connection
-    born: array[float] = array("d")  # when it began to connect
-    deadlines: array[float] = array("d")  # when the wheel wakes it
-    ticks: array[int] = array("q")  # the wheel's bucket that it is in, or -1
-    have_come: bytearray = bytearray()  # whether it ever reached the server
-    reused: bytearray = bytearray()  # whether its connection has had an answer
-    # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
-    delivered: array[int] = array("I")
-    checksums: array[int] = array("Q")
+    columns: dict[str, array[Any]] = field(default_factory=dict)  # attributes of the clients, see `column`
     planned_ends: dict[int, list[float]] = field(default_factory=dict)  # the last of the clients that met any
 
     def __post_init__(self) -> None:
-        self.descriptors = array("i", (-1,)) * self.wanted
-        self.born = array("d", bytes(8 * self.wanted))
-        self.deadlines = array("d", (NEVER,)) * self.wanted
-        self.ticks = array("q", (-1,)) * self.wanted
-        self.have_come = bytearray(self.wanted)
-        self.reused = bytearray(self.wanted)
-        self.delivered = array("I", bytes(4 * self.wanted))
-        self.checksums = array("Q", bytes(8 * self.wanted))
+        declared = self.kind.columns.items()
+        self.columns = {name: array(code, (first,)) * self.wanted for name, (code, first, _) in declared}
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are `upto`, and return the new ones."""
@@ -110,8 +95,8 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
             self.handshakes.record(moment - client.born)
 
     def count_coming(self, client: Client) -> None:
-        self.came += not self.have_come[client.number]
-        self.have_come[client.number] = 1
+        self.came += not client.has_come
+        client.has_come = 1
 
     def count_end(self, client: Client, reason: str, *, turned_away: bool) -> None:
         """Book that the server, or the network, ended this client."""

@@ -356,8 +356,7 @@ class Engine:
             client.cohort.connects.record(now() - client.born)
 
     def _connect(self, client: Client, moment: float) -> None:
-        client.cohort.born[client.number] = moment
-        client.cohort.reused[client.number] = False
+        client.born, client.is_reused = moment, False
         client.stage = Stage.CONNECTING
         try:
             client.fd = fd = sockets.connect(

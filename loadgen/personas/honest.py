@@ -157,7 +157,7 @@ class Poll(Client):
             return
         self._cursor = take_page(self, self._cursor, answer.body)
         if answer.keeps_alive:
-            self.cohort.reused[self.number] = True
+            self.is_reused = True
             self.wait()
             self.send_request(poll(self, self._cursor))
         else:

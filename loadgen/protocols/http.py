@@ -191,7 +191,7 @@ class Request(Speaking):
         if answer.keeps_alive and (self.unread or self._asked is None):
             raise wire.WireError(UNASKED)
         self._book_answer(answer)
-        self.cohort.reused[self.number] = True
+        self.is_reused = True
         if answer.keeps_alive:
             self._send_next()
         else:

@@ -164,7 +164,5 @@ class Crowd:
     def _listeners(self) -> Counter[tuple[str, int, int]]:
         clients = (client for made in self._made.values() for client in made.clients if client.stage is Stage.HELD)
         return Counter(
-            (client.room, client.cohort.delivered[client.number], client.cohort.checksums[client.number])
-            for client in clients
-            if client.honest and not client.slow
+            (client.room, client.delivered, client.checksums) for client in clients if client.honest and not client.slow
         )

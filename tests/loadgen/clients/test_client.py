@@ -34,7 +34,7 @@ def test_who_comes_again_has_come_once_and_is_established_twice(persona: type[Cl
     assert cohort.make(2) == []
     assert cohort.make(3) == [], "there are three still"
     for client in (first, second):
-        cohort.born[client.number] = 10.0
+        client.born = 10.0
         cohort.count_held(client, 12.0)
     cohort.held -= 1  # the engine has closed one
     cohort.count_held(first, 11.0)
@@ -71,7 +71,7 @@ def test_how_an_end_is_booked(
     """An answer that turns a client away shows that it reached the server."""
     monkeypatch.setattr("loadgen.clients.cohort.now", lambda: 30.0)
     cohort, [client] = _made(persona, 1)
-    cohort.born[0] = 10.0
+    client.born = 10.0
     client.stage = stage
     cohort.count_end(client, reason, turned_away=turned_away)
     found = {name: dict(getattr(cohort, name)) for name in ("refused", "failed", "ended")}
@@ -86,8 +86,12 @@ def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
     first.deliver(b"lg-01234567 1 x")
     third.deliver(b"what others say")
     assert cohort.deliveries == 5
-    assert list(cohort.delivered) == [3, 0, 0]
-    assert list(cohort.checksums) == [2 * crc32(b"lg-01234567 1") + crc32(b"lg-01234567 25"), 0, 0]
+    assert [each.delivered for each in (first, second, third)] == [3, 0, 0]
+    assert [each.checksums for each in (first, second, third)] == [
+        2 * crc32(b"lg-01234567 1") + crc32(b"lg-01234567 25"),
+        0,
+        0,
+    ]
     assert [client.room for client in (first, second, third)] == ["a", "b", "a"]
 
 

@@ -123,7 +123,7 @@ async def test_a_member_is_back_after_a_planned_end(name: str, code: int) -> Non
         assert (await socket.hear())["after"] == "e-8"
         await socket.say(type="joined", id=-1, cursor="e-9", messages=[{"text": said.format(2)}])
         await until(lambda: play.cohort.held == 1)
-        assert (list(play.cohort.delivered), play.cohort.deliveries) == ([2], 2), "not what was said before it came"
+        assert (play.client.delivered, play.cohort.deliveries) == (2, 2), "not what was said before it came"
         assert not play.cohort.ended
         if name == "chat":
             calls = [call[0] for call in traffic.mock_calls]
@@ -175,7 +175,7 @@ async def test_an_event_that_is_cut_into_chunks_is_delivered() -> None:
             chunk = b"%x;a=b\r\n%b\r\n" % (len(part), part)
             for cut in range(len(chunk)):
                 await stream.send_all(chunk[cut : cut + 1])
-        await until(lambda: list(play.cohort.delivered) == [2])
+        await until(lambda: play.client.delivered == 2)
         assert play.cohort.deliveries == 2
         await stream.send_all(b"0\r\n\r\n")
         assert (b"last-event-id", b"e-1") in (await request_of(await server.accept())).headers, "a planned end"

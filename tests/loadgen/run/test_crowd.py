@@ -53,7 +53,7 @@ async def test_the_result_is_how_a_group_stood_before_it_was_closed(monkeypatch:
             attackers: [(Stage.HELD, 90.0), (Stage.WAITING, 50.0)],
         }
         for client in crowd._made["all"].clients:
-            client.stage, client.cohort.born[client.number] = stood[client.cohort][client.number]
+            client.stage, client.born = stood[client.cohort][client.number]
         members.lifetime.record(1.0)
         before = crowd.result()
         assert [(group.persona, group.starved, group.due) for group in before.groups] == [
