@@ -50,7 +50,10 @@ LEASE_SHARE = 256
 
 
 class Hub:
-    """See the module. Its readers of the log are started by `run`; `tell` is that of its `Cluster`, if it has one."""
+    """See the module. Its readers of the log are started by `run`.
+
+    `tell` sends a message to the other processes of this chat, as in `Cluster`; None: there are no others.
+    """
 
     def __init__(
         self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
@@ -67,7 +70,6 @@ class Hub:
         self.broadcaster = Broadcaster(sink, schedule, self.behind)
         self._catch_up = CatchUp(self.behind, self.reader, encoder, sink, self.broadcaster)
         self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left)
-        #: the other processes of this chat, if there are any
         self.cluster = None if tell is None else Cluster(self.rooms, self.housekeeping, tell)
         self.registry = Registry(
             self.rooms, self.reader, size, max_rooms=settings.max_rooms,

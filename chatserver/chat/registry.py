@@ -67,7 +67,7 @@ class Registry:
         self._empty: dict[Room, float] = {}  # empty rooms to the time at which they leave memory, in that order
         self._surplus: dict[Room, float] = {}  # the same, of empty rooms beyond their network's share
         self._empty_of_network: Counter[str] = Counter()  # rooms in `_empty` by network
-        self._make_presence = make_presence
+        self._make_presence = make_presence  # of a room by name: other processes may have people in it
 
     def room(self, name: str) -> Room | None:
         """The room, if it is in memory and ready: then its newest messages are there without waiting."""
