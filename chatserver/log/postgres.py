@@ -37,7 +37,7 @@ from chatserver.log.interface import (
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks, process_of
 from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_rows import PostgresTables
-from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, is_same, migrate
+from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, begin_epoch, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
 from chatserver.log.threads import ThreadPool
 
@@ -97,7 +97,8 @@ class PostgresLog(DatabaseLog[Connection]):
 
         server.opened(check)
         change_session = Session(server)
-        writer = PostgresWriter(Session(server), change_session, self._node, self._wall_ms)
+        begin = partial(begin_epoch, found)
+        writer = PostgresWriter(Session(server), change_session, self._node, self._wall_ms, begin)
         readers = postgres_readers.open_readers(server, post=program.post)
         searcher = postgres_readers.open_readers(server, 1, postgres_index.SETTINGS)
         self._opened = Opened(found.identity, writer, readers, searcher)

@@ -4,7 +4,8 @@ Owns: the schema, its versions, the epoch. May not: store or read messages. It r
 
 A promoted standby begins a new timeline without what the old primary had not sent, so offsets are used again. So the
 identity records the system and its timeline, and when they have changed, the first server that connects makes a new
-epoch and notifies the running ones. It is random, because two standbys promoted in turn may both begin timeline 2.
+epoch and notifies the running ones. It is random, because two standbys promoted in turn may both begin timeline 2. A
+server that misses records which it has committed makes a new epoch too: a backup was restored under it.
 """
 
 import re
@@ -208,6 +209,15 @@ def lacks_authors(connection: Connection) -> bool:
     """Whether the index of words is an earlier version's, or one that is not used has to be dropped."""
     complete = "SELECT FROM pg_index WHERE indexrelid = to_regclass('messages_words') AND indnatts = 2"
     return bool(connection.row(f"SELECT to_regclass('messages_unused') IS NOT NULL OR NOT EXISTS ({complete})")[0])
+
+
+def begin_epoch(found: Found, connection: Connection) -> None:
+    """Make a new epoch, unless another server has, and have all servers compare theirs. Ends the open transaction."""
+    connection.execute("ROLLBACK")
+    connection.execute("BEGIN")
+    connection.execute("UPDATE identity SET epoch = %s WHERE epoch = %s", (new_identity().epoch, found.identity.epoch))
+    notify(connection, "", {OPENED: 0})
+    connection.execute("COMMIT")
 
 
 def is_same(connection: Connection, found: Found) -> bool:

@@ -64,16 +64,22 @@ _MOVE_ENDS = """
 
 
 class PostgresWriter:
-    """Commits groups on one session, and other changes on another. `wall_ms`: None means the clock of the database."""
+    """Commits groups on one session, and other changes on another. `wall_ms`: None means the clock of the database.
+
+    `begin_epoch` is called when the database lacks records that were committed here.
+    """
 
     def __init__(
-        self, session: Session, change_session: Session, node: str, wall_ms: Callable[[], int] | None
+        self, session: Session, change_session: Session, node: str, wall_ms: Callable[[], int] | None,
+        begin_epoch: Callable[[Connection], None],
     ) -> None:  # fmt: skip
         self._session = session
         self._change_session = change_session
         self._node = node
         self._wall_ms = wall_ms
+        self._begin_epoch = begin_epoch
         self._ids: dict[str, int] = {}  # ids of rooms, which never change
+        self._committed: dict[str, int] = {}  # the last offset that was committed here, of some of these rooms
         self._keys_since_expiry = 0
 
     def close(self) -> None:
@@ -104,8 +110,11 @@ class PostgresWriter:
         ends = locked.fetchall()
         rooms = {name: RoomEnd(id_, last, time) for name, id_, last, time, _ in ends}
         if rooms.keys() != ids.keys():  # after the restore of a dump, an id may be that of another room
-            self._ids.clear()
+            self._forget_rooms()
             raise LogUnavailable("storing a message failed: rows of rooms were removed or changed by another program")
+        if any(room.last < self._committed.get(name, 0) for name, room in rooms.items()):
+            self._begin_epoch(connection)
+            raise LogUnavailable("storing a message failed: the database lacks messages that were stored in it")
         now = max((row[4] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
         used: dict[Key, Record] = {}
         if uses:
@@ -133,6 +142,7 @@ class PostgresWriter:
             )
             notify(connection, self._node, hints_of(fresh))
             connection.execute("COMMIT")
+        self._committed.update((name, room.last) for name, room in written.items())
         return outcomes
 
     def _find_rooms(self, connection: Connection, drafts: Sequence[Draft]) -> dict[str, int]:
@@ -145,7 +155,7 @@ class PostgresWriter:
         missing = {name for name in names if name not in self._ids}  # `names - keys()` visits all keys
         if missing:
             if len(self._ids) + len(missing) > MAX_CACHED_ROOMS:
-                self._ids.clear()
+                self._forget_rooms()
                 missing = names
             self._look_up(connection, missing)
             written = {draft.room for draft in drafts if not (draft.kind or draft.target)}
@@ -154,6 +164,10 @@ class PostgresWriter:
                 connection.execute(_MAKE_ROOMS, (text_array(to_make),))
                 self._look_up(connection, to_make)
         return {name: self._ids[name] for name in names if name in self._ids}
+
+    def _forget_rooms(self) -> None:
+        self._ids.clear()
+        self._committed.clear()
 
     def _look_up(self, connection: Connection, names: Iterable[str]) -> None:
         self._ids.update(connection.execute(_FIND_ROOMS, (text_array(list(names)),)).fetchall())

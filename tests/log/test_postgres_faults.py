@@ -230,6 +230,31 @@ async def test_rooms_removed_or_changed_by_another_program(log: PostgresLog, she
     assert (await append(log, draft("three"))).record.offset == 1
 
 
+async def test_a_backup_that_was_restored_under_running_servers_begins_an_epoch(
+    postgres_tables: str, shell: psycopg.Connection
+) -> None:
+    """The offsets after it were given twice, so members and clients that came back missed the new messages."""
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+        async with running(PostgresLog(postgres_tables)) as log, running(PostgresLog(postgres_tables)) as other:
+            epoch = log.identity.epoch
+            for number in range(1, 4):
+                await append(log, draft(str(number)))
+            await append(other, draft("4"))
+            await append(other, draft("1", room="quiet"))
+            shell.execute("UPDATE rooms SET last = 2 WHERE name = 'lobby'")
+            shell.execute("DELETE FROM messages WHERE place > 2")
+            await append(other, draft("2", room="quiet"))
+            with pytest.raises(LogUnavailable, match="lacks messages that were stored in it"):
+                await append(log, draft("other"))
+            with trio.fail_after(PATIENCE):
+                await trio.sleep_forever()
+    ended = caught.value.subgroup(lambda error: isinstance(error, LogOpenError))
+    assert "the database has another history" in repr(ended)
+    async with running(PostgresLog(postgres_tables)) as log:
+        assert log.identity.epoch != epoch
+        assert (await append(log, draft("3"))).record.offset == 3
+
+
 async def test_after_a_cut_network_the_log_recovers(
     postgres_server: PostgresServer, postgres_tables: str, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
 ) -> None:
