@@ -72,7 +72,8 @@ class Response(NamedTuple):
             code = "unavailable" if self.status in _STATUS_MAY_PASS else f"http_{self.status}"
             place = self.headers.get(b"location", b"").decode("latin-1")
             words = f"it has moved to {place}" if place else f"the server answered {self.status}"
-            error = Error(code, _FOREIGN if self.status in range(200, 300) else words)
+            is_known = place or (code == "unavailable" and self.status not in range(200, 300))
+            error = Error(code, words if is_known else _FOREIGN)
         return msgspec.structs.replace(error, retry_after=self.retry_after)
 
     def decode(self, kind: type[_T]) -> _T:

@@ -183,11 +183,11 @@ async def test_errors_of_proxies_are_read_as_well() -> None:
     for answer, code, retry_after, final, words in (
         (b'503 X\r\nRetry-After: 7\r\n\r\n{"error":{"code":"full","message":"later"}}', "full", 7.0, False, ": later"),
         *((b"%d X\r\n\r\n<html>" % status, "unavailable", None, False, "") for status in (429, 502, 521, 529)),
-        (b"501 X\r\n\r\n<html>", "http_501", None, True, ""),
+        (b"501 X\r\n\r\n<html>", "http_501", None, True, f": {page}"),
         (b"429 X\r\nRetry-After: " + b"9" * 400 + b"\r\n\r\n<html>", "unavailable", None, False, ""),
         (b"200 OK\r\n\r\n<html>", "unavailable", None, False, f": {page}"),
-        (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", "http_404", None, True, ""),
-        (b"404 Not Found\r\n\r\n" + b"[" * 100_000, "http_404", None, True, ""),
+        (b"404 Not Found\r\nRetry-After: soon\r\n\r\n[]", "http_404", None, True, f": {page}"),
+        (b"404 Not Found\r\n\r\n" + b"[" * 100_000, "http_404", None, True, f": {page}"),
     ):
         head, _, body = answer.partition(b"\r\n\r\n")
         wire = b"HTTP/1.1 " + head + b"\r\nContent-Length: %d\r\n\r\n" % len(body) + body
