@@ -373,9 +373,16 @@ def test_commands_of_the_pages_are_valid() -> None:
             raise AssertionError(f"{page.name}: {program} {rest}: {error}") from None
 
 
-def test_no_page_installs_the_server_by_its_name() -> None:
+def test_no_page_and_no_message_installs_the_server_by_its_name() -> None:
     """An index of packages may have another program of that name."""
-    assert not [page for page in TOPICS if re.search(r"pip install '?chatserver", page.read_text(encoding="utf-8"))]
+    texts = code("chatserver") | {page: page.read_text(encoding="utf-8") for page in TOPICS}
+    assert not [file for file, text in texts.items() if re.search(r"pip install '?chatserver", text)]
+
+
+def test_the_index_lists_every_campaign() -> None:
+    index = DOCS / "measurements" / "README.md"
+    listed = re.findall(r"\]\((2026[^)]*)\) \|", index.read_text(encoding="utf-8"))
+    assert sorted(listed) == sorted(page.name for page in index.parent.glob("2*.md"))
 
 
 def test_the_readme_counts_the_attacks() -> None:

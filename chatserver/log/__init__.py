@@ -27,6 +27,6 @@ def open_log(url: str, neighbours: Neighbours | None = None) -> Log:
         from chatserver.log.postgres import PostgresLog  # noqa: PLC0415  (see above)
     except ImportError as error:
         raise LogOpenError(
-            f"the driver is missing ({error}); install it: pip install 'chatserver[postgresql]'"
+            f"the driver is missing ({error}); install it: pip install '.[postgresql]' in the source tree"
         ) from error
     return PostgresLog(url)

@@ -19,7 +19,7 @@ def check_client() -> None:
     try:
         import chatserver.shared.valkey  # noqa: F401, PLC0415
     except ImportError as error:
-        sentence = f"needs {error.name}, which is not installed: pip install 'chatserver[valkey]'"
+        sentence = f"needs {error.name}, which is not installed: pip install '.[valkey]' in the source tree"
         raise ConfigError("shared", sentence) from error
 
 

@@ -360,5 +360,5 @@ async def test_the_wait_for_another_server_that_migrates_is_logged_and_can_be_ca
 
 def test_without_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setitem(sys.modules, "chatserver.log.postgres", None)
-    with pytest.raises(LogOpenError, match=r"the driver is missing .*pip install 'chatserver\[postgresql\]'"):
+    with pytest.raises(LogOpenError, match=r"the driver is missing .*pip install '\.\[postgresql\]' in the source"):
         open_log("postgresql://ann@db/chat")

@@ -246,5 +246,5 @@ async def test_without_the_flag_nothing_is_shared() -> None:
 def test_a_missing_client_library_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "coredis.connection", None)
     monkeypatch.delitem(sys.modules, "chatserver.shared.valkey", raising=False)
-    with pytest.raises(ConfigError, match=r"^--shared: needs coredis.*pip install 'chatserver\[valkey\]'"):
+    with pytest.raises(ConfigError, match=r"^--shared: needs coredis.*pip install '\.\[valkey\]' in the source"):
         Server(Settings(shared="valkey://127.0.0.1:1"), total=10)
