@@ -18,7 +18,7 @@ run: install
 test bench million fuzz cluster soak: export PYTHONDONTWRITEBYTECODE =
 
 test: install-dev
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadscope --no-loadscope-reorder $(ARGS)
 
 install: $(VENV)/.installed
 install-dev: $(VENV)/.installed-dev

@@ -1,5 +1,5 @@
-"""Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, the order of tests in each worker, a log with
-time enough on a busy machine, temporary files in memory, and a garbage collector that ignores imported objects.
+"""Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, which worker runs which tests, a log with time
+enough on a busy machine, temporary files in memory, and a garbage collector that ignores imported objects.
 
 Hypothesis tries the same examples in every run of the same tests, so a failure is due to the present change (it takes
 constants from the imported modules, so other tests beside it lead to other examples). Their number:
@@ -19,6 +19,8 @@ from pathlib import Path
 import pytest
 import structlog
 from hypothesis import settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 from chatserver.log import connections, database, database_index, groups, sqlite_file
 from chatserver.log.connections import BUSY_PATIENCE
@@ -79,7 +81,19 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Iterator[None]:
     yield
     _, workers = side_by_side.worker()
     if workers > 1:
-        items[:] = side_by_side.long_first(items, workers)
+        items[:] = side_by_side.long_first(items)
+
+
+class Suites(LoadScopeScheduling):  # type: ignore[misc]
+    """Gives a worker that has little left the next suite, in the order of the tests."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return side_by_side.suite(nodeid.partition("::")[0])
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> LoadScopeScheduling | None:
+    return Suites(config, log) if config.getoption("dist") == "loadscope" else None
 
 
 def _jumps(item: pytest.Item) -> bool:

@@ -1,27 +1,28 @@
-"""The order of tests for the workers of pytest-xdist, so that no worker has long tests left at the end.
+"""How the workers of pytest-xdist share a run: whole suites, the long ones first.
 
-Owns: the order of the tests, the list of long ones, what each worker compiles. May not: know what a test does.
+Owns: the suites and their order, what each worker compiles. May not: know what a test does.
 """
 
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from functools import cache
 from importlib import import_module
-from itertools import chain
 from pathlib import Path
 
 import pytest
 
 TESTS = Path(__file__).parents[1]
-#: Folders and files of tests that mostly wait, the longest first. Each stays with one worker while others have work:
-#: the tests of a browser share one Chromium.
+#: Halves of tests/e2e, for two workers: each starts a Chromium, and one alone would be the last to end.
+BROWSERS = ("e2e 0", "e2e 1")
+#: Folders and files that take long, the longest first; any other file is a suite by itself.
 LONG = (
-    "e2e", "loadgen/test_verdicts.py", "attacks", "loadgen/compare", "bench", "loadgen/personas",
-    "loadgen/test_attack.py", "loadgen/test_cli.py", "soak", "workers", "loadgen/fingerprint", "loadgen/test_run.py",
-    "doctor", "loadgen/test_whose_fault.py", "million", "fuzz", "shared/test_after_failures.py",
-    "terminal/test_interactive.py", "log/test_model.py", "loadgen/test_processes.py", "client/test_against_server.py",
-    "log/test_postgres_faults.py", "test_docs.py", "terminal/test_modes.py",
+    "attacks", "loadgen/test_verdicts.py", "fuzz", "loadgen/fingerprint", "shared/test_after_failures.py", "bench",
+    "loadgen/compare", "workers", "loadgen/test_cli.py", "test_cli.py", "million", "test_docs.py",
+    "loadgen/test_attack.py", "loadgen/personas", "api/test_model.py", "chat/test_moderation_model.py",
+    "log/test_model.py", "doctor", "client/test_types.py", "soak", "terminal/test_interactive.py",
+    "client/test_against_server.py", "loadgen/test_main.py", "chat/test_model.py", "log/test_postgres_faults.py",
+    "loadgen/test_run.py", "loadgen/test_whose_fault.py", "loadgen/test_processes.py",
 )  # fmt: skip
 
 
@@ -45,34 +46,16 @@ def compile_a_share(folder: Path = TESTS) -> None:
             import_module(".".join(path.relative_to(TESTS.parent).with_suffix("").parts))
 
 
-def long_first(items: Sequence[pytest.Item], workers: int) -> list[pytest.Item]:
-    """Order the tests so that each worker's stretch begins with its part of the long ones.
-
-    Work is stolen from the end of a stretch, so that in the end only short tests are left to share.
-    """
-    long: dict[str, list[pytest.Item]] = {name: [] for name in LONG}
-    short: list[pytest.Item] = []
-    for item in items:
-        long.get(_long_name(item.path), short).append(item)
-    heads = [list(chain.from_iterable(list(long.values())[number::workers])) for number in range(workers)]
-    return list(chain.from_iterable(_stretches(heads, short, len(items))))
+def long_first(items: Sequence[pytest.Item]) -> list[pytest.Item]:
+    """Order the tests so that long suites begin first, and short ones fill up what is left at the end."""
+    ranks = {name: rank for rank, name in enumerate((*BROWSERS, *LONG))}
+    return sorted(items, key=lambda item: ranks.get(suite(item.nodeid.partition("::")[0]), len(ranks)))
 
 
 @cache
-def _long_name(path: Path) -> str:
-    """The entry of LONG that it belongs to, or ""."""
-    parts = path.relative_to(TESTS).parts
-    return next((name for name in ("/".join(parts[:length]) for length in (1, 2)) if name in LONG), "")
-
-
-def _stretches(heads: Iterable[list[pytest.Item]], short: list[pytest.Item], count: int) -> Iterable[list[pytest.Item]]:
-    """Each head, followed by as many short tests as fill the stretch of one worker in xdist."""
-    heads = list(heads)
-    taken = 0
-    for number, head in enumerate(heads):
-        size = (count - taken) // (len(heads) - number)
-        taken += size
-        filling = max(size - len(head), 0)
-        yield head + short[:filling]
-        short = short[filling:]
-    yield short
+def suite(file: str) -> str:
+    """The suite of a file, whose path begins with `tests/`."""
+    path = Path(file).relative_to(TESTS.name)
+    if path.parts[0] == "e2e":
+        return BROWSERS[sorted(Path(TESTS, "e2e").glob("test_*.py")).index(TESTS / path) % len(BROWSERS)]
+    return next((name for name in (path.parts[0], "/".join(path.parts[:2])) if name in LONG), file)
