@@ -51,7 +51,7 @@ export class Account {
 
   #submit(event) {
     event.preventDefault();
-    const token = this.#token.value.trim();
+    const token = byId('account-by-token').open ? this.#token.value.trim() : ''; // a password manager may have filled it in
     const name = this.#name.value.trim();
     const { isGuest } = this.client.identity;
     if (token || (name && isGuest)) this.#try(() => this.#signIn(token ? { token } : { name }));

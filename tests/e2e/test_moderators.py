@@ -236,6 +236,12 @@ def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: Open
         ann.open(server, room=room)
     ann.page.fill("#text", "a draft")
     ann.page.click("#me")
+    fill_in = "(token) => { document.querySelector('#account-token').value = token; }"
+    ann.page.evaluate(fill_in, token(sub="u_pam", name="Pam"))  # a password manager, in a field that is not in sight
+    ann.page.fill("#account-name", "Nan")
+    ann.page.press("#account-name", "Enter")
+    expect(ann.page.locator("#me")).to_contain_text("Nan")
+    ann.page.click("#me")
     expect(ann.page.get_by_label("Name")).to_be_visible()
     ann.page.click("#account summary")
     ann.page.fill("#account-token", token(sub="u_ann", name=name))
