@@ -141,8 +141,7 @@ def _unproven(measured: Measured, figures: Figures) -> tuple[str, ...]:
     had = measured.span(Counts.BASELINE).cpu_share or 0.0
     if measured.experiment.probes is None or not others_were_busy(figures) or had > _OF_ITS_OWN:
         return ()
-    before = measured.operations.p99s("baseline").values()
-    if max(before, default=0.0) <= NOTICED_MS + 1000 * measured.round_trip_seconds:
+    if measured.operations.answers_ms("baseline") <= NOTICED_MS + 1000 * measured.round_trip_seconds:
         return ()
     met = (fate for group in measured.groups(BESIDE) for fate in (group.refused, group.failed, group.ended))
     hurt_by_others = any(not reason.startswith(UNANSWERED) for fate in met for reason in fate)

@@ -74,6 +74,15 @@ class Operations:
     def p99s(self, phase: str) -> dict[str, float]:
         return _in_ms({name: latency.judged() for name, latency in self.pools(phase).items()})
 
+    def answers_ms(self, phase: str) -> float:
+        """The 99th percentile of the answers that came, to victims or to newcomers, whichever is longer.
+
+        Failures are above all of them, as each counts with the whole timeout.
+        """
+        shares = [(kinds, self.success_percent(phase, kinds)) for kinds in (ESTABLISHED, NEWCOMERS)]
+        found = (self.latency(phase, kinds).at(0.99 * share) for kinds, share in shares if share)
+        return max((milliseconds(each) or 0.0 for each in found), default=0.0)
+
     def p50s(self, phase: str) -> dict[str, float]:
         return _in_ms({name: latency.at(50) for name, latency in self.pools(phase).items()})
 
