@@ -63,7 +63,8 @@ def _read_toml(path: Path) -> dict[str, Any]:
     for key, value in table.items():
         name = key.replace("-", "_")
         if name not in SPECS:
-            raise ConfigError("config", f"{path} sets {key!r}, which is no setting{_did_you_mean(name, flag_name)}")
+            hint = _did_you_mean(name, flag_name, "rooms")
+            raise ConfigError("config", f"{path} sets {key!r}, which is no setting{hint}")
         if name in found:
             raise ConfigError("config", f"{path} sets {flag_name(name)} twice")
         found[name] = _attributed(name, value, f" (from {path})")
@@ -90,8 +91,8 @@ def _is_service_link(variable: str, environ: Mapping[str, str]) -> bool:
     return f"{service}_SERVICE_HOST" in environ
 
 
-def _did_you_mean(name: str, written: Callable[[str], str]) -> str:
-    near = difflib.get_close_matches(name, SPECS, n=1)
+def _did_you_mean(name: str, written: Callable[[str], str], *others: str) -> str:
+    near = difflib.get_close_matches(name, [*SPECS, *others], n=1)
     return f", did you mean {written(near[0])}?" if near else ""
 
 
