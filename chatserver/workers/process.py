@@ -71,7 +71,7 @@ class Worker:
             nursery.start_soon(self._stop_at_signal)
             code = await server.main()
             with trio.move_on_after(LAST_NUMBERS):
-                await self._link.send(await self._numbers())
+                await self._send_numbers()
             nursery.cancel_scope.cancel()
         self._link.close()
         if self._alone:  # no process is left to remove it; neighbours that still drain have their files open
@@ -83,9 +83,13 @@ class Worker:
         self._metrics = ServerMetrics(self._server.parts)
         self._outbox.send_nowait(Ready())
 
-    async def _numbers(self) -> Numbers:
-        pieces = () if self._metrics is None else self._metrics.families()
-        return Numbers(list(chain.from_iterable(await in_steps(pieces))))
+    async def _send_numbers(self) -> None:
+        """Send our metrics. After a fault in them the supervisor has those of before."""
+        try:
+            pieces = () if self._metrics is None else self._metrics.families()
+            await self._link.send(Numbers(list(chain.from_iterable(await in_steps(pieces)))))
+        except Exception:  # noqa: BLE001  the fault boundary
+            self._server.parts.connections.faults.caught(self)
 
     async def metrics(self) -> bytes:
         """See `Supervised.metrics`."""
@@ -116,7 +120,7 @@ class Worker:
                         await trio.sleep(ARRIVAL_WAIT)
                     self._drain(signal.SIGTERM)
                 case Collect():
-                    self._outbox.send_nowait(await self._numbers())
+                    await self._send_numbers()
                 case Text():
                     self._text = message.text
                     self._answered.set()

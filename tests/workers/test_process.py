@@ -18,6 +18,7 @@ from chatserver.edge.tasks import MAX_SLOW_TASKS, MAX_TASKS
 from chatserver.exits import EXIT_CLEAN
 from chatserver.net.listener import bind
 from chatserver.net.states import State
+from chatserver.observe.metrics import ServerMetrics
 from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from chatserver.workers import process
@@ -111,6 +112,16 @@ async def test_a_worker_sends_beats_and_its_numbers_on_request_and_at_its_end(
             numbers = await one.hear(Numbers)
             assert isinstance(numbers, Numbers)
     assert capsys.readouterr().out == "", "the supervisor prints this line"
+
+
+async def test_a_fault_in_its_numbers_does_not_end_a_worker(folder: Path) -> None:
+    """It is a fault of one request in a server without workers; here each scrape would have ended all of them."""
+    async with working(folder) as one:
+        with mock.patch.object(ServerMetrics, "collect", side_effect=ZeroDivisionError):
+            await one.link.send(Collect())
+            await eventually(lambda: one.server.parts.connections.faults.count == 1)
+        await one.link.send(Stop())
+        await one.hear(Numbers)
 
 
 async def test_metrics_come_from_the_supervisor(folder: Path) -> None:
