@@ -37,14 +37,15 @@ JOB_DEADLINE = 4.0
 #: a lock, and on a statement. All are shorter than JOB_DEADLINE, so that the error names the cause. The database's own
 #: settings of these, which may be meant for other programs, are overruled.
 IDLE_IN_TRANSACTION_MS, LOCK_MS, STATEMENT_MS = 2_000, 3_000, 3_500
-#: The encoding that the database must have. In LATIN1 a message with an emoji would fail, and its whole group with it.
+#: The encoding that the database must have, for the same reason as the connection.
 ENCODING = "UTF8"
 #: Seconds by which the clock of the database may differ from ours; etcd warns at the same difference.
 CLOCK_DIFFERENCE = 1.0
 #: Seconds from the first failed attempt to connect to the next, and the most between two; they double, with jitter.
 RETRY_FIRST, RETRY_MOST = 0.1, 2.0
 
-#: Parameters of libpq that detect a dead server soon. Those in the URL override them.
+#: Parameters of libpq that detect a dead server soon. Those in the URL override them, but for the encoding: in LATIN1 a
+#: message with an emoji would fail, and its whole group with it.
 _PARAMETERS: dict[str, str | int] = {
     "connect_timeout": CONNECT_TIMEOUT,
     "keepalives": 1,
@@ -53,7 +54,6 @@ _PARAMETERS: dict[str, str | int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": int(JOB_DEADLINE * 1000),
     "application_name": "chatserver",
-    "client_encoding": "utf8",
 }
 
 #: Errors after which a connection is closed: the server refuses a statement as such. If the tables have changed since
@@ -118,10 +118,12 @@ class Server:
         except psycopg.ProgrammingError:
             # The driver's message may contain parts of a password.
             raise LogOpenError(
-                "it is no URL of a database; one looks like postgresql://USER@HOST:5432/DATABASE, and in a password "
-                "the characters @ : / ? # % are written %40 %3A %2F %3F %23 %25"
+                "it is no URL of a database, or has a parameter that libpq does not know; one looks like "
+                "postgresql://USER@HOST:5432/DATABASE, and in a password the characters @ : / ? # % are written "
+                "%40 %3A %2F %3F %23 %25"
             ) from None
-        parameters = {**_PARAMETERS, **{name: value for name, value in given.items() if value is not None}}
+        named = {name: value for name, value in given.items() if value is not None}
+        parameters = {**_PARAMETERS, **named, "client_encoding": "utf8"}
         if "," in str(given.get("host", "")):  # a primary and its standbys: choose the primary
             parameters.setdefault("target_session_attrs", "read-write")
         self._conninfo = make_conninfo("", **parameters)

@@ -107,6 +107,8 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
 )
 # With another version of `words` the words of all messages are stored anew, in the background.
 _WORDS_ANEW = ("DELETE FROM old_words", "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)")
+_SELDOM = ("version", "identity", "old_words")  # tables that get a row at an upgrade alone
+_LET_OWN = f"let this user own the database, or the schema {SCHEMA_NAME} in it"
 _MADE = re.compile(r"CREATE TABLE (\w+)")
 
 
@@ -132,15 +134,13 @@ def migrate(connection: Connection) -> Found:
         if connection.execute("UPDATE identity SET words = %s WHERE words <> %s", (VERSION, VERSION)).rowcount:
             for statement in _WORDS_ANEW:
                 connection.execute(statement)
+        _check_rights(connection)
         has_old_words = connection.execute("SELECT FROM old_words").fetchone() is not None
         lacks = lacks_authors(connection)
         notify(connection, "", {OPENED: 0})
         connection.execute("COMMIT")
     except errors.InsufficientPrivilege as error:
-        raise LogOpenError(
-            f"its tables cannot be made or used: {sentence(error)}; let this user own the database, or the schema "
-            f"{SCHEMA_NAME} in it"
-        ) from error
+        raise LogOpenError(f"its tables cannot be made or used: {sentence(error)}; {_LET_OWN}") from error
     except (
         errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable
     ) as error:  # fmt: skip
@@ -188,6 +188,14 @@ def _check_tables(connection: Connection, version: int) -> None:
     ).fetchall()
     if found:
         raise _foreign(f"{', '.join(name for (name,) in found)} missing")
+
+
+def _check_rights(connection: Connection) -> None:
+    """Raise LogOpenError if this user may only read, as one that was given rights before a new version's tables."""
+    names = [name for statement in chain(*MIGRATIONS) for name in _MADE.findall(statement) if name not in _SELDOM]
+    query = "SELECT name FROM unnest(%s::text[]) AS name WHERE NOT has_table_privilege(name, 'INSERT')"
+    if found := connection.execute(query, (names,)).fetchall():
+        raise LogOpenError(f"this user may not write its tables {', '.join(name for (name,) in found)}; {_LET_OWN}")
 
 
 def _identify(connection: Connection, cluster: str) -> Identity:

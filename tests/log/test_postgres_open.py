@@ -99,6 +99,26 @@ async def test_a_user_without_the_right_to_make_tables(postgres_schema: str, use
         assert (await append(log, draft())).record.offset == 1
 
 
+async def test_a_user_that_may_write_only_some_tables(postgres_schema: str, user: str) -> None:
+    """The server was ready, and each publish got 503."""
+    async with running(PostgresLog(postgres_schema)):
+        pass
+    url, tables = postgres_schema.replace("postgres@", f"{user}:{SECRET}@"), "ALL TABLES IN SCHEMA chatserver"
+    execute(postgres_schema, f"GRANT USAGE ON SCHEMA chatserver TO {user}", f"GRANT ALL ON {tables} TO {user}")
+    execute(postgres_schema, f"REVOKE INSERT ON chatserver.keys, chatserver.rooms FROM {user}")
+    assert "this user may not write its tables rooms, keys; let this user own the" in await complaint(url)
+    execute(postgres_schema, f"GRANT INSERT ON chatserver.keys, chatserver.rooms TO {user}")
+    async with running(PostgresLog(url)) as log:
+        assert (await append(log, draft())).record.offset == 1
+
+
+async def test_the_encoding_of_a_connection_is_not_what_the_url_says(postgres_tables: str) -> None:
+    """A text with an emoji failed, and with it all others of its group."""
+    async with running(PostgresLog(f"{postgres_tables}?client_encoding=latin1")) as log:
+        await append(log, draft("😀"))
+        assert [record.text for record in await log.latest("lobby", 9)] == ["😀"]
+
+
 async def test_a_database_that_may_not_be_written(postgres_schema: str) -> None:
     name = postgres_schema.rpartition("/")[2]
     execute(postgres_schema, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
