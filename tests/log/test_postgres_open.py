@@ -38,7 +38,7 @@ SECRET = "correct-horse"
 
 async def complaint(url: str) -> str:
     """The error with which this log is refused."""
-    with pytest.raises(LogOpenError) as caught:
+    with pytest.raises(LogOpenError) as caught, trio.fail_after(60):
         await PostgresLog(url).run(ignore)
     message = str(caught.value)
     assert "\n" not in message
