@@ -32,28 +32,22 @@ export let rooms = new Set();
 
 /** A room that is not known, or not yet, is a placeholder: an `a` without `href`. */
 function showRoom(link) {
-  const href = link.dataset.room;
+  const href = link.textContent.toLowerCase();
   if (rooms.has(href.slice(1).split('/')[0])) Object.assign(link, { href, tabIndex: link.closest('.message')?.tabIndex ?? 0 });
   else link.removeAttribute('href');
+  return link;
 }
 
 /** @param {string[]} names of the rooms that the user may see, to which all texts on the page link from now on */
 export function linkRooms(names) {
   if (names.length === rooms.size && names.every((name) => rooms.has(name))) return;
   rooms = new Set(names);
-  document.querySelectorAll('a[data-room]').forEach(showRoom);
+  document.querySelectorAll('a.room').forEach(showRoom);
 }
 
 /** A text without marks and mentions. */
-function words(text) {
-  return withEmoji(text).split(ROOM).map((part, at) => {
-    if (at % 2 === 0) return part;
-    const link = make('a', { dir: 'ltr', translate: false }, part);
-    link.dataset.room = part.toLowerCase();
-    showRoom(link);
-    return link;
-  });
-}
+const words = (text) =>
+  withEmoji(text).split(ROOM).map((part, at) => (at % 2 ? showRoom(make('a', { className: 'room', dir: 'ltr', translate: false }, part)) : part));
 
 /** @param {string[]} names mentioned in it */
 function inline(text, names, depth = 0) {
