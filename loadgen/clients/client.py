@@ -229,7 +229,7 @@ class Client(metaclass=_Slotted):
 
     def send_request(self, request: bytes) -> None:
         """Send a request, or connect anew if the server has ended this connection since its last answer."""
-        if self.is_reused and self.cohort.engine.is_ended(self):
+        if self.fd >= 0 and self.is_reused and self.cohort.engine.is_ended(self):
             self.cohort.engine.reopen(self)
         else:
             self.send(request)

@@ -252,6 +252,15 @@ async def test_what_a_client_does_after_its_end_is_no_fault(act: Callable[[Clien
         await until(lambda: Probe.received == b"welcome")
 
 
+async def test_a_request_after_its_end_is_not_sent() -> None:
+    async with established() as (_, stream, play):
+        play.client.is_reused = 1
+        play.client.leave()
+        play.client.send_request(b"more")
+        await read_until(stream, lambda got: got == b"hello")
+        assert await stream.receive_some() == b""
+
+
 @pytest.mark.parametrize(("how", "is_dark"), [(Client.leave, False), (Client.abort, False), (Client.leave, True)])
 async def test_a_client_that_leaves_is_not_ended_and_returns(
     how: Callable[[Client, float], None], is_dark: bool
