@@ -140,7 +140,7 @@ class SqliteWriter:
             self._begin()
         self._load_rooms(names, written)
         used = self._used_keys(keyed, now)
-        places, reactions = targets_of(rich, self._rooms)
+        places, reactions = targets_of(rich, self._rooms) if rich else ((), ())
         rows = SqliteChanges(self._connection, self._rooms)
         changes = Changes(rows, self._rooms, rows.records(places), rows.reactions(reactions))
         group = changes.apply(drafts, used, now)
