@@ -111,3 +111,27 @@ def test_what_one_end_has_written_and_the_other_has_no_room_for(ends: SockDiag, 
             late = came + waiting - written  # acknowledged
             assert 0 <= late <= client.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         assert ends.written(client.fileno())[1] > 0, "its process is done with it, and it is not"
+
+
+@pytest.mark.parametrize(
+    ("is_sent_before", "is_read", "crosses"), [(True, True, False), (True, False, True), (False, False, True)]
+)
+def test_what_a_program_has_read_did_not_cross_with_its_end(
+    is_sent_before: bool, is_read: bool, crosses: bool, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with socket.create_connection(listener.getsockname()[:2]) as ours:
+        theirs, _ = listener.accept()
+        with theirs:
+            assert not sockets.is_ended(ours)
+            if is_sent_before:
+                ours.sendall(b"request")
+                assert theirs.recv(7, 0 if is_read else socket.MSG_PEEK)
+                theirs.close()
+            else:  # its FIN is on the way when this is sent, and acknowledges nothing of it
+                theirs.shutdown(socket.SHUT_WR)
+                sockets.deafen(theirs.fileno())
+                ours.sendall(b"request")
+            assert sockets.is_ended(ours)
+            assert sockets.has_crossed(ours) is crosses
+            monkeypatch.setattr(sockets, "CROSSING_SECONDS", -1.0)
+            assert not sockets.has_crossed(ours), "too long ago"
