@@ -21,8 +21,10 @@ export class ConnectionLine {
   #spoken = byId('connection-spoken');
   #ticking = 0;
 
-  constructor(client) {
+  /** @param {() => void} giveFocus called when the button that has it is hidden, which no press need do */
+  constructor(client, giveFocus) {
     this.client = client;
+    this.giveFocus = giveFocus;
     for (const event of ['state', 'room', 'refused', 'caughtup']) client.addEventListener(event, () => this.#show());
     client.addEventListener('typing', () => this.#showTyping());
     byId('reconnect').addEventListener('click', () => client.connection.checkNow());
@@ -39,7 +41,10 @@ export class ConnectionLine {
     this.#line.title = state.reason;
     this.#text.textContent = words;
     this.#showTyping();
-    byId('reconnect').hidden = state.phase !== 'waiting' && state.phase !== 'stopped';
+    const button = byId('reconnect');
+    const hides = state.phase !== 'waiting' && state.phase !== 'stopped';
+    if (hides && document.activeElement === button) this.giveFocus();
+    button.hidden = hides;
     clearInterval(this.#ticking);
     if (state.phase === 'waiting') this.#ticking = setInterval(() => setText(this.#text, inWords(state, isOut)), 250);
     // Screen readers hear each change once, without the countdown.

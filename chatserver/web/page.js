@@ -37,7 +37,7 @@ const client = new ChatClient(location.origin, {
   browser,
   socket: hasLocks() ? (origin, handlers) => new TabLink(origin, handlers) : undefined,
 });
-new ConnectionLine(client);
+new ConnectionLine(client, focusRoom);
 const messages = new MessagesView(client);
 const rooms = new RoomsView(client, browser);
 const personMenu = new PersonMenu(client, showToast);
