@@ -58,6 +58,7 @@ class Worker:
         self._text = ""
         self._answered: trio.Event
         self._asking: SingleFlight[str, bytes] = SingleFlight()
+        # Without a bound: `Ready` once, and one `Ask` at a time.
         self._outbox, self._unsent = trio.open_memory_channel[Message](math.inf)
         self._server: Server
 

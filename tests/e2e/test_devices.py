@@ -7,7 +7,7 @@ from playwright.sync_api import expect
 
 from tests.e2e.browser import Server, serving, wait_until
 from tests.e2e.conftest import OpenWindow
-from tests.e2e.test_moderators import sign_in
+from tests.e2e.signed_in import sign_in
 from tests.support.tokens import secret_file
 
 pytestmark = pytest.mark.browser

@@ -7,8 +7,8 @@ from playwright.sync_api import Locator, expect
 
 from tests.e2e.browser import Server, Window, serving
 from tests.e2e.conftest import OpenWindow
-from tests.e2e.test_moderators import sign_in
-from tests.support.tokens import SECRET, token
+from tests.e2e.signed_in import sign_in
+from tests.support.tokens import secret_file, token
 
 pytestmark = pytest.mark.browser
 
@@ -17,11 +17,8 @@ pytestmark = pytest.mark.browser
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server with tokens, and rooms in which moderators alone, or those who are signed in, may write."""
     folder = tmp_path_factory.mktemp("read-only")
-    key = folder / "token.key"
-    key.write_bytes(SECRET)
-    key.chmod(0o600)
     (folder / "rooms.toml").write_text('rooms."news-*".write = "moderators"\nrooms."staff-*".write = "signed-in"\n')
-    with serving(folder, flags=["--token-key", str(key), "--config", str(folder / "rooms.toml")]) as running:
+    with serving(folder, flags=["--token-key", secret_file(folder), "--config", str(folder / "rooms.toml")]) as running:
         yield running
 
 

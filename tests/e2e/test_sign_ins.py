@@ -1,0 +1,219 @@
+"""Users who sign in, out, and whose sign-in ends, in the page."""
+
+import itertools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from urllib.request import Request, urlopen
+
+import pytest
+from playwright.sync_api import WebSocketRoute, expect
+
+from tests.e2e.browser import Server, serving, wait_until
+from tests.e2e.conftest import OpenWindow
+from tests.e2e.signed_in import banner, serving_tokens, sign_in
+from tests.support.key_provider import provider
+from tests.support.tokens import jwk, token
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """For tests that use rooms and users of their own."""
+    with serving_tokens(tmp_path_factory.mktemp("signed-in")) as running:
+        yield running
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_message_waits_for_the_user_who_wrote_it(server: Server, window: OpenWindow, transport: str) -> None:
+    """A sign-in ran out while a message was pending: after a reload it went out in the name of a guest."""
+    ann, room = window(is_played=True), f"ends-{transport}"
+    sign_in(ann, server, f"eva-{transport}")
+    ann.open(server, transport=transport, room=room)
+    expect(ann.page.locator("#me")).to_contain_text("Eva")
+    ann.lose_connection()
+    ann.say("by Eva")
+    ann.page.context.clear_cookies()
+    ann.find_connection()
+    ann.page.reload()
+    ann.expect_live(transport)
+    expect(ann.page.locator("#me")).not_to_contain_text("Eva")
+    ann.say("by a guest")
+    expect(ann.texts).to_have_text(["by a guest"])
+    expect(ann.pending).to_have_attribute("data-state", "held")
+    expect(ann.page.locator("#pending .author")).to_have_text(f"Eva-{transport.title()}")
+    expect(ann.page.locator("#pending .problem")).to_contain_text(f"until Eva-{transport.title()} signs in")
+    sign_in(ann, server, f"eva-{transport}")
+    ann.page.reload()
+    ann.expect_texts(["by a guest", "by Eva"])
+    assert [each["user"]["id"] == f"eva-{transport}" for each in server.messages(room)] == [False, True]
+
+
+def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
+    """The name cannot be edited, since an edit would be ignored. A guest takes the draft along, and no other user.
+
+    The guest stayed in the list of people for `--presence-grace`.
+    """
+    ann, name = window(), "Ann" + "e" * 37
+    for room in ("named-desk", "named"):
+        ann.open(server, room=room)
+    ann.page.fill("#text", "a draft")
+    ann.page.click("#me")
+    fill_in = "(token) => { document.querySelector('#account-token').value = token; }"
+    ann.page.evaluate(fill_in, token(sub="u_pam", name="Pam"))  # a password manager, in a field that is not in sight
+    ann.page.fill("#account-name", "Nan")
+    ann.page.press("#account-name", "Enter")
+    expect(ann.page.locator("#me")).to_contain_text("Nan")
+    ann.page.click("#me")
+    expect(ann.page.get_by_label("Name")).to_be_visible()
+    ann.page.click("#account summary")
+    ann.page.fill("#account-token", token(sub="u_ann", name=name))
+    ann.page.press("#account-token", "Enter")
+    expect(ann.page.locator("#me")).to_contain_text(name)
+    expect(ann.page.locator("#people .name")).to_have_text([name])
+    for is_reloaded in (False, True):
+        if is_reloaded:
+            ann.page.reload()
+        ann.expect_live()
+        expect(ann.page.locator("#me")).to_have_attribute("title", f"You are {name}: sign in or out")
+        expect(ann.page.locator("#text")).to_have_value("a draft")
+        ann.page.click("#me")
+        expect(ann.page.locator("#account-title")).to_have_text(f"You are {name}")
+        assert ann.page.locator("#account-title").evaluate("title => title.scrollWidth <= title.clientWidth")
+        expect(ann.page.get_by_label("Name")).to_be_hidden()
+        expect(ann.page.get_by_role("button", name="Save")).to_be_hidden()
+        ann.page.press("#account", "Escape")
+    ann.page.click("#me")
+    ann.page.click("#account summary")
+    ann.page.press("#account-token", "Enter")
+    expect(ann.page.locator("#account-problem")).to_contain_text("paste a token")
+    ann.page.route("**/rooms", lambda route: route.fulfill(json={"rooms": []}))
+    ann.page.fill("#account-token", token(sub="u_ben", name="Ben"))
+    ann.page.press("#account-token", "Enter")
+    expect(ann.page.locator("#me")).to_contain_text("Ben")
+    expect(ann.page.locator("#rooms a")).to_have_count(2)
+    expect(ann.page.locator("#text")).to_have_value("")
+    ann.page.fill("#text", "another draft")
+    ann.page.click("#me")
+    ann.page.click("#account-out")
+    ann.confirm("It ends your sign-in on all devices.")
+    expect(ann.page.locator("#me")).not_to_contain_text("Ben")
+    expect(ann.page.locator("#text")).to_have_value("")
+    ann.page.click("#me")
+    expect(ann.page.get_by_label("Name")).to_be_visible()
+
+
+def test_a_sign_in_by_another_page_of_the_site_counts_in_all_tabs(server: Server, window: OpenWindow) -> None:
+    """A tab of a guest had the connection of all tabs, so that all of them stayed that guest."""
+    ann = window()
+    ann.open(server, room="signs-in")
+    sign_in(ann, server, "uma")
+    other = ann.page.context.new_page()
+    other.goto(f"{server.url}/#signs-in")
+    for tab in (other, ann.page):
+        expect(tab.locator("#me")).to_contain_text("Uma")
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
+    server: Server, window: OpenWindow, transport: str
+) -> None:
+    """Over HTTP the page went on in the name of a guest, who was told to nobody.
+
+    Over long-poll the room that was followed last got no message any more. What was written meanwhile was refused over
+    WebSocket, and waited for its user over HTTP.
+    """
+    ann, sub = window(), f"ida-{transport}"
+    sign_in(ann, server, sub)
+    ann.open(server, transport=transport, room=f"left-behind-{transport}")
+    ann.go(f"left-open-{transport}")
+    ann.say(f"by {sub}")
+    ann.expect_texts([f"by {sub}"])
+    signed_in = {"Authorization": f"Bearer {token(sub=sub, name='Ida')}"}
+    urlopen(Request(f"{server.url}/session", method="DELETE", headers=signed_in)).close()
+    expect(ann.page.locator("#banner")).to_contain_text("You are disconnected: signed out.")
+    expect(ann.page.locator("#me")).to_contain_text("Ida")
+    ann.say("meanwhile")
+    expect(ann.pending).to_have_attribute("data-state", "held")
+    ann.page.click("#reconnect")
+    ann.expect_live(transport)
+    expect(ann.page.locator("#banner")).to_be_hidden()
+    expect(ann.page.locator("#me")).not_to_contain_text("Ida")
+    server.publish(f"left-open-{transport}", "hello")
+    expect(ann.texts.last).to_have_text("hello")
+    expect(ann.pending).to_have_attribute("data-state", "held")
+
+
+def test_without_a_websocket_the_page_says_that_a_sign_in_has_expired(server: Server, window: OpenWindow) -> None:
+    """It said `signed out`, which the user had not done."""
+    ann = window(has_clock=True)
+    sign_in(ann, server, "eda", seconds=600)
+    ann.open(server, transport="sse", room="expired")
+    ann.page.clock.fast_forward(601_000)
+    ann.expect_live("sse")
+    ann.page.context.clear_cookies()  # as the browser does with a cookie that has expired
+    ann.page.clock.fast_forward(60_000)  # the stream is silent for too long, and a survey is due
+    expect(banner(ann)).to_contain_text("You are disconnected: the sign-in has expired.")
+
+
+def test_a_renewed_sign_in_goes_on_in_an_open_page(server: Server, window: OpenWindow) -> None:
+    """Another page had renewed the cookie, and this one was disconnected at the end of the token it had begun with."""
+    sockets: list[WebSocketRoute] = []
+
+    def accept(route: WebSocketRoute) -> None:
+        sockets.append(route)
+        route.connect_to_server()
+
+    def wait_for_sockets(number: int) -> None:
+        wait_until(ann.page, lambda: len(sockets) == number)
+
+    ann, seconds = window(is_played=True), itertools.count(600, 600)
+    ann.accept = accept
+    sign_in(ann, server, "una", seconds=next(seconds))
+    ann.open(server, room="renewed")
+    # As the server does: the session of the socket is what it was when the socket was opened.
+    ends: dict[str, Callable[[], None]] = {
+        "sign-in is about to end": lambda: sockets[-1].send('{"type": "expiring", "seconds": 30}'),
+        "disconnected: expired": lambda: sockets[-1].close(code=4503, reason="expired"),
+    }
+    for told, end in ends.items():
+        for _ in range(2):
+            opened = len(sockets)
+            sign_in(ann, server, "una", seconds=next(seconds))
+            end()
+            wait_for_sockets(opened + 1)
+            ann.expect_live("ws")
+        expect(banner(ann)).to_be_hidden()
+        ann.say("still Una")
+        expect(ann.texts.last).to_have_text("still Una")
+        opened = len(sockets)
+        end()  # not renewed
+        expect(banner(ann)).to_contain_text(told)
+        assert len(sockets) == opened
+    assert [each["user"]["id"] for each in server.messages("renewed")] == ["una"] * 2
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_user_stays_signed_in_when_the_provider_is_away_at_a_restart(
+    tmp_path: Path, window: OpenWindow, transport: str
+) -> None:
+    """Until the keys were fetched, the user counted as a guest, whose cookie replaced the sign-in for good."""
+    with provider() as keys, serving(tmp_path, flags=["--token-jwks", keys.url]) as server:
+        keys.publish(jwk("ES256", kid="one"))
+        server.read_keys_again()
+        bearer = {"Authorization": f"Bearer {token('ES256', kid='one')}"}
+        ann = window()
+        wait_until(ann.page, lambda: ann.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok)
+        ann.open(server, transport=transport)
+        expect(ann.page.locator("#me")).to_contain_text("Ann")
+        keys.status, asked = 503, keys.asked
+        server.stop()
+        server.start()
+        wait_until(ann.page, lambda: keys.asked > asked)
+        page = ann.page
+        with page.expect_websocket() if transport == "ws" else page.expect_response(lambda each: each.status == 401):
+            ann.expect_away()
+        keys.status = 200
+        server.read_keys_again()
+        ann.expect_live(transport)
+        expect(ann.page.locator("#me")).to_contain_text("Ann")
