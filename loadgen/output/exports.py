@@ -22,9 +22,8 @@ from hdrh.log import HistogramLogWriter
 from loadgen import flags
 from loadgen.output import declared, wording
 from loadgen.output.page.document import page_of
-from loadgen.output.wording import Tone
 from loadgen.report import format as fmt
-from loadgen.report.schema import Report
+from loadgen.report.schema import Report, Tone
 
 #: Histograms count microseconds, but the log's column of maxima is in milliseconds.
 _PER_MILLISECOND: Final = 1000.0
@@ -109,9 +108,9 @@ def junit_of(report: Report) -> str:
 
 def _case(name: str, part: Report, *, judged: bool) -> ET.Element:
     case = ET.Element("testcase", classname="loadgen", name=fmt.printable(name), time=f"{part.seconds:.2f}")
-    element = _ELEMENTS.get(wording.TONES[part.outcome])
+    element = _ELEMENTS.get(part.outcome.tone)
     if element is not None and (judged or element == "error"):
-        reasons = part.verdict.reasons or [wording.SENTENCES[part.outcome]]
+        reasons = part.verdict.reasons or [part.outcome.sentence]
         ended = ET.SubElement(case, element, message=fmt.printable(reasons[0]), type=part.outcome)
         ended.text = "\n".join(map(fmt.printable, reasons))
     measured = {name: value for name, value in part.figures.items() if value is not None}

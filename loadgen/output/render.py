@@ -15,9 +15,8 @@ from rich.text import Text
 
 from loadgen.output import sections, wording
 from loadgen.output.sections import Section
-from loadgen.output.wording import Tone
 from loadgen.report import format as fmt
-from loadgen.report.schema import Report
+from loadgen.report.schema import Report, Tone
 
 _COLOURS: Final[Mapping[Tone | None, str]] = {
     Tone.GOOD: "bold green",
@@ -41,10 +40,10 @@ def show(report: Report, console: Console) -> None:
             _print_table(fitting, console)
         else:
             _print_lines(section, console)
-    reasons = "; ".join(wording.main_reasons(report)) or wording.SENTENCES[report.outcome]
+    reasons = "; ".join(wording.main_reasons(report)) or report.outcome.sentence
     for line in (f"replay: {wording.replay(report)}", *(f"note: {note}" for note in report.verdict.notes)):
         _print(_text(line, "dim"), console)
-    _print(_text(report.outcome.upper(), _COLOURS[wording.TONES[report.outcome]]) + _text(f"  {reasons}"), console)
+    _print(_text(report.outcome.upper(), _COLOURS[report.outcome.tone]) + _text(f"  {reasons}"), console)
 
 
 def _print(line: Text, console: Console) -> None:

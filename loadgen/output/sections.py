@@ -8,11 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
 from loadgen.output import wording
-from loadgen.output.wording import Tone
 from loadgen.report import figures as known
 from loadgen.report import format as fmt
 from loadgen.report.figures import MARKDOWN_ONLY, TIMES, Column
-from loadgen.report.schema import CohortRow, PhaseRow, Report, Table
+from loadgen.report.schema import CohortRow, PhaseRow, Report, Table, Tone
 
 T = TypeVar("T")
 

@@ -1,45 +1,20 @@
 """How the figures and the parts of a report are written, the same on the terminal, on the page and in junit.xml.
 
-Owns: the words and the tone of an outcome, the names of parts. May not: print, or know HTML.
+Owns: the tone of a word, the names of parts. May not: print, or know HTML.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from enum import Enum
 from typing import Final
 
 from loadgen.output import declared
 from loadgen.report import figures
 from loadgen.report import format as fmt
-from loadgen.report.schema import Outcome, Report
-
-SENTENCES: Final[Mapping[Outcome, str]] = {
-    Outcome.HELD: "The target held.",
-    Outcome.FELL_SHORT: "The target fell short.",
-    Outcome.INVALID: "This is no measurement of the target.",
-    Outcome.NOT_EXERCISED: "The attack did not take place, so there is nothing to judge.",
-    Outcome.INTERRUPTED: "Stopped before the end.",
-}
-
-
-class Tone(Enum):
-    GOOD = "good"
-    DOUBT = "doubt"
-    BAD = "bad"
-
-
-TONES: Final[Mapping[Outcome, Tone]] = {
-    Outcome.HELD: Tone.GOOD,
-    Outcome.FELL_SHORT: Tone.BAD,
-    Outcome.INVALID: Tone.DOUBT,
-    Outcome.NOT_EXERCISED: Tone.DOUBT,
-    Outcome.INTERRUPTED: Tone.DOUBT,
-}
-
+from loadgen.report.schema import Outcome, Report, Tone
 
 #: The tone of each word that is a verdict or a mark.
 WORDS: Final[Mapping[str, Tone]] = {
-    **{outcome.value: tone for outcome, tone in TONES.items()},
+    **{outcome.value: outcome.tone for outcome in Outcome},
     # the marks of a fingerprint, of a conformance run and of a diff
     **dict.fromkeys(("good", "ok", "better"), Tone.GOOD),
     **dict.fromkeys(("lenient", "undecided", "non-strict"), Tone.DOUBT),

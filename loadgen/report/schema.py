@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import Iterable
 from copy import copy
 from datetime import UTC, datetime
-from enum import StrEnum
+from enum import Enum, StrEnum
 from typing import Any, Final
 
 import msgspec
@@ -21,25 +21,33 @@ from loadgen.report.latency import Spread
 SCHEMA: Final = 5
 
 
+class Tone(Enum):
+    GOOD = "good"
+    DOUBT = "doubt"
+    BAD = "bad"
+
+
 class Outcome(StrEnum):
-    HELD = "held"
-    FELL_SHORT = "fell short"
-    INVALID = "invalid"
-    NOT_EXERCISED = "not exercised"
-    INTERRUPTED = "interrupted"
+    """How a command ended, with its exit code, and how it is said."""
 
-    @property
-    def exit_code(self) -> int:
-        return _EXIT_CODES[self]
+    exit_code: int
+    tone: Tone
+    sentence: str
 
+    HELD = "held", 0, Tone.GOOD, "The target held."
+    FELL_SHORT = "fell short", 1, Tone.BAD, "The target fell short."
+    INVALID = "invalid", 3, Tone.DOUBT, "This is no measurement of the target."
+    NOT_EXERCISED = (
+        "not exercised", 3, Tone.DOUBT, "The attack did not take place, so there is nothing to judge."
+    )  # fmt: skip
+    # the exit code as shells report a program ended by Ctrl-C
+    INTERRUPTED = "interrupted", 130, Tone.DOUBT, "Stopped before the end."
 
-_EXIT_CODES: Final = {
-    Outcome.HELD: 0,
-    Outcome.FELL_SHORT: 1,
-    Outcome.INVALID: 3,
-    Outcome.NOT_EXERCISED: 3,
-    Outcome.INTERRUPTED: 130,  # as shells report a program ended by Ctrl-C
-}
+    def __new__(cls, word: str, exit_code: int, tone: Tone, sentence: str) -> "Outcome":
+        outcome = str.__new__(cls, word)
+        outcome._value_ = word
+        outcome.exit_code, outcome.tone, outcome.sentence = exit_code, tone, sentence
+        return outcome
 
 
 class Verdict(msgspec.Struct, frozen=True, kw_only=True):

@@ -59,10 +59,10 @@ def _verdict(report: Report) -> Element:
         "header",
         node("p", node("code", report.target)),
         node("h1", report.outcome.upper()),
-        node("p", wording.SENTENCES[report.outcome]) if says_more else None,
+        node("p", report.outcome.sentence) if says_more else None,
         _reasons(report),
         node("p", " · ".join(facts), class_="soft"),
-        class_=f"verdict {wording.TONES[report.outcome].value}",
+        class_=f"verdict {report.outcome.tone.value}",
     )
 
 
@@ -85,10 +85,9 @@ def _main(report: Report) -> Iterable[Element]:
 
 def _part(name: str, part: Report, ident: str, *, drawn: bool) -> Element:
     """A part, folded until a link leads into it: unfolded, one has five screens of a desk and eight of a phone."""
-    tone = wording.TONES[part.outcome]
     return node(
         "details",
-        node("summary", node("b", name), node("span", part.outcome, class_=f"toned {tone.value}")),
+        node("summary", node("b", name), node("span", part.outcome, class_=f"toned {part.outcome.tone.value}")),
         node(
             "div",
             _reasons(part),

@@ -8,9 +8,8 @@ from rich.console import Console
 
 from loadgen.output import sections
 from loadgen.output.render import show
-from loadgen.output.wording import Tone
 from loadgen.report.figures import Column
-from loadgen.report.schema import Outcome, Report, Table, verdict
+from loadgen.report.schema import Outcome, Report, Table, Tone, verdict
 from tests.loadgen import reports
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
