@@ -1,8 +1,8 @@
 """One virtual client.
 
 Owns: a client's state (a descriptor, a stage, a deadline and at most a few unread bytes: no task, no stack, no socket
-object). A persona subclasses `Client` and defines what is sent and what an answer means; only the engine touches
-sockets.
+object). A persona subclasses `Client` and defines what is sent and what an answer means; only the engine connects,
+writes and reads.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
 from zlib import crc32
 
 from loadgen.clients.traffic import names_in
-from loadgen.net import wire
+from loadgen.net import sockets, wire
 from loadgen.net.answers import TURNED_AWAY, is_planned
 from loadgen.net.target import SHARED_ADDRESS
 from loadgen.net.timers import NEVER, now
@@ -229,7 +229,7 @@ class Client(metaclass=_Slotted):
 
     def send_request(self, request: bytes) -> None:
         """Send a request, or connect anew if the server has ended this connection since its last answer."""
-        if self.fd >= 0 and self.is_reused and self.cohort.engine.is_ended(self):
+        if self.fd >= 0 and self.is_reused and sockets.is_ended(self.fd):
             self.cohort.engine.reopen(self)
         else:
             self.send(request)
@@ -240,7 +240,7 @@ class Client(metaclass=_Slotted):
         A server may end an idle connection, but neither what it has read a request from nor what had no answer yet.
         """
         is_idle = self.is_reused and self.response is None and not self.unread
-        return bool(is_idle) and self.cohort.engine.has_crossed(self)
+        return bool(is_idle) and sockets.has_crossed(self.fd)
 
     def send(self, data: bytes) -> bool:
         """Send bytes, and return whether the kernel took all of them; the rest follows as soon as it can.

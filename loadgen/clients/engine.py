@@ -141,14 +141,6 @@ class Engine:
             self._watch(client)
         return took_all
 
-    def is_ended(self, client: Client) -> bool:
-        with sockets.borrowed(client.fd) as sock:
-            return sockets.is_ended(sock)
-
-    def has_crossed(self, client: Client) -> bool:
-        with sockets.borrowed(client.fd) as sock:
-            return sockets.has_crossed(sock)
-
     def stop_reading(self, client: Client) -> None:
         if client.fd >= 0:
             self._not_reading.add(client)
@@ -289,8 +281,7 @@ class Engine:
         client.cohort.received_bytes += len(data)
         if client.honest and not client.slow:  # slow clients let data wait on purpose
             if self._reads % READS_A_LOOK == 0:
-                with sockets.borrowed(client.fd) as sock:
-                    self.lag.record_read(sockets.unread_seconds(sock))
+                self.lag.record_read(sockets.unread_seconds(client.fd))
             self._reads += 1
         self._received(client, data)
         self._charge(client)

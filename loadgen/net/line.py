@@ -38,14 +38,12 @@ class EndedError(Exception):
         self.ending = ending
 
 
-Watch = Callable[[trio.socket.SocketType], None]
-
 #: Every way in which a connection can fail.
 FAILURES: Final = (OSError, trio.TooSlowError, trio.BrokenResourceError, EndedError)
 
 
 class Line:
-    def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream, watch: Watch) -> None:
+    def __init__(self, sock: trio.socket.SocketType, stream: trio.abc.Stream, watch: Callable[[int], None]) -> None:
         self._sock = sock
         self._stream = stream
         self._watch = watch
@@ -66,7 +64,7 @@ class Line:
             raise EndedError(Ending.RST) from None
         if not data:
             raise EndedError(self._end_of_stream())
-        self._watch(self._sock)
+        self._watch(self.fileno)
         return bytes(data)
 
     async def receive_raw(self, most: int) -> bytes:
@@ -86,12 +84,12 @@ class Line:
     @property
     def ending(self) -> Ending | None:
         """How the server ended the connection, without reading; a FIN shows once all data before it has arrived."""
-        return {sockets.CLOSE: Ending.RST, sockets.CLOSE_WAIT: Ending.FIN}.get(sockets.tcp_state(self._sock))
+        return {sockets.CLOSE: Ending.RST, sockets.CLOSE_WAIT: Ending.FIN}.get(sockets.tcp_state(self.fileno))
 
     @property
     def has_crossed(self) -> bool:
         """Whether the server's end may have crossed with what was sent last."""
-        return sockets.has_crossed(self._sock)
+        return sockets.has_crossed(self.fileno)
 
     @property
     def fileno(self) -> int:
@@ -99,7 +97,7 @@ class Line:
 
     @property
     def round_trip_seconds(self) -> float:
-        return sockets.round_trip_seconds(self._sock)
+        return sockets.round_trip_seconds(self.fileno)
 
 
 @asynccontextmanager
@@ -110,11 +108,11 @@ async def dial(
     plaintext: bool = False,
     options: Iterable[tuple[int, int, int]] = (),
     seconds: float = CONNECT_SECONDS,
-    watch: Watch = lambda sock: None,
+    watch: Callable[[int], None] = lambda fd: None,
 ) -> AsyncIterator[Line]:
     """Connect, from `source` if one is given; leaving the block closes the connection.
 
-    `watch` is called with the socket after each read.
+    `watch` is called with the descriptor after each read.
     """
     with trio.socket.socket(target.family) as sock:
         for option in options:  # before connect: the handshake fixes the window scale

@@ -15,7 +15,7 @@ import struct
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple, Protocol
+from typing import Final, NamedTuple
 
 from loadgen.net.target import Target
 
@@ -137,50 +137,44 @@ def pending_error(fd: int) -> int:
         return sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
 
 
-class HasOptions(Protocol):
-    """A socket of any kind."""
-
-    def getsockopt(self, level: int, option: int, buffersize: int, /) -> bytes: ...
+def tcp_state(fd: int) -> int:
+    return _tcp_info(fd, 1)[0]
 
 
-def tcp_state(sock: HasOptions) -> int:
-    """The state of the connection (linux/tcp_states.h)."""
-    return _tcp_info(sock, 1)[0]
-
-
-def is_ended(sock: HasOptions) -> bool:
+def is_ended(fd: int) -> bool:
     """Whether the peer has ended the connection, read or not."""
-    return tcp_state(sock) in {CLOSE, CLOSE_WAIT}
+    return tcp_state(fd) in {CLOSE, CLOSE_WAIT}
 
 
-def has_crossed(sock: HasOptions) -> bool:
+def has_crossed(fd: int) -> bool:
     """Whether the peer's end may have crossed with what was sent last, so that no program has read that.
 
     A FIN acknowledges everything that came before it, and a socket that is closed with unread data sends RST instead
     (RFC 1122 section 4.2.2.13).
     """
-    info = _tcp_info(sock, _LAST_SENT.stop)
+    info = _tcp_info(fd, _LAST_SENT.stop)
     if int.from_bytes(info[_LAST_SENT], sys.byteorder) > CROSSING_SECONDS * 1000:
         return False
     return info[0] != CLOSE_WAIT or any(info[_UNACKNOWLEDGED])
 
 
-def round_trip_seconds(sock: HasOptions) -> float:
+def round_trip_seconds(fd: int) -> float:
     """The kernel's smoothed round-trip time to the peer."""
-    return int.from_bytes(_tcp_info(sock, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
+    return int.from_bytes(_tcp_info(fd, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
 
 
-def unread_seconds(sock: HasOptions) -> float:
+def unread_seconds(fd: int) -> float:
     """How long ago, at least, the last data arrived.
 
     The kernel counts in ticks of its own clock, of 10 ms at most, so one tick is subtracted.
     """
-    info = _tcp_info(sock, _LAST_RECEIVED.stop)
+    info = _tcp_info(fd, _LAST_RECEIVED.stop)
     return max(int.from_bytes(info[_LAST_RECEIVED], sys.byteorder) / 1000 - _TICK_SECONDS, 0.0)
 
 
-def _tcp_info(sock: HasOptions, size: int) -> bytes:
-    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
+def _tcp_info(fd: int, size: int) -> bytes:
+    with borrowed(fd) as sock:
+        return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, size)
 
 
 def _set(fd: int, option: int, value: int | bytes) -> None:
@@ -232,10 +226,10 @@ class SockDiag:
 
         Those that have come and are not yet acknowledged are in both.
         """
-        with borrowed(fd) as sock:
-            came = int.from_bytes(_tcp_info(sock, _RECEIVED.stop)[_RECEIVED], sys.byteorder)
-            if tcp_state(sock) == CLOSE_WAIT:
-                return came, 0  # its FIN has come, behind everything else
+        info = _tcp_info(fd, _RECEIVED.stop)
+        came = int.from_bytes(info[_RECEIVED], sys.byteorder)
+        if info[0] == CLOSE_WAIT:
+            return came, 0  # its FIN has come, behind everything else
         ends = _ends(fd)
         found = None if ends is None else self.ask(ends[0], ends[2], ends[1])
         return came, 0 if found is None or found.state == LISTEN else found.untaken

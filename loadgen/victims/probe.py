@@ -151,8 +151,8 @@ class Context:
     def dial(self, index: int) -> AbstractAsyncContextManager[Line]:
         """Connect from a victim's own address: healthy users do not share one greedy address."""
 
-        def watch(sock: trio.socket.SocketType) -> None:
-            self.clock.lag.record_read(unread_seconds(sock))
+        def watch(fd: int) -> None:
+            self.clock.lag.record_read(unread_seconds(fd))
 
         source = self.target.source(FIRST_VICTIM + index)
         return dial(self.target, source=source, seconds=CONNECT_TIMEOUT_SECONDS, watch=watch)

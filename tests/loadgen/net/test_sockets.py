@@ -122,7 +122,7 @@ def test_what_a_program_has_read_did_not_cross_with_its_end(
     with socket.create_connection(listener.getsockname()[:2]) as ours:
         theirs, _ = listener.accept()
         with theirs:
-            assert not sockets.is_ended(ours)
+            assert not sockets.is_ended(ours.fileno())
             if is_sent_before:
                 ours.sendall(b"request")
                 assert theirs.recv(7, 0 if is_read else socket.MSG_PEEK)
@@ -131,7 +131,7 @@ def test_what_a_program_has_read_did_not_cross_with_its_end(
                 theirs.shutdown(socket.SHUT_WR)
                 sockets.deafen(theirs.fileno())
                 ours.sendall(b"request")
-            assert sockets.is_ended(ours)
-            assert sockets.has_crossed(ours) is crosses
+            assert sockets.is_ended(ours.fileno())
+            assert sockets.has_crossed(ours.fileno()) is crosses
             monkeypatch.setattr(sockets, "CROSSING_SECONDS", -1.0)
-            assert not sockets.has_crossed(ours), "too long ago"
+            assert not sockets.has_crossed(ours.fileno()), "too long ago"
