@@ -18,7 +18,7 @@ from cyclopts import Parameter
 from loadgen.common import Reported, arguments, finish
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.net.target import UsageError
-from loadgen.output import declared, wording
+from loadgen.output import wording
 from loadgen.report.figures import Better, Figure
 from loadgen.report.schema import SCHEMA, Outcome, Report, Started, Table, verdict
 
@@ -126,7 +126,7 @@ def _rows(name: str, before: Sequence[Report], after: Sequence[Report]) -> Itera
         yield [name, "verdict", *words, "better" if held[1] else "worse"]
     for figure in before[0].figures:
         a, b = _values(before, figure), _values(after, figure)
-        if a and b and (mark := _mark(declared.figure(figure), a, b)):
+        if a and b and (mark := _mark(wording.declared(figure), a, b)):
             lower = before if mark == "better" else after
             if figure == "capacity" and not _values(lower, "fell_short_at"):  # no more was tried, or could be
                 mark = "moved"

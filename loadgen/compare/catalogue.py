@@ -256,7 +256,7 @@ class Peer:
     kit: Kit
     url: str = ""  # of a server that runs already
     groups: frozenset[str] = frozenset()  # the only groups of scenarios that it takes part in; empty = all that it can
-    relay: str = ""  # path where a server that only relays takes messages for all members at /ws, see relay.py
+    relay: str = ""  # path where a server that only relays takes messages for all members at /ws, see scenarios.py
 
 
 OURS: Final = "chatserver"

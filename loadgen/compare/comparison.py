@@ -23,9 +23,8 @@ from loadgen.common import PLAYING, RANDOM, Playing, Random, Reported, arguments
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureError
 from loadgen.compare.process import HOST, DiedError, Running, running
-from loadgen.compare.relay import greet
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
-from loadgen.compare.scenarios import load, scenarios
+from loadgen.compare.scenarios import greet, load, scenarios
 from loadgen.flags import CLIENTS, RATE, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
 from loadgen.net import target
 from loadgen.net.target import UsageError

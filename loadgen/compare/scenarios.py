@@ -5,15 +5,21 @@ returns its figures by column. May not: start a server, or know how figures are 
 """
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Final
+from urllib.parse import urlsplit
+
+import msgspec
+import trio
 
 from loadgen.clients.client import Client, Needs
 from loadgen.compare.catalogue import Can, Peer
 from loadgen.compare.measure import Meter, NoFigureError
-from loadgen.compare.relay import greet, publishing
+from loadgen.compare.process import HOST, DiedError, Running
 from loadgen.compare.results import Column, Layout, Sample, Scenario, Sizes
-from loadgen.net import target
+from loadgen.net import target, wire
+from loadgen.net.target import Endpoint
 from loadgen.personas import summary
 from loadgen.report.schema import Report
 
@@ -22,6 +28,46 @@ _MIB: Final = 2**20
 
 #: A smaller growth of memory says nothing about the clients.
 _LEAST_GROWTH: Final = _MIB / 2
+
+
+# -- servers that only relay ------------------------------------------------------------------------------------------
+# They do not speak chat.v1, but forward posted text to their clients. So the `joined` and `message` that clients expect
+# are posted by us: `joined` before the first client connects, messages by the persona `request` when all are connected,
+# because a later client would get a message instead of `joined`.
+
+_JSON_FIELD: Final = "Content-Type: application/json"
+
+JOINED: Final = msgspec.json.encode({"type": "joined", "id": -1, "room": "lobby"})
+
+#: As large as the other servers' messages.
+MESSAGE: Final = msgspec.json.encode(
+    {
+        "type": "message",
+        "room": "compare",
+        "offset": 1,
+        "cursor": "peer-1",
+        "time": "2026-11-20T12:00:00.123Z",
+        "user": {"id": "g_000000000000000", "name": "Guest"},
+        "text": "lg01234567 1234 the quick brown fox jumps over the lazy dog",
+    }
+)
+
+
+async def greet(server: Running, path: str) -> None:
+    """Post `joined`, which a client gets when it connects; call it again after any other message."""
+    answer, request = b"", wire.request("POST", path, HOST, _JSON_FIELD, f"Content-Length: {len(JOINED)}")
+    with trio.move_on_after(5.0), suppress(OSError, trio.BrokenResourceError):
+        async with await trio.open_tcp_stream(HOST, urlsplit(server.url).port or 80) as stream:
+            await stream.send_all(request + JOINED)
+            answer = bytes(await stream.receive_some(4096))
+    status = wire.final_status(answer)
+    if status is None or status >= 400:
+        raise DiedError(f"POST {path} was answered {status or 'nothing'}{server.last_output}")
+
+
+def publishing(path: str) -> Endpoint:
+    """The request of the persona `request`: publish a message to all clients."""
+    return Endpoint(method="POST", asked=path, fields=(_JSON_FIELD,), body=MESSAGE)
 
 
 # -- idle -------------------------------------------------------------------------------------------------------------

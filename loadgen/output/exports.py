@@ -20,7 +20,7 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
 from loadgen import flags
-from loadgen.output import declared, wording
+from loadgen.output import wording
 from loadgen.output.page.document import page_of
 from loadgen.report import format as fmt
 from loadgen.report.schema import Report, Tone
@@ -49,7 +49,7 @@ def csv_of(report: Report) -> str:
         for figure, value in part.figures.items():
             cell = "" if value is None else f"{value:.10g}"
             words = (name, part.target, part.outcome, figure)
-            tail = (declared.figure(figure).unit, part.meanings.get(figure, ""))
+            tail = (wording.declared(figure).unit, part.meanings.get(figure, ""))
             writer.writerow([*map(fmt.printable, words), cell, *map(fmt.printable, tail)])
     return text.getvalue()
 
@@ -64,7 +64,7 @@ def openmetrics_of(report: Report) -> str:
     for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
         values = [(part, each.target, value) for part, each in parts if (value := each.figures.get(name)) is not None]
         if values:
-            unit = declared.figure(name).unit
+            unit = wording.declared(name).unit
             meaning = fmt.printable(meanings.get(name, "")) + (f" ({unit})" if unit else "")
             gauge = Gauge(f"loadgen_{name}", meaning, ("part", "target"), registry=gauges)
             for part, target, value in values:

@@ -1,15 +1,16 @@
 """How the figures and the parts of a report are written, the same on the terminal, on the page and in junit.xml.
 
-Owns: the tone of a word, the names of parts. May not: print, or know HTML.
+Owns: the list of every command's figures, the tone of a word, the names of parts. May not: print, or know HTML.
 """
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Final
 
-from loadgen.output import declared
 from loadgen.report import figures
 from loadgen.report import format as fmt
+from loadgen.report.figures import Better, Figure
 from loadgen.report.schema import Outcome, Report, Tone
 
 #: The tone of each word that is a verdict or a mark.
@@ -22,8 +23,21 @@ WORDS: Final[Mapping[str, Tone]] = {
 }
 
 
+@cache
+def _figures() -> Mapping[str, Figure]:
+    from loadgen.conform import summary  # noqa: PLC0415  (quick --help of the other commands)
+    from loadgen.fingerprint import probes  # noqa: PLC0415
+
+    return {**figures.SCORECARD, **summary.FIGURES, **probes.FIGURES, **figures.CAPACITY, **figures.ALL}
+
+
+def declared(name: str) -> Figure:
+    """The figure of this name, of any command; one that another loadgen wrote may be unknown here."""
+    return _figures().get(name) or Figure(name, "", "", better=Better.NEITHER)
+
+
 def figure(name: str, value: float) -> fmt.Amount:
-    unit = declared.figure(name).unit
+    unit = declared(name).unit
     if unit == "B":
         return fmt.size(value)
     return fmt.Amount(fmt.percent(value) if unit == "%" else fmt.number(value), unit)
@@ -50,7 +64,7 @@ def cell(report: Report, names: Sequence[str]) -> str:
 def _bare(name: str, value: float) -> str:
     """A figure without its unit, except for sizes, whose unit depends on the number."""
     shown = figure(name, value)
-    return str(shown) if declared.figure(name).unit == "B" else shown.value
+    return str(shown) if declared(name).unit == "B" else shown.value
 
 
 def replay(report: Report) -> str:

@@ -2,7 +2,7 @@
 
 Owns: each figure's unit, meaning, limit (`bar`), better direction, spread and column, which are all that `--fail-if`,
 `diff` and every output know of it. A new one is a row here, and the code that computes it in run/measured.py. (Those of
-other commands are beside the code that computes them, and declared.py has all of them by name.)
+other commands are beside the code that computes them, and wording.py has all of them by name.)
 """
 
 from collections.abc import Iterable, Mapping

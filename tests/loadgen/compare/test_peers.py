@@ -12,7 +12,7 @@ import trio
 from loadgen.compare.catalogue import PEERS, Can, Peer
 from loadgen.compare.comparison import DEFAULT_PEERS_DIR
 from loadgen.compare.process import HOST, Server, running
-from loadgen.compare.relay import greet, publishing
+from loadgen.compare.scenarios import greet, publishing
 from loadgen.net import wire
 from tests.loadgen.stage import read_until
 from tests.support.peers import PATIENCE, Address, Chatter, chatter

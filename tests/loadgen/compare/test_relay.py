@@ -9,12 +9,12 @@ from typing import cast
 import pytest
 import trio
 
-from loadgen.compare import relay, scenarios
+from loadgen.compare import scenarios
 from loadgen.compare.catalogue import PEERS, SCRIPTS
 from loadgen.compare.measure import Meter
 from loadgen.compare.process import DiedError, Server
-from loadgen.compare.relay import MESSAGE, greet
 from loadgen.compare.results import Sizes
+from loadgen.compare.scenarios import MESSAGE, greet
 from tests.loadgen.plays import plan
 from tests.loadgen.stage import answering
 
@@ -51,7 +51,7 @@ async def test_a_greeting_that_is_not_taken_says_so(answer: bytes) -> None:
         with nullcontext() if answer == ANSWER else pytest.raises(DiedError, match="/publish was answered"):
             await greet(cast(Server, Standing(port)), "/publish")
     assert got.startswith(b"POST /publish HTTP/1.1\r\n")
-    assert got.endswith(relay.JOINED)
+    assert got.endswith(scenarios.JOINED)
 
 
 class Channel:
@@ -101,4 +101,4 @@ def test_as_large_as_everybody_s() -> None:
     chatroom = runpy.run_path(str(SCRIPTS / "chatroom.py"))
     text = "lg01234567 1234 the quick brown fox jumps over the lazy dog"
     _, event, _ = chatroom["Chat"](threading.Event).say("compare", text)
-    assert len(event) == len(relay.MESSAGE)
+    assert len(event) == len(scenarios.MESSAGE)

@@ -14,7 +14,7 @@ from loadgen.cases import requests
 from loadgen.clients.client import Client
 from loadgen.clients.engine import Engine
 from loadgen.net.wire import CLOSE, FIN, close_code, frame
-from loadgen.personas import _malformed_chat, malformed
+from loadgen.personas import malformed
 from loadgen.personas.malformed import foreign_cases, malformed_frames
 from tests.loadgen.stage import (
     WebSocket,
@@ -79,7 +79,7 @@ def test_frames_are_refused_by_an_independent_parser() -> None:
 
 
 def test_messages_are_utf8_in_one_frame_of_at_most_16_kib() -> None:
-    for name, message in _malformed_chat.CASES.items():
+    for name, message in malformed.CHAT_TEXTS.items():
         assert len(message.decode()) <= 16 * 1024, name
 
 
@@ -215,10 +215,10 @@ async def test_messages_are_played_one_after_the_other_on_one_connection(monkeyp
     monkeypatch.setattr(malformed, "PAUSE_SECONDS", 0.01)
     async with talking("malformed-chat") as (play, socket):
         await socket.say(type="hello")
-        for name, sent in _malformed_chat.CASES.items():
+        for name, sent in malformed.CHAT_TEXTS.items():
             assert (await socket.text()).encode() == sent, name
             await socket.say(type="pong" if name == "comment" else "error", code="bad_json")
-        taken = len(_malformed_chat.CASES) - 1
+        taken = len(malformed.CHAT_TEXTS) - 1
         await until(lambda: play.cohort.answers == {"error bad_json": taken, "comment: pong": 1})
         await socket.send(events.CloseConnection(1011))
         await until(lambda: play.cohort.ended == {"close 1011": 1})
