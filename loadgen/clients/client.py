@@ -16,6 +16,7 @@ from loadgen.net import sockets, wire
 from loadgen.net.answers import TURNED_AWAY, is_planned
 from loadgen.net.target import SHARED_ADDRESS
 from loadgen.net.timers import NEVER, now
+from loadgen.net.tls import Link
 
 if TYPE_CHECKING:
     from loadgen.clients.cohort import Cohort
@@ -132,6 +133,7 @@ class Client(metaclass=_Slotted):
     read_bytes: ClassVar[int] = 16 * 1024  # most that is read at once
     below_tls: ClassVar[bool] = False  # sends its bytes without TLS, even to a TLS target
     needs_tls: ClassVar[bool] = False  # has nothing to play without TLS
+    link: ClassVar[type[Link]] = Link  # how its bytes are sealed within TLS
     one_address: ClassVar[bool] = False  # all clients of this persona share one source address
     speaks: ClassVar[bool] = False  # the schedule sends messages through it
     echoes: ClassVar[bool] = False  # its messages come back to it

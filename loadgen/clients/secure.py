@@ -1,4 +1,4 @@
-"""The engine for `https://` targets: the same clients, over TLS.
+"""TLS for the clients of an engine: all of them at an `https://` target, and attackers that have nothing else to play.
 
 Owns: an `SSLObject` on memory buffers for each connection, some 30 KB a client. A client sees no difference but that
 `on_connected` comes after the handshake.
@@ -9,25 +9,19 @@ import ssl
 from loadgen.clients.client import Client
 from loadgen.clients.engine import Engine
 from loadgen.net.answers import CLOSED
-from loadgen.net.target import Target, client_context, describe_tls
+from loadgen.net.target import Target, describe_tls
 from loadgen.net.tls import RECORD_BYTES, Link
 from loadgen.net.wire import WireError
 
 
-def engine_for(target: Target, *, connect_rate: float) -> Engine:
-    return (SecureEngine if target.tls else Engine)(target, connect_rate=connect_rate)
-
-
 class SecureEngine(Engine):
-    """An engine that adds TLS, except for personas that are `below_tls`."""
-
     def __init__(self, target: Target, *, connect_rate: float) -> None:
         super().__init__(target, connect_rate=connect_rate)
-        self._links: dict[Client, Link] = {}
+        self.links: dict[Client, Link] = {}
 
     def send(self, client: Client, data: bytes) -> bool:
         """Encrypt the data, and write the records that the kernel takes now."""
-        link = self._links.get(client)
+        link = self.links.get(client)
         if link is None:
             return super().send(client, data)
         try:
@@ -35,29 +29,33 @@ class SecureEngine(Engine):
         except ssl.SSLError as error:
             client.fail(f"TLS: {describe_tls(error)}")
             return False
+        return self.send_records(client, records)
+
+    def send_records(self, client: Client, records: bytes) -> bool:
+        """Send what is sealed already."""
         return super().send(client, records)
 
     def finish_sending(self, client: Client) -> None:
         """Send close_notify and FIN."""
-        link = self._links.get(client)
+        link = self.links.get(client)
         if link is not None:
-            super().send(client, link.goodbye())
+            self.send_records(client, link.goodbye())
         super().finish_sending(client)
 
     def _first_bytes(self, client: Client) -> bytes:
-        if client.below_tls:
+        if client.below_tls or not (self._target.tls or client.needs_tls):
             return client.opening()
-        link = self._links[client] = Link(client_context(), self._target.host)
+        link = self.links[client] = client.link(self._target.host)
         return link.handshake()
 
     def _connected(self, client: Client) -> None:
-        if client.below_tls:
-            super()._connected(client)
-        else:
+        if client in self.links:
             self._made(client)  # the TLS handshake has begun; `_unwrap` calls `on_connected`
+        else:
+            super()._connected(client)
 
     def _received(self, client: Client, data: bytes) -> None:
-        link = self._links.get(client)
+        link = self.links.get(client)
         if link is None:
             super()._received(client, data)
             return
@@ -69,7 +67,7 @@ class SecureEngine(Engine):
     def _unwrap(self, client: Client, link: Link, records: bytes) -> None:
         was_established = link.established
         if not was_established:
-            super().send(client, link.handshake(records))
+            self.send_records(client, link.handshake(records))
             if not link.established:
                 return
             records = b""  # OpenSSL has them already, with any data after the handshake
@@ -85,8 +83,8 @@ class SecureEngine(Engine):
         if over and client.fd >= 0:
             client.on_hangup(CLOSED)
         elif reply := link.take_reply():
-            super().send(client, reply)
+            self.send_records(client, reply)
 
     def close(self, client: Client) -> None:
-        self._links.pop(client, None)
+        self.links.pop(client, None)
         super().close(client)

@@ -35,9 +35,9 @@ class Link:
 
     __slots__ = ("_received", "_to_send", "established", "tls")
 
-    def __init__(self, context: ssl.SSLContext, host: str | None = None) -> None:
+    def __init__(self, host: str | None = None, context: ssl.SSLContext | None = None) -> None:
         self._received, self._to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self.tls = context.wrap_bio(self._received, self._to_send, server_hostname=host)
+        self.tls = (context or client_context()).wrap_bio(self._received, self._to_send, server_hostname=host)
         self.established = False
 
     def handshake(self, records: bytes = b"") -> bytes:
@@ -77,12 +77,12 @@ class Link:
 
 
 class Tls13(Link):
-    """A `Link` that can also seal records by hand."""
+    """A `Link` that seals its records by hand, and so can send any."""
 
     __slots__ = ("_records", "_secret")
 
-    def __init__(self) -> None:
-        super().__init__(_logging_context()[0])
+    def __init__(self, host: str | None = None) -> None:
+        super().__init__(host, _logging_context()[0])
         self._secret = b""
         self._records = 0  # sealed with this secret
 
@@ -91,6 +91,9 @@ class Tls13(Link):
         reply, before = super().handshake(records), self._secret
         self._secret = before or (_logged_secret() if self.established else b"")
         return reply
+
+    def encrypted(self, data: bytes) -> bytes:
+        return self.seal(APPLICATION_DATA, data)
 
     def seal(self, content_type: int, content: bytes) -> bytes:
         """Make a record of any type with any content."""

@@ -1,14 +1,13 @@
 """Attacks in the layer of TLS: handshakes that stop, half a message, key updates without end."""
 
-import ssl
-from typing import Final
+from typing import Final, cast
 
 from loadgen.clients.client import Attacker, Needs
+from loadgen.clients.secure import SecureEngine
 from loadgen.net import wire
-from loadgen.net.target import describe_tls
-from loadgen.net.tls import APPLICATION_DATA, HANDSHAKE, KEY_UPDATE, Tls13, client_hello
+from loadgen.net.tls import HANDSHAKE, KEY_UPDATE, Tls13, client_hello
 from loadgen.personas import persona
-from loadgen.personas._requests import open_head, upgrade
+from loadgen.personas._requests import open_head
 from loadgen.personas._shapes import GENTLE_RETURN_SECONDS, Dripper, Flooder
 from loadgen.personas._websocket import Lingerer, decode, join
 
@@ -34,38 +33,20 @@ class SlowTls(Dripper):
 class _HandSealed(Attacker):
     """Seals its records by hand, so that it can send any of TLS 1.3."""
 
-    below_tls = True
     needs_tls = True
     returns_seconds = GENTLE_RETURN_SECONDS
+    link = Tls13
 
-    _tls: Tls13  # a slot of each persona: two bases with slots cannot be combined
+    @property
+    def _engine(self) -> SecureEngine:
+        return cast("SecureEngine", self.cohort.engine)
 
-    def opening(self) -> bytes:
-        self._tls = Tls13()
-        return self._tls.handshake()
+    @property
+    def tls(self) -> Tls13:
+        return cast("Tls13", self._engine.links[self])
 
-    def on_connected(self) -> None:
-        """Wait for the handshake."""
-
-    def on_established(self) -> None:
-        """React to the end of the handshake."""
-        raise NotImplementedError
-
-    def on_data(self, data: bytes) -> None:
-        try:
-            heard = self._tls.decrypted(data)[0] if self._tls.established else self._go_on(data)
-        except ssl.SSLError as error:
-            raise wire.WireError(f"TLS: {describe_tls(error)}") from None
-        if heard and self.fd >= 0:
-            super().on_data(heard)
-
-    def _go_on(self, data: bytes) -> bytes:
-        """Continue the handshake, and return the data that came behind it."""
-        self.send(self._tls.handshake(data))
-        if not self._tls.established:
-            return b""
-        self.on_established()
-        return self._tls.decrypted()[0]
+    def send_records(self, records: bytes) -> bool:
+        return self._engine.send_records(self, records)
 
 
 @persona
@@ -76,16 +57,11 @@ class TlsHalfMessage(_HandSealed, Lingerer):
     exception at its next push to this member.
     """
 
-    __slots__ = ("_tls",)
-
     needs = Needs.CHAT
     usual_clients = 300  # one is enough to find the fault, and each costs the generator 30 KB for OpenSSL
 
-    def on_established(self) -> None:
-        self.send(self._tls.seal(APPLICATION_DATA, upgrade(self)))
-
     def on_open(self) -> None:
-        self.send(self._tls.seal(APPLICATION_DATA, join(0, self.room)))
+        self.send(join(0, self.room))
 
     def on_ping(self, payload: bytes) -> None:
         """Send nothing: it is in the middle of a TLS message."""
@@ -94,7 +70,7 @@ class TlsHalfMessage(_HandSealed, Lingerer):
         """Send the half message after the join's answer; later messages do not count."""
         if decode(frame).type == "joined":
             self.cohort.answers["joined"] += 1
-            self.send(self._tls.seal(HANDSHAKE, KEY_UPDATE[:4]))
+            self.send_records(self.tls.seal(HANDSHAKE, KEY_UPDATE[:4]))
 
 
 #: Key updates in one block: they cost the generator 60 us each, and a server 10.
@@ -109,21 +85,21 @@ class TlsKeyUpdates(_HandSealed, Flooder):
     byte never counts two, and a server that counts bytes sees hardly any.
     """
 
-    __slots__ = ("_tls",)
-
     usual_clients = 100  # more would be late, for what they cost the generator
 
-    def on_established(self) -> None:
+    def opening(self) -> bytes:
+        return open_head(self) + b"X-Slow: "
+
+    def on_connected(self) -> None:
         self.hold()
-        self.send(self._tls.seal(APPLICATION_DATA, open_head(self) + b"X-Slow: "))
         self.on_drained()
 
     def on_drained(self) -> None:
         """Send the next updates, at most one block each tick, until the server has answered."""
-        if not self.answered and self.send(b"".join(self._update() for _ in range(BLOCK_UPDATES))):
+        if not self.answered and self.send_records(b"".join(self._update() for _ in range(BLOCK_UPDATES))):
             self.wake_in(0.0)
 
     def _update(self) -> bytes:
-        record = self._tls.seal(HANDSHAKE, KEY_UPDATE)
-        self._tls.change_key()
-        return record + self._tls.seal(APPLICATION_DATA, b"x")
+        record = self.tls.seal(HANDSHAKE, KEY_UPDATE)
+        self.tls.change_key()
+        return record + self.tls.encrypted(b"x")

@@ -96,7 +96,7 @@ async def test_bytes_arrive_both_ways(version: ssl.SSLContext) -> None:
         assert play.cohort.sent_bytes > len(said)
         play.client.leave()
         assert isinstance(play.engine, SecureEngine)
-        assert not play.engine._links, "nothing is kept of who has gone"
+        assert not play.engine.links, "nothing is kept of who has gone"
 
 
 async def test_the_ends_of_tls_and_of_tcp_are_ends(version: ssl.SSLContext) -> None:
