@@ -258,9 +258,7 @@ def token(
     """
     from chatserver.api.minting import mint  # noqa: PLC0415  (quick --help)
 
-    print(
-        mint(key, sub, name=name, role=role, rooms=room, expires=expires, issuer=issuer, audience=audience)
-    )  # fmt: skip
+    print(mint(key, sub, name=name, role=role, rooms=room, expires=expires, issuer=issuer, audience=audience))
     return 0
 
 

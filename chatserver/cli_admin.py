@@ -135,7 +135,7 @@ def audit(
 
 def _sanction(
     kind: str, did: str, url: str, room: str, whom: dict[str, str], for_: str, reason: str, access: Access
-) -> int:  # fmt: skip
+) -> int:
     from chatserver.terminal.moderate import done  # noqa: PLC0415  (quick --help)
 
     try:

@@ -26,7 +26,7 @@ class OtherProcesses:
 
     def __init__(
         self, bus: Datagrams | Shards, cluster: Cluster, moderation: Moderation, faulted: Callable[[object], None]
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._bus = bus
         self._cluster = cluster
         self._moderation = moderation

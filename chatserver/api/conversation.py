@@ -151,7 +151,7 @@ class Conversation:
 
     def _acknowledge(
         self, connection: object, session: WebSocketSession, id_: MessageId, result: Stored | LogError
-    ) -> None:  # fmt: skip
+    ) -> None:
         session.in_flight -= 1
         if session.waits is GONE:
             return
@@ -202,15 +202,13 @@ class Conversation:
         others = sum(1 for member in session.rooms() if member.room.ring is None and member.room.name != name)
         self._services.check_empty_rooms(others + 1)
 
-    def _enter(
-        self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page
-    ) -> Reply:  # fmt: skip
+    def _enter(self, connection: object, session: WebSocketSession, message: Join, room: Room, page: Page) -> Reply:
         if session.waits is GONE:
             raise MessageError(ErrorCode.UNAVAILABLE, "the connection is closed")
         before = session.find(room.name)
         member = self._hub.attach(
             room, connection, encoding=session.dialect, principal=session.principal, cursor=page.reaches
-        )  # fmt: skip
+        )
         session.add(member)
         if before is not None:  # joining again starts anew; left last, so that for the others the user never left
             session.remove(before)

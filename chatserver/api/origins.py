@@ -148,7 +148,7 @@ def forbidden(head: Head) -> HttpError:
         return HttpError(ErrorCode.FORBIDDEN, "a request without Host may not do this; send Host")
     return HttpError(
         ErrorCode.FORBIDDEN, f"pages of other sites may not do this ({shown}); --allow-origin allows an origin"
-    )  # fmt: skip
+    )
 
 
 def preflight_fields(methods: Iterable[str]) -> Headers:

@@ -127,9 +127,7 @@ class PollHandlers:
         check = partial(self._check_poll_again, request, [poll])
         return _soon(len(places), check, partial(self._read_several, starts, wanted, check))
 
-    def _read_several(
-        self, starts: list[tuple[Room, Start]], wanted: Wanted, check: Callable[[], None]
-    ) -> Answer:  # fmt: skip
+    def _read_several(self, starts: list[tuple[Room, Start]], wanted: Wanted, check: Callable[[], None]) -> Answer:
         body = self._pages.several_now(starts, wanted)
         if body is None:
             return Later(self._several([(room.name, start) for room, start in starts], wanted), check)

@@ -44,9 +44,7 @@ class RecordHandlers:
             lambda: checked_change(React(room, number_in(offset), emoji, on, decode_key(*request.content))),
         )  # fmt: skip
 
-    def _write(
-        self, request: Request, room: str, decode: Callable[[], Publish | Change], status: int = 200
-    ) -> Answer:  # fmt: skip
+    def _write(self, request: Request, room: str, decode: Callable[[], Publish | Change], status: int = 200) -> Answer:
         """Submit a record. The rate is checked before the content."""
         request.parameters()
         self._services.check(request.principal, WRITE, room)

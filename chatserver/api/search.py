@@ -47,7 +47,7 @@ class SearchHandlers:
 
     def __init__(
         self, services: Services, limiters: Limiters, start_in_background: StartStep, shared: SharedSearch | None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._services = services
         self._limiters = limiters
         self._limits = search_limits(services.settings)

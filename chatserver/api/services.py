@@ -178,9 +178,7 @@ class Services:
         if type(record) is Edit:
             return Draft(*common, EDIT, record.offset, window_ms=window_ms, is_blind=is_blind)
         may_moderate = principal.may(MODERATE, room)
-        return Draft(
-            *common, DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate, is_blind=is_blind
-        )  # fmt: skip
+        return Draft(*common, DELETE, record.offset, window_ms=window_ms, as_moderator=may_moderate, is_blind=is_blind)
 
     def check_empty_rooms(self, count: int) -> None:
         """Refuse too many never-written rooms for one connection or poll. Raises MessageError.

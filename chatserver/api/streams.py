@@ -42,9 +42,7 @@ class StreamHandlers:
             return Later(later, partial(self._services.check_reader_again, request, name))
         return self._stream(room, principal, after, encoding)
 
-    async def _stream_later(
-        self, principal: Principal, name: str, after: Cursor | None, encoding: Encoding
-    ) -> Answer:  # fmt: skip
+    async def _stream_later(self, principal: Principal, name: str, after: Cursor | None, encoding: Encoding) -> Answer:
         async with self._hub.registry.using(name, principal.network) as room:
             if after is not None and self._pages.is_ahead(room, after):
                 await self._hub.follower.reach(room, after.offset)

@@ -50,7 +50,7 @@ class AuditTrail:
 
     def entry(
         self, principal: Principal, action: str, room: str, target: str = "", detail: str = "", target_name: str = ""
-    ) -> AuditEntry:  # fmt: skip
+    ) -> AuditEntry:
         """An entry for an action of a principal, now."""
         by = principal.face.id, principal.face.name
         return AuditEntry(self._wall_ms(), *by, principal.network, action, room, target, detail, target_name)

@@ -207,7 +207,7 @@ class Hub:
 
     def attach(
         self, room: Room, connection: object, *, encoding: Encoding, principal: Principal, cursor: int
-    ) -> Member:  # fmt: skip
+    ) -> Member:
         """Make a connection a member, from a cursor on. `broadcaster.deliver` sends what it lacks."""
         member = Member(room, connection, encoding, cursor)
         self._enter(room, principal)

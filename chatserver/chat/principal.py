@@ -212,7 +212,7 @@ def under(kind: type[P], access: Access) -> type[P]:
     namespace = {"access": access, "__doc__": kind.__doc__}
     made = msgspec.defstruct(
         kind.__name__, (), bases=(kind,), module=kind.__module__, namespace=namespace, gc=False, frozen=True, eq=False
-    )  # fmt: skip
+    )
     return cast(type[P], made)
 
 

@@ -38,9 +38,7 @@ class Encoding:
         """The offsets from `after` + 1 to `until` were skipped."""
         raise NotImplementedError
 
-    def presence(
-        self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int
-    ) -> bytes | None:  # fmt: skip
+    def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes | None:
         """People who came and left; None if clients of this kind get no presence."""
         return None
 

@@ -39,7 +39,7 @@ class Chat:
 
     def __init__(
         self, http: HttpClient, name: str, transport: TransportName, timeout: float, backoff: Backoff | None
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.user: wire.User | None = None  # our user; None before the first connection
         self._http = http
         self._name = name
@@ -135,7 +135,7 @@ class Chat:
 
     async def history(
         self, room: str, *, after: str | int | None = None, before: str | int | None = None, limit: int = 50
-    ) -> wire.Page:  # fmt: skip
+    ) -> wire.Page:
         """Return records after or before a cursor or an offset, or the latest, up to 200."""
         page = await self._ask(requests.History(room=room, after=after, before=before, limit=limit), wire.History)
         try:
@@ -149,7 +149,7 @@ class Chat:
 
     async def search(
         self, query: str, *, room: str | None = None, user: str | None = None, limit: int = 20
-    ) -> wire.SearchResults:  # fmt: skip
+    ) -> wire.SearchResults:
         """Search the messages that we may read."""
         asked = encoded_query(q=query, room=room, user=user, limit=limit)
         return await self._request("GET", f"/search?{asked}", wire.SearchResults)

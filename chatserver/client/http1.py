@@ -183,7 +183,7 @@ class HttpClient:
 
     async def request(
         self, method: str, path: str, fields: object = None, *, within: float = ANSWER_TIMEOUT
-    ) -> Response:  # fmt: skip
+    ) -> Response:
         """Send a request, with `fields` as JSON. Raises EndedError, also when the answer takes longer."""
         body = b"" if fields is None else msgspec.json.encode(fields)
         async with self._places:

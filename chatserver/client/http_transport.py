@@ -50,9 +50,7 @@ class _Pages(msgspec.Struct):
 class HttpConversation:
     """See the module; made by `http_conversation`."""
 
-    def __init__(
-        self, kind: Literal["poll", "sse"], nursery: trio.Nursery, api: HttpClient
-    ) -> None:  # fmt: skip
+    def __init__(self, kind: Literal["poll", "sse"], nursery: trio.Nursery, api: HttpClient) -> None:
         self._nursery = nursery
         self._api = api
         self._waiting: dict[str, deque[requests.Request]] = {}  # by room; the first is being asked

@@ -126,7 +126,7 @@ def _clocks(nodes: Sequence[Node]) -> Iterator[Finding]:
     if sure > CLOCK_DIFFERENCE:
         yield _fault(
             [ahead, behind], f"the clock of {ahead.url} is {span(high - low)} ahead of that of {behind.url}", advice
-        )  # fmt: skip
+        )
     elif min(abs(high) - ahead.clock_error_ms, abs(low) - behind.clock_error_ms) > CLOCK_DIFFERENCE:
         side = "ahead of" if low > 0 else "behind"
         one = "the clock of the node is" if len(clocks) == 1 else "the clocks of all nodes are"

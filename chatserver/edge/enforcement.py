@@ -162,7 +162,7 @@ class SignOutSearch:
 
 def search(
     connections: Connections, concerns: Callable[[Principal], bool], act: Callable[[Connection], object]
-) -> Iterator[None]:  # fmt: skip
+) -> Iterator[None]:
     """Act on the connections of the principals concerned; one item of work for each place of the table.
 
     If `act` returns true, it is called again with the next item. A fault ends the connection at which it happens, and

@@ -215,7 +215,7 @@ class HttpExchanges:
             return
         member = self._hub.attach(
             answer.room, connection, encoding=answer.encoding, principal=answer.principal, cursor=answer.after
-        )  # fmt: skip
+        )
         self._connections.drop_inbox(connection)
         connection.rate = 0  # an event stream has another bucket
         self.stream_on(connection, member)

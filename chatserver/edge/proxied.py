@@ -96,7 +96,7 @@ class ForwardedFor:
 
     def __init__(
         self, trusted: Callable[[str], bool], admission: Admission, *, refused: Callable[[Reason], None]
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._trusted = trusted
         self._admission = admission
         self._refused = refused
@@ -128,9 +128,7 @@ class ForwardedFor:
             return True
         reason = self._admission.move(connection, client)
         if reason is not None:
-            raise HttpError(
-                ErrorCode.FULL, reason.sentence, reason=reason, headers=(("Retry-After", str(CAP_RETRY)),)
-            )  # fmt: skip
+            raise HttpError(ErrorCode.FULL, reason.sentence, reason=reason, headers=(("Retry-After", str(CAP_RETRY)),))
         self._proxy_of[connection] = proxy
         return True
 

@@ -194,7 +194,7 @@ class Changes:
 
     def __init__(
         self, rows: Rows, rooms: Mapping[str, RoomEnd], records: dict[Place, Record], reacted: Collection[Reacted]
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._rows = rows
         self._rooms = rooms
         self._records = records  # and the messages that the group itself has made

@@ -43,9 +43,7 @@ def records(due: Sequence[Due], share: int, connection: Connection) -> Iterable[
     return connection.execute(_RECORDS, (ids, *bounds, share)).fetchall()
 
 
-def remove(
-    records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: Connection
-) -> None:  # fmt: skip
+def remove(records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: Connection) -> None:
     ids, offsets, _ = map(plain_array, zip(*records, strict=True))
     lasts = {room: offset for room, offset, _ in records}
     with connection.pipeline():

@@ -141,9 +141,7 @@ def migrate(connection: Connection) -> Found:
         connection.execute("COMMIT")
     except errors.InsufficientPrivilege as error:
         raise LogOpenError(f"its tables cannot be made or used: {sentence(error)}; {_LET_OWN}") from error
-    except (
-        errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable
-    ) as error:  # fmt: skip
+    except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable) as error:
         raise _foreign(sentence(error)) from error
     return Found(identity, cluster, has_old_words, lacks)
 

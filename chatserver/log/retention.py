@@ -40,14 +40,12 @@ class RetentionQueries(Protocol[C_contra]):
     def rooms(self, after: int, most: int, connection: C_contra, /) -> Sequence[Room]:
         """The next rooms with ids above `after`, in order."""
 
-    def records(
-        self, due: Sequence[Due], share: int, connection: C_contra, /
-    ) -> Iterable[tuple[int, int, int, str]]:  # fmt: skip
+    def records(self, due: Sequence[Due], share: int, connection: C_contra, /) -> Iterable[tuple[int, int, int, str]]:
         """Room, offset, time and `more` of the first `share` records of each, in order. They stay so until the end."""
 
     def remove(
         self, records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: C_contra, /
-    ) -> None:  # fmt: skip
+    ) -> None:
         """Remove records (room, offset and time) with their reactions, and the texts of edits (room and offset)."""
 
 

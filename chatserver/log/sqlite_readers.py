@@ -136,7 +136,7 @@ def read(
 
 def _steps(
     room: str, low: int, high: int, limit: int, connection: sqlite3.Connection, *, last: bool, messages_only: bool
-) -> Iterator[Record]:  # fmt: skip
+) -> Iterator[Record]:
     """Read READ_STEP records at a time, as they are asked for."""
     statement = _statement(last, messages_only)
     whole = left = bounded(limit)

@@ -49,7 +49,7 @@ def records(due: Sequence[Due], share: int, connection: sqlite3.Connection) -> I
 
 def remove(
     records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: sqlite3.Connection
-) -> None:  # fmt: skip
+) -> None:
     places = [(room << OFFSET_BITS) + offset for room, offset, _ in records]
     edited = [(room << OFFSET_BITS) + offset for room, offset in edits]
     for statement, asked in ((FORGET_REACTIONS, places), (_EMPTY, edited), (_FORGET, places)):

@@ -21,7 +21,7 @@ decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, i
 
 def execute_rows(
     connection: sqlite3.Connection, statement: str, values: list[object], width: int, *more: object
-) -> sqlite3.Cursor:  # fmt: skip
+) -> sqlite3.Cursor:
     """Run a statement for rows of values, in which `ROWS` stands for all rows; `more` are the values after these.
 
     There may be no values: the rows are then zeros.

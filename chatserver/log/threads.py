@@ -73,7 +73,7 @@ class ThreadPool:
 
     async def run(
         self, work: Callable[[], T], post: Post = never_post, *, late: Callable[[], object] = lambda: None
-    ) -> T:  # fmt: skip
+    ) -> T:
         """Run `work` in a thread and wait for it. On cancellation it does not begin, or its result is dropped.
 
         `late` is called on the loop when a job ends for which no caller waits any more; it may not raise.

@@ -59,7 +59,7 @@ class Admission:
 
     def __init__(
         self, connections: Connections, settings: Settings, *, total: int, farewell: Callable[[Connection], bytes]
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.total = total
         self.reclaimed = 0
         self._connections = connections

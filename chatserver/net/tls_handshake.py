@@ -101,9 +101,7 @@ class Handshakes(Handler):
         if received.plaintext:
             self._connections.handlers[connection.state].received(connection, received.plaintext)
 
-    def _fail(
-        self, connection: Connection, message: str, last: bytes, reason: Reason = Reason.TLS_FAILED
-    ) -> None:  # fmt: skip
+    def _fail(self, connection: Connection, message: str, last: bytes, reason: Reason = Reason.TLS_FAILED) -> None:
         """Close a connection whose handshake failed, after `last` (plain HTTP gets an answer in plain HTTP)."""
         if connection.inbox[:1].isalpha():
             last = self._plain_answer()

@@ -53,7 +53,7 @@ def ack(id_: MessageId, room: str, offset: int, epoch: str, time_ms: int, count:
 
 def ack_body(
     room: str, offset: int, epoch: str, time_ms: int, user_id: str, user_name: str, count: int | None = None
-) -> bytes:  # fmt: skip
+) -> bytes:
     """`ack` over HTTP, with the author: the body of a 201 or 200."""
     user = _encode(User(user_id, user_name)).decode("utf-8")
     return f'{{{_place(room, offset, epoch, time_ms, count)},"user":{user}}}\n'.encode()
@@ -156,9 +156,7 @@ def goaway(reason: str, retry_after: float) -> bytes:
     return _encode({"type": "goaway", "reason": reason, "retry_after": round(retry_after, 3)})
 
 
-def error(
-    id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None, *, room: str = ""
-) -> bytes:  # fmt: skip
+def error(id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None, *, room: str = "") -> bytes:
     """A message was refused; the connection stays. With a room and no id: the membership in that room has ended."""
     place = f',"room":"{room}"' if room else ""
     retry = "" if retry_after is None else f',"retry_after":{ceil(retry_after * 1000) / 1000}'
@@ -168,7 +166,7 @@ def error(
 
 def session_body(
     user: msgspec.Struct, *, guest: bool, moderates: Sequence[str], expires: str | None, token: str | None = None
-) -> bytes:  # fmt: skip
+) -> bytes:
     """A session over HTTP, with its token in the answer that creates it. `moderates` are patterns of rooms."""
     body = {"user": user, "guest": guest, "moderator": "*" in moderates, "moderates": moderates, "expires": expires}
     return _encode(body if token is None else {"token": token, **body}) + b"\n"

@@ -75,7 +75,7 @@ def without_state(message: bytes) -> bytes:
 
 def change_json(
     kind: str, room: str, offset: int, epoch: str, target: int, what: Mapping[str, object], user: User, time_ms: int
-) -> bytes:  # fmt: skip
+) -> bytes:
     """An edit, a deletion or a reaction; `what` has the fields of its kind alone."""
     return _encode({
         "type": kind, "room": room, "offset": offset, "cursor": f"{epoch}-{offset}", "target": target, **what,

@@ -342,7 +342,7 @@ class Interactive:
 
     async def _change(
         self, room: str, offset: int | None, change: Callable[[int], Awaitable[wire.Ack]]
-    ) -> wire.Ack | None:  # fmt: skip
+    ) -> wire.Ack | None:
         # While a text waits, in slow mode perhaps, the last message is an older one, and not meant.
         is_sending = bool(self._outgoing.unsent[room])
         target = offset or (None if is_sending else self._recall.last(room, by=self._chat.user))

@@ -53,9 +53,7 @@ class Admin:
         if not self._token:
             raise ConfigError("token", "this is no token")
 
-    def sanction(
-        self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
-    ) -> Record:  # fmt: skip
+    def sanction(self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str) -> Record:
         """Mute or ban a user or a network."""
         self._check_id(room, whom.get("user", ""))
         fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason}

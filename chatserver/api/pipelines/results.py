@@ -55,7 +55,7 @@ class ResultCache:
         self._kept.pop(part, None)
         self._kept[part] = _Kept(
             found, trio.current_time() + RESULT_LIFETIME, frozenset(hit.record.room for hit in found.hits)
-        )  # fmt: skip
+        )
         while len(self._kept) > MAX_RESULTS:
             del self._kept[next(iter(self._kept))]
 
