@@ -7,7 +7,6 @@ With --shared the shards are the servers of shared.py, otherwise the only shard 
 """
 
 from collections.abc import Hashable, Sequence
-from typing import Protocol
 from zlib import crc32
 
 import msgspec
@@ -63,24 +62,14 @@ class OverLimitError(MessageError):
         self.limit, self.key = limit, key
 
 
-class Shard(Protocol):
-    """A keeper of the buckets of some keys."""
-
-    async def take(self, limit: Limit, key: Hashable) -> float:
-        """Spend one token and return 0.0, or return the seconds until there is one."""
-
-    def sweep(self) -> None:
-        """Forget the keys whose bucket in this process is full."""
-
-
 class LocalShard:
-    """A shard in this process."""
+    """The buckets of some keys, in this process."""
 
     def __init__(self) -> None:
         self._buckets: dict[Limit, KeyedBuckets[Hashable]] = {}
 
     async def take(self, limit: Limit, key: Hashable) -> float:
-        """See `Shard.take`."""
+        """Spend one token and return 0.0, or return the seconds until there is one."""
         await trio.lowlevel.checkpoint()
         buckets = self._buckets.get(limit)
         if buckets is None:
@@ -96,7 +85,7 @@ class LocalShard:
 class Limiters:
     """Many limits over many shards: in every process, a key of a limit is on the same shard."""
 
-    def __init__(self, shards: Sequence[Shard]) -> None:
+    def __init__(self, shards: Sequence[LocalShard]) -> None:
         self._shards = shards
         self._refused: dict[tuple[str, Hashable], float] = {}  # when the wait is over
 

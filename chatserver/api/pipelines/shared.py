@@ -41,7 +41,7 @@ class SharedLimits(LocalShard):
         self.alone = 0  # decisions made without the server
 
     async def take(self, limit: Limit, key: Hashable) -> float:
-        """See `limiters.Shard.take`."""
+        """See `LocalShard.take`."""
         wait = await super().take(limit, key)
         if wait:
             return wait

@@ -52,9 +52,6 @@ class Systems:
         await self.step(limit.name)
         return self.waits.get(limit.name, 0.0)
 
-    def sweep(self) -> None:
-        """Do nothing: no state is kept."""
-
     async def open(self, visitor: Principal) -> None:
         await self.step("session")
 
@@ -104,7 +101,8 @@ class Stage:
         self.systems = systems
         self.results = ResultCache()
         self.reader = LogReader(MemoryLog())
-        self.limiters = Limiters([systems])
+        shard: Any = systems
+        self.limiters = Limiters([shard])
         shared: Any = SimpleNamespace(sessions=systems, results=systems)
         self.pipeline = SearchPipeline(
             index=Finding(systems), shared=shared, limiters=self.limiters, limits=LIMITS, results=self.results,

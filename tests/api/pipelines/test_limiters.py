@@ -14,18 +14,16 @@ Clock = trio.testing.MockClock
 LIMIT = Limit("user", 2.0, 4.0)
 
 
-class NotedShard:
+class NotedShard(LocalShard):
     """Allows everything, and records the keys."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.asked: list[tuple[str, Hashable]] = []
 
     async def take(self, limit: Limit, key: Hashable) -> float:
         self.asked.append((limit.name, key))
         return 0.0
-
-    def sweep(self) -> None:
-        """Do nothing: no state is kept."""
 
 
 async def test_a_burst_and_a_rate(autojump_clock: Clock) -> None:
