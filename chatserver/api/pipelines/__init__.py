@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 import trio
 
+from chatserver.exits import innermost
 from chatserver.log.interface import LogError
 from chatserver.protocol.errors import ProtocolError
 
@@ -25,14 +26,7 @@ async def side_by_side() -> AsyncIterator[trio.Nursery]:
         async with trio.open_nursery() as nursery:
             yield nursery
     except BaseExceptionGroup as group:
-        errors = _leaves(group)
-        expected = [error for error in errors if isinstance(error, EXPECTED)]
-        if not expected or not all(isinstance(error, (*EXPECTED, trio.Cancelled)) for error in errors):
+        expected = group.subgroup(EXPECTED)
+        if expected is None or group.split((*EXPECTED, trio.Cancelled))[1] is not None:
             raise
-        raise next((error for error in expected if isinstance(error, ProtocolError)), expected[0]) from None
-
-
-def _leaves(error: BaseException) -> list[BaseException]:
-    if isinstance(error, BaseExceptionGroup):
-        return [leaf for each in error.exceptions for leaf in _leaves(each)]
-    return [error]
+        raise innermost(expected.subgroup(ProtocolError) or expected) from None
