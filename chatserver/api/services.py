@@ -133,24 +133,19 @@ class Services:
 
     def count_record(self, principal: Principal) -> None:
         """Count a record against --publish-rate. Raises MessageError (429)."""
-        wait = self.write_limits.take(principal)
-        if wait:
-            raise _rate_limited(wait)
+        _check_rate(self.write_limits.take(principal))
 
     def count_marker(self, principal: Principal) -> None:
         """Count a move of a read marker against the rate of its network. Raises MessageError (429)."""
         wait = self.write_limits.markers.take(principal.network, trio.current_time())
-        if wait:
-            raise _rate_limited(wait, "read markers from this network")
+        _check_rate(wait, "read markers from this network")
 
     def count_sign_out(self, principal: Principal) -> None:
         """Count a sign-out like a record, and that of a guest also against its network's rate. Raises MessageError."""
         self.count_record(principal)
-        if not principal.is_guest:
-            return
-        wait = self.write_limits.sign_outs.take(principal.network, trio.current_time())
-        if wait:
-            raise _rate_limited(wait, "sign-outs from this network")
+        if principal.is_guest:
+            wait = self.write_limits.sign_outs.take(principal.network, trio.current_time())
+            _check_rate(wait, "sign-outs from this network")
 
     def draft_of(self, principal: Principal, record: Publish | Change) -> Draft:
         """The draft of a record by a principal who may write. Raises MessageError.
@@ -162,9 +157,7 @@ class Services:
         if type(record) is Publish:  # `isinstance` of a struct of another type costs 1,000 instructions
             if record.reply_to is not None:
                 self.check(principal, READ, room)
-            wait = self.slow_mode.take(principal, room, record.key)
-            if wait:
-                raise _rate_limited(wait)
+            _check_rate(self.slow_mode.take(principal, room, record.key))
             return Draft(
                 room, face.id, face.name, record.text, record.key, principal.network, target=record.reply_to or 0,
                 mentions=record.mentions or (),
@@ -211,8 +204,9 @@ def _sanctioned(refusal: Refusal, room: str) -> MessageError:
     return MessageError(ErrorCode.FORBIDDEN, refusal.sentence, wait=refusal.seconds_left, room=room)
 
 
-def _rate_limited(wait: float, what: str = "messages") -> MessageError:
-    return MessageError(ErrorCode.RATE_LIMITED, too_often(wait, what), wait=wait)
+def _check_rate(wait: float, what: str = "messages") -> None:
+    if wait:
+        raise MessageError(ErrorCode.RATE_LIMITED, too_often(wait, what), wait=wait)
 
 
 class SearchFailedError(LogError):
