@@ -52,13 +52,9 @@ class LogReader:
 
     def __init__(self, log: Log) -> None:
         self._log = log
+        self.shared = log.shared
         self._flights: SingleFlight[_Key, list[Record]] = SingleFlight()
         self._noting: dict[str | None, list[Alterations]] = {}  # see `altered_meanwhile`; None: in all rooms
-
-    @property
-    def shared(self) -> bool:
-        """As of `Log`."""
-        return self._log.shared
 
     async def head(self, room: str) -> Head:
         """As of `Log`."""
