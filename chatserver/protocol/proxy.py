@@ -122,7 +122,7 @@ def _hop_address(hop: str) -> str | None:
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(hop))
+        return str(ipaddress.ip_address(hop.partition("%")[0]))  # a zone may be any text, of any length
     except ValueError:
         return None
 
