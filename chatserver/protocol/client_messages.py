@@ -211,7 +211,7 @@ def _wrong_shape(told: str) -> MessageError:
     types = _EXPECTED.match(what)
     if not types:
         return bad_field(place[:-1], what.lower())
-    required = " or ".join(_TYPES[name] for name in types[1].split(" | ") if name != "null")
+    required = " or ".join(_TYPES.get(name, name) for name in types[1].split(" | ") if name != "null")
     return bad_field(place[:-1], f"{required} is required")
 
 

@@ -18,6 +18,7 @@ from chatserver.protocol.client_messages import (
     Read,
     Typing,
     decode,
+    parse_json,
 )
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
@@ -133,6 +134,14 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         assert code is not BAD_FIELD or "`" not in error.message, "in the words of the decoder"
         assert len(error.message) <= 220, data
         msgspec.json.encode(error.message)
+
+
+def test_a_type_that_no_field_has_yet_is_named_in_a_refusal() -> None:
+    class Placed(msgspec.Struct):
+        place: dict[str, int]
+
+    error = error_of(MessageError, parse_json, '{"place":1}', msgspec.json.Decoder(Placed))
+    assert (error.code, error.message) == (BAD_FIELD, "place: object is required")
 
 
 def test_valid_bodies_are_decoded() -> None:
