@@ -18,6 +18,7 @@ from chatserver.chat.policy import MODERATE
 from chatserver.chat.principal import Principal
 from chatserver.fair import in_steps
 from chatserver.log.audit import AuditEntry
+from chatserver.log.interface import LogError
 from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, TooManySanctionsError
 from chatserver.protocol.encoders import time_text
 from chatserver.protocol.errors import HttpError, bad_field
@@ -166,7 +167,10 @@ class ModerationHandlers:
         if self._services.hub.cluster is not None:
             self._services.hub.cluster.kick(user, room, reason)
         write_line(entry)
-        await self._trail.add([entry])  # after the kick: no entry tells of one that was not, however late it is stored
+        try:
+            await self._trail.add([entry])  # after the kick: no entry tells of one that was not
+        except LogError:
+            self._services.audit.store_again(entry)
         await enforcement.over.wait()
         return Response(200, [json_body({"room": room, "user": user, "ended": enforcement.ended})])
 

@@ -62,6 +62,11 @@ class AuditTrail:
         write_line(entry)
         self._add(entry, MAX_WAITING)
 
+    def store_again(self, entry: AuditEntry) -> None:
+        """Store an entry whose first attempt has failed. If it is stored after all, and others wait, it is twice."""
+        self._tried = self._tried if self._waiting else 1
+        self._add(entry, MAX_WAITING)
+
     def note_refusal(self, principal: Principal, action: str, room: str) -> None:
         """Note an attempt at what only moderators may do; rate-limited, since any client can cause it."""
         self._note_minor(principal, "refused", room, detail=action)
