@@ -141,14 +141,17 @@ class PostgresIndex(DatabaseIndex[Connection]):
             await trio.sleep(MERGE_RETRY)
 
     async def _beside_commits(self, work: Callable[[], Awaitable[bool]]) -> bool:
-        """Work, then pause for longer than that took, to leave the database to commits. Returns whether to go on."""
+        """Work, then pause for longer than that took, to leave the database to commits. Returns whether to go on.
+
+        A user that does not own the tables has it tried with its next messages, or by its next start, and not before.
+        """
         began = trio.current_time()
         try:
             more = await work()
         except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             await trio.sleep(MERGE_RETRY)
-            return True
+            return not isinstance(error.__cause__, errors.InsufficientPrivilege)
         self._is_failing = False
         await trio.sleep(MERGE_PAUSE * (trio.current_time() - began))
         return more

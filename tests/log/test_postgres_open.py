@@ -34,6 +34,11 @@ from tests.support.postgres import PostgresServer
 from tests.support.serving import eventually, until
 
 SECRET = "correct-horse"
+#: Statements after which the index is that of a server without authors in it.
+EARLIER_INDEX = (
+    "DROP INDEX chatserver.messages_words",
+    "CREATE INDEX messages_words ON chatserver.messages USING gin (words) WHERE words IS NOT NULL",
+)
 
 
 async def complaint(url: str) -> str:
@@ -110,6 +115,27 @@ async def test_a_user_that_may_write_only_some_tables(postgres_schema: str, user
     execute(postgres_schema, f"GRANT INSERT ON chatserver.keys, chatserver.rooms TO {user}")
     async with running(PostgresLog(url)) as log:
         assert (await append(log, draft())).record.offset == 1
+
+
+async def test_a_user_that_does_not_own_the_tables_gives_up_their_index(
+    postgres_schema: str, user: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It tried every ten seconds, each time on a new connection."""
+    monkeypatch.setattr(index_module, "MERGE_RETRY", 0.01)
+    monkeypatch.setattr(index_module, "MERGE_INTERVAL", 0.01)
+    async with running(PostgresLog(postgres_schema)) as log:
+        await append(log, draft("plum"))
+    tables = "ALL TABLES IN SCHEMA chatserver"
+    execute(postgres_schema, f"GRANT USAGE ON SCHEMA chatserver TO {user}", f"GRANT ALL ON {tables} TO {user}")
+    execute(postgres_schema, *EARLIER_INDEX)
+    with capture_logs() as lines:
+        async with running(PostgresLog(postgres_schema.replace("postgres@", f"{user}:{SECRET}@"))) as log:
+            assert log.index.lacks_authors
+            await append(log, draft("plum"))
+            await eventually(lambda: not log.index.lacks_authors)
+            assert len((await log.index.find(Question(("plum",)))).hits) == 2
+    (line,) = (line for line in lines if line["event"] == "indexing_failed")
+    assert "must be owner" in line["reason"]
 
 
 async def test_the_encoding_of_a_connection_is_not_what_the_url_says(postgres_tables: str) -> None:
@@ -300,8 +326,7 @@ async def test_an_index_of_an_earlier_version_is_made_anew_beside_everything_els
         await append(log, draft("plum", user="u_ann"))
     execute(
         postgres_schema,
-        "DROP INDEX chatserver.messages_words",
-        "CREATE INDEX messages_words ON chatserver.messages USING gin (words) WHERE words IS NOT NULL",
+        *EARLIER_INDEX,
         "CREATE INDEX messages_unused ON chatserver.messages (time)",  # as an attempt that failed leaves one
     )
     logs = [PostgresLog(postgres_schema) for _ in range(2)]
