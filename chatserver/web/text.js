@@ -9,7 +9,7 @@ export function withoutTail(link) {
   let unpaired = link.split(')').length - link.split('(').length; // counted once, since a link may be 8 KB of brackets
   for (; end > 0; end--) {
     const last = link[end - 1];
-    if (last === ')' ? unpaired-- <= 0 : !".,;:!?'*]}”’".includes(last)) break;
+    if (last === ')' ? unpaired-- <= 0 : /[\P{P}\p{Ps}\p{Pd}_/#%&@\\]/u.test(last)) break;
   }
   return link.slice(0, end);
 }

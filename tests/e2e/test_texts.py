@@ -15,6 +15,17 @@ LINKS = {
     "see https://a.example/x.": ["https://a.example/x"],
     "(http://a.example/wiki/Loris_(animal))": ["http://a.example/wiki/Loris_(animal)"],
     "HTTPS://A.EXAMPLE, and https://b.example/?q=1&r=2!": ["HTTPS://A.EXAMPLE", "https://b.example/?q=1&r=2"],
+    # Without blanks, as in Chinese and Japanese, or with the signs of Arabic, German and French.
+    "请看https://a.example/x\uff0c谢谢。\uff08https://a.example/佐々木\uff09": [
+        "https://a.example/x",
+        "https://a.example/佐々木",
+    ],
+    "https://a.example/あ\uff01 „https://a.example/“ https://a.example/؟": [
+        *("https://a.example/あ", "https://a.example/", "https://a.example/"),
+    ],
+    "https://a.example/?a=% https://a.example/# «https://a.example/x_»…": [
+        *("https://a.example/?a=%", "https://a.example/#", "https://a.example/x_"),
+    ],
     "javascript:alert(1) data:text/html,x file:///etc ftp://a.example": [],
     "javascript:x//http://a.example": ["http://a.example"],
     "https:// http://[ https://": [],
