@@ -304,8 +304,8 @@ export class MessagesView {
   #edges() {
     const { timeline, out } = this.client.current;
     byId('empty').hidden = timeline.epoch === null || timeline.messages.length > 0 || !timeline.complete;
-    this.#edge.hidden = this.#rows.isEmpty && (timeline.epoch !== null || out !== null);
     const { complete, first } = this.#timeline;
+    this.#edge.hidden = this.#rows.isEmpty && (complete || out !== null);
     const start = first > 1 ? 'Older messages are gone.' : `This is the beginning of #${this.client.room}.`;
     setText(this.#edge, complete ? start : 'Fetching messages…');
   }

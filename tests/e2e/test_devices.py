@@ -22,9 +22,9 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 
 def test_a_new_browser_has_the_rooms_of_the_user_and_knows_what_is_unread(server: Server, window: OpenWindow) -> None:
     """It had the lobby, and all in the room that it opened counted as read, on all devices. The open room was below the
-    edge of the list that then came.
+    edge of the list that then came. A room of which it had no message yet was a blank page without a connection.
     """
-    desk, phone = window(), window(height=480)
+    desk, phone = window(), window(height=480, is_played=True)
     for each in (desk, phone):
         sign_in(each, server, "ann")
     for room in ("plans", "cake"):
@@ -44,3 +44,9 @@ def test_a_new_browser_has_the_rooms_of_the_user_and_knows_what_is_unread(server
     for room in ("plans", "cake"):
         expect(phone.page.locator(f"#rooms a[href='#{room}'] .badge")).to_have_text("40 unread")
     expect(phone.page.locator("#rooms [aria-current]")).to_be_in_viewport(ratio=1)
+    expect(phone.page.locator("#rooms a[href='#a']")).to_have_text("a1 person here")  # it is followed, from its end on
+    phone.lose_connection()
+    phone.go("a")
+    expect(phone.page.get_by_text("Fetching messages…")).to_be_visible()
+    phone.find_connection()
+    phone.expect_texts(["old"])
