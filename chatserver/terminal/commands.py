@@ -9,6 +9,8 @@ from typing import NamedTuple
 
 MAX_MENTIONS = 20  # in one message, as in the server
 
+#: Not within an address; other than Latin letters may precede an @, as Chinese has no blank there.
+_NO_WORD = r"(?<!(?a:\w))"
 _NUMBER = re.compile(r"#([1-9][0-9]{0,14})")
 #: The most words of each kind of argument; any other kind is a text.
 _MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1, "COMMAND": 1, "COUNT": 1}
@@ -142,7 +144,7 @@ def complete(before: str, *, people: Iterable[str], rooms: Iterable[str]) -> tup
         return "", _matching(first, (f"{command.name} " for command in COMMANDS))
     if first in ("/join", "/leave"):
         return f"{first} ", _matching(rest, (f"{room} " for room in rooms))
-    if mention := re.search(r"(?<!\S)@[^@]*$", before):  # a name may have spaces
+    if mention := re.search(rf"{_NO_WORD}@[^@]*$", before):  # a name may have spaces
         kept, stem = before[: mention.start()], mention[0]
         if found := _matching(stem, (f"@{name} " for name in people)):
             return kept, found
@@ -164,7 +166,7 @@ def mentioned(text: str, people: Mapping[str, str]) -> list[str]:
     At each @ the longest name that fits counts, but no part of a longer word.
     """
     names = sorted(map(re.escape, people.values()), key=len, reverse=True)
-    found = set(re.findall(rf"(?<!\w)@({'|'.join(names)})(?!\w)", text))
+    found = set(re.findall(rf"{_NO_WORD}@({'|'.join(names)})(?!\w)", text))
     return [id_ for id_, name in people.items() if name in found][:MAX_MENTIONS]
 
 

@@ -19,7 +19,7 @@ const INLINE =
   /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|(?<![\w\\])_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`、。〈-】！-／：-＠]+)/giu;
 const MAX_DEPTH = 6; // marks within marks
 /** `#room`, or `#room/42` for a message, as in the address; a name at the end of a sentence ends before the dot. */
-const ROOM = /(?<![\p{L}\p{N}_#/&])(#[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:\/[1-9]\d{0,14})?)(?![\p{L}\p{N}_/-])/giu;
+const ROOM = /(?<![\w#/&])(#[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:\/[1-9]\d{0,14})?)(?![\w/-])/gi;
 
 /** A link to a message or a room is followed in this page. */
 function link(href, shown) {

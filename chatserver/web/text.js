@@ -14,7 +14,6 @@ export function withoutTail(link) {
   return link.slice(0, end);
 }
 
-const WORD_BEFORE = /[\p{L}\p{N}_]$/u;
 const WORD_BEHIND = /^[\p{L}\p{N}_]/u;
 
 /**
@@ -27,7 +26,7 @@ export function mentionsIn(text, names) {
   const found = [];
   for (let at = text.indexOf('@'), next; at >= 0; at = text.indexOf('@', next)) {
     next = at + 1;
-    if (WORD_BEFORE.test(text.slice(Math.max(at - 2, 0), at))) continue; // an address
+    if (at && /\w/.test(text[at - 1])) continue; // an address; Chinese has no blank before an @
     const length = lengths.find((each) => known.has(text.slice(next, next + each)) && !WORD_BEHIND.test(text.slice(next + each)));
     if (!length) continue;
     const name = text.slice(next, next + length);
@@ -38,7 +37,7 @@ export function mentionsIn(text, names) {
 }
 
 /** Names that the server makes up are three words; of any other name only the first word is certain. */
-const ANY_MENTION = /(?<![\p{L}\p{N}_])@(\p{Lu}\p{L}+ \p{Lu}\p{L}+ \d+|[\p{L}\p{N}_]+(?:[.-][\p{L}\p{N}_]+)*)/gu;
+const ANY_MENTION = /(?<!\w)@(\p{Lu}\p{L}+ \p{Lu}\p{L}+ \d+|[\p{L}\p{N}_]+(?:[.-][\p{L}\p{N}_]+)*)/gu;
 
 /**
  * The names in a text that mentions so many users. The page may not have met some of them, or under another name: the first

@@ -335,6 +335,7 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visi
     expect(ann.page.locator("#people")).to_contain_text("Ben Ed")
     for typed, offered in (
         ("@ben e", True), ("@ed", True), ("@ben f", False), ("@n", False), ("@Ben Ed", False), (":heart_e", True),
+        ("请@ben", True), ("std::bee", False),
     ):  # fmt: skip
         ann.page.keyboard.type(typed)
         expect(offers).to_be_visible(visible=offered)

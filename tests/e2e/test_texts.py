@@ -32,6 +32,7 @@ LINKS = {
     "[x](http://[) http://[).": [],
     "#lobby, (#Ops) and #team-1.2.": ["#lobby", "#ops", "#team-1.2"],
     "#ops/42 #ops/0 #ops/x": ["#ops/42"],
+    "在#ops里, é#ops/7": ["#ops", "#ops/7"],
     "#include #1 # ops a#ops ##ops #ops- #ops_a &#ops;": [],
     "https://a.example/#ops a.example/#ops": ["https://a.example/#ops"],
 }
@@ -185,6 +186,7 @@ def test_a_mention_is_the_longest_name_and_a_whole_word(run: Run) -> None:
         "@ @nobody ann@Bob": [],
         "@me @Bob @Bob": ["me @Bob", "Bob"],
         "@Bob@Ann_ @Ann-": ["Bob", "Ann"],
+        "请@Ann Lee 看": ["Ann Lee"],
     }
     body = "return a.map(([text, names]) => m.mentionsIn(text, names).map(({ name }) => name))"
     assert run("text.js", body, [[text, names] for text in said]) == list(said.values())
@@ -199,6 +201,7 @@ def test_a_mention_of_a_user_whom_the_page_has_not_met_is_marked_as_the_record_s
         "me@ben @Ann Lee @all @ben": (["Ann Lee"], 1, ["Ann Lee"]),
         "@jo.an-x. @jo": ([], 1, ["jo.an-x"]),
         "no names": (["Ann"], 1, ["Ann"]),
+        "请@ben 看": ([], 1, ["ben"]),
     }
     body = "return a.map((all) => m.mentionedIn(...all))"
     asked = [[text, known, count] for text, (known, count, _) in said.items()]

@@ -126,6 +126,7 @@ def test_tab_completes_the_last_word() -> None:
         ("see you, @ann l", "see you, ", ["@Ann Lee "]),
         ("@bob a", "@bob ", ["Ann ", "Ann Lee "]),
         ("ann@b", "", []),
+        ("你好@b", "你好", ["@bob "]),
         ("tell b", "tell ", ["bob "]),
         ("it is in #o", "it is in ", ["#old ", "#ops "]),
         ("tell ", "tell ", []),
@@ -142,6 +143,7 @@ def test_the_longest_name_behind_an_at_sign_is_mentioned() -> None:
         ("@Ann, ask @Ann Lee", ["u_a", "u_al"]),
         ("@Annabel, write to ann@bob.example", []),
         ("(@Ann)", ["u_a"]),
+        ("请@Ann 看", ["u_a"]),
         ("@", []),
     ]:
         assert mentioned(text, PEOPLE | {"u_b2": "bob"}) == found
