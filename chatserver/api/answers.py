@@ -19,8 +19,6 @@ from chatserver.reasons import ErrorCode
 
 
 class Response(msgspec.Struct, gc=False):
-    """A complete answer."""
-
     status: int
     body: list[bytes]  # in parts, which may be shared with other answers
     content_type: str = JSON

@@ -31,7 +31,6 @@ class WireEncoder:
         return f"{self.epoch}-{offset}"
 
     def message(self, record: Record) -> bytes:
-        """The JSON of a record."""
         if record.kind:
             return self._change(record)
         message = record_json.message_json(
@@ -95,20 +94,16 @@ class Events(Encoding):
         return sse.event(self._encoder.cursor(offset), message, record_json.kind_of(message))
 
     def gap(self, room: str, after: int, until: int) -> bytes:
-        """The offsets that a slow client has missed."""
         cursor = self._encoder.cursor
         return sse.event(cursor(until), encoders.gap(room, cursor(after), cursor(until)), "gap")
 
     def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes:
-        """Users who joined and left."""
         return sse.notice("presence", encoders.presence(room, faces(joined), faces(left), members))
 
     def typing(self, room: str, who: Principal) -> bytes:
-        """The user who is writing."""
         return sse.notice("typing", encoders.typing(room, who.face))
 
     def read(self, room: str, offset: int) -> bytes:
-        """How far this user has read."""
         return sse.notice("read", encoders.read(room, offset))
 
     def moderated(self, left: str, message: str, retry_after: float | None) -> bytes:
@@ -128,7 +123,6 @@ class MessageEvents(Events):
 
 
 def faces(people: Iterable[Principal]) -> list[User]:
-    """Ids and names."""
     return [person.face for person in people]
 
 

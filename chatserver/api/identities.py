@@ -162,7 +162,6 @@ class Identities:
         return self._signed_in(user_number(user_id, self._secret), network, pack(face, None), rights_of(None, None))
 
     def sweep(self) -> None:
-        """Forget what has expired."""
         if self._tokens is not None:
             self._tokens.sweep()
 
@@ -173,7 +172,6 @@ class Identities:
 
 
 def cookie_token(head: Head) -> str | None:
-    """The token in a request's cookie."""
     sent = head.headers.get("cookie")
     return None if sent is None else cookie(sent, COOKIE)
 

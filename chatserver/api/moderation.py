@@ -32,8 +32,6 @@ DEFAULT_LISTED, MAX_LISTED = 100, 1_000
 
 
 class ModerationHandlers:
-    """See the module."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
         self._moderation = services.moderation

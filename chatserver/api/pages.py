@@ -69,7 +69,6 @@ class Page(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def size(self) -> int:
-        """Bytes of messages."""
         return sum(map(len, self.items))
 
 
@@ -186,7 +185,6 @@ class Pages:
         return Page(reaches, ours, items=_newest(await self._encoded(room, records), PAGE_BYTES))
 
     async def _encoded(self, room: str, records: list[Record]) -> list[bytes]:
-        """The JSON of a room's records from the log."""
         return await self._log.encoded(room, records, self._encoder.message)
 
     @contextmanager

@@ -28,16 +28,12 @@ ENTERED_PER_STEP = 25
 
 
 class _Poll(msgspec.Struct, gc=False):
-    """The parameters of a poll."""
-
     places: list[tuple[str, Cursor | None]]  # its rooms, and its place in each; None: the newest few records
     wait: float
     wanted: Wanted
 
 
 class PollHandlers:
-    """See the module."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
         self._hub = services.hub

@@ -51,7 +51,6 @@ class PublishedKeys:
         return True
 
     def fetch(self) -> None:
-        """Fetch the keys now."""
         self._wanted.set()
 
     async def run(self) -> None:

@@ -26,8 +26,6 @@ _BUSY = "too many read markers wait to be stored; try again"
 
 
 class ReadMarkerHandlers:
-    """See the module."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
         self._hub = services.hub

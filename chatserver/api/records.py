@@ -17,8 +17,6 @@ from chatserver.protocol.client_messages import Change, Delete, Publish, React, 
 
 
 class RecordHandlers:
-    """See the module."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
 

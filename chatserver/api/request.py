@@ -99,13 +99,10 @@ def number_in(path: str) -> int:
 
 
 class Parameters:
-    """The fields of a query."""
-
     def __init__(self, fields: list[tuple[str, str]]) -> None:
         self._fields = fields
 
     def all(self, name: str) -> list[str]:
-        """Every value of a field."""
         return [value for field, value in self._fields if field == name]
 
     def one(self, name: str) -> str | None:
@@ -116,7 +113,6 @@ class Parameters:
         return values[0] if values else None
 
     def cursor(self, name: str) -> Cursor | None:
-        """A cursor."""
         return optional_cursor(self.one(name))
 
     def entry(self) -> int | None:

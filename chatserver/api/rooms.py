@@ -29,8 +29,6 @@ LISTED_PER_STEP = 100
 
 
 class RoomHandlers:
-    """See the module."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
         self._registry = services.hub.registry

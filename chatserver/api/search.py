@@ -37,14 +37,11 @@ class SearchCounts:
         self.took = Durations()  # of answered searches
 
     def answered(self, searched: Searched) -> None:
-        """Count an answered search."""
         self.outcomes["cached" if searched.cached else "found"] += 1
         self.took.add(searched.seconds)
 
 
 class SearchHandlers:
-    """See the module."""
-
     def __init__(
         self, services: Services, limiters: Limiters, start_in_background: StartStep, shared: SharedSearch | None
     ) -> None:

@@ -68,15 +68,12 @@ class WriteLimits:
         return self.users.take(principal.number, now) or self.networks.take(principal.network, now)
 
     def sweep(self) -> None:
-        """Forget the users and networks whose bucket is full."""
         for buckets in (self.users, self.networks, self.markers, self.sign_outs):
             buckets.sweep(trio.current_time())
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Services:
-    """The parts that handlers use."""
-
     hub: Hub
     log: Log
     identities: Identities

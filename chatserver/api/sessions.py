@@ -23,8 +23,6 @@ MAX_COOKIE_CHARS = 3900
 
 
 class SessionHandlers:
-    """See the module."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
         self._identities = services.identities

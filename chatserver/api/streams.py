@@ -20,8 +20,6 @@ RECONNECT_MS = 2_000
 
 
 class StreamHandlers:
-    """See the module."""
-
     def __init__(self, services: Services) -> None:
         self._services = services
         self._hub = services.hub

@@ -49,7 +49,6 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
     in_flight: int = 0  # publishes that wait for the log
 
     def rooms(self) -> Iterator[Member]:
-        """The memberships of this WebSocket."""
         member = self.members
         while member is not None:
             following = member.next  # read before the yield: the caller may end this membership
@@ -57,7 +56,6 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
             member = following
 
     def find(self, room: str) -> Member | None:
-        """The membership in a room, if there is one."""
         member = self.members
         while member is not None:
             if member.room.name == room:
@@ -66,7 +64,6 @@ class WebSocketSession(msgspec.Struct, gc=False, eq=False):
         return None
 
     def add(self, member: Member) -> None:
-        """Add a membership."""
         member.next, self.members = self.members, member
 
     def make_last(self, member: Member) -> None:

@@ -31,7 +31,6 @@ _log = structlog.get_logger("chatserver.audit")
 
 
 def write_line(entry: AuditEntry) -> None:
-    """Log what a moderator did."""
     _log.info(
         entry.action, by=entry.by_id, peer=entry.network, room=entry.room, target=entry.target, detail=entry.detail
     )

@@ -84,8 +84,6 @@ class PollPass(NamedTuple):
 
 
 class Broadcaster:
-    """See the module."""
-
     def __init__(self, sink: Sink, schedule: Schedule, behind: Behind) -> None:
         self._sink = sink
         self._schedule = schedule

@@ -43,7 +43,6 @@ class CatchUp:
         self._broadcaster = broadcaster
 
     async def run(self) -> None:
-        """Read for members until cancelled."""
         behind = self._behind
         while True:
             place = await behind.take()

@@ -134,7 +134,6 @@ class Cluster:
     # -- what is sent -----------------------------------------------------------------------------------------------
 
     def types(self, room: str, principal: Principal) -> None:
-        """A user types in a room here."""
         if len(self._typed) < MAX_NOTICES:
             self._typed[room, principal.author.id] = TypingReport(room, named(principal))
 

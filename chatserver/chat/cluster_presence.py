@@ -68,17 +68,14 @@ class ClusterPresence(Presence):
         return list(found.values())
 
     def person(self, number: int) -> Principal | None:
-        """See `Presence.person`."""
         renamed = None if self._renamed is None else self._renamed.get(number)
         return renamed or self._find(number) or self._elsewhere(number)
 
     @property
     def seen_elsewhere(self) -> bool:
-        """See `Presence.seen_elsewhere`."""
         return self.here > 0 and self._more > 0
 
     def end(self) -> None:
-        """See `Presence.end`."""
         super().end()
         if self.here:
             self._only = self._people = None
@@ -130,7 +127,6 @@ class ClusterPresence(Presence):
             self._note_change(shown, other)
 
     def _rename(self, principal: Principal) -> None:
-        """See `Presence._rename`."""
         shown = self.person(principal.number)
         self._put(principal)
         if self._renamed is not None:

@@ -72,7 +72,6 @@ class Follower:
         await self._follow(room)
 
     async def run(self) -> None:
-        """Read for rooms until cancelled."""
         async with trio.open_nursery() as nursery:
             for _ in range(READERS):
                 nursery.start_soon(self._serve)

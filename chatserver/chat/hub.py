@@ -254,7 +254,6 @@ class Hub:
         self.registry.note_empty(room)
 
     def writable(self, member: Member) -> None:
-        """A member's connection is writable again."""
         if self._informed(member):
             room = member.room
             notice = member.encoding.presence(room.name, (), (), len(room.presence))

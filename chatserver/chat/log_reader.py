@@ -57,11 +57,9 @@ class LogReader:
         self._noting: dict[str | None, list[Alterations]] = {}  # see `altered_meanwhile`; None: in all rooms
 
     async def head(self, room: str) -> Head:
-        """As of `Log`."""
         return await self._log.head(room)
 
     async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """As of `Log`."""
         key = "read", room, after, limit, max_bytes
         return await self._read(room, key, lambda: self._log.read(room, after=after, limit=limit, max_bytes=max_bytes))
 
@@ -74,7 +72,6 @@ class LogReader:
         max_bytes: int = MAX_READ_BYTES,
         messages_only: bool = False,
     ) -> list[Record]:
-        """As of `Log`."""
         key = "latest", room, limit, before, max_bytes, messages_only
         return await self._read(
             room,

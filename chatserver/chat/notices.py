@@ -62,7 +62,6 @@ class Notices:
                 self.typing.pop(record.user_id, None)
 
     def moved(self, number: int, offset: int, connection: object) -> None:
-        """A user has read up to an offset."""
         before = self.reads.get(number)
         if before is None and len(self.reads) >= MAX_READS:
             return

@@ -59,7 +59,6 @@ class Presence:
         return list(islice(people, limit))
 
     def person(self, number: int) -> Principal | None:
-        """The person with this number, if present."""
         return self._find(number)
 
     def _find(self, number: int) -> Principal | None:

@@ -56,7 +56,6 @@ class User(msgspec.Struct, frozen=True):
 
 
 def new_token() -> str:
-    """A token for a new guest."""
     return secrets.token_urlsafe(TOKEN_BYTES)
 
 
@@ -121,7 +120,6 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
         return self.access.guests
 
     def may(self, action: Action, room: str) -> bool:
-        """Whether the principal may do this in this room."""
         return self.access.may(self.rights, action, room)
 
 
@@ -132,12 +130,10 @@ class NamedGuest(Principal, gc=False, frozen=True, eq=False):
 
     @property
     def face(self) -> User:
-        """Id and name, as others see them."""
         return User(f"g_{self.number:015x}", self.name)
 
     @property
     def label(self) -> object:
-        """The name."""
         return self.name
 
     author = face
@@ -164,28 +160,23 @@ class SignedIn(Principal, gc=False, frozen=True, eq=False):
 
     @property
     def expires(self) -> float | None:
-        """When its sign-in expires, on trio's clock."""
         [when] = _TIME.unpack_from(self.packed)
         return None if when == math.inf else when
 
     @property
     def face(self) -> User:
-        """Id and name, as others see them."""
         return _unpacked(self.packed)
 
     @property
     def label(self) -> object:
-        """Id and name."""
         return self.packed[_TIME.size :]
 
     @property
     def author(self) -> User:
-        """The same, cached; for people who write."""
         return _author_in(self.packed)
 
     @property
     def rights(self) -> Rights:
-        """The rights that the token grants."""
         return self.granted
 
 

@@ -33,15 +33,11 @@ class RoomReport(msgspec.Struct, array_like=True, gc=False):
 
 
 class TypingReport(msgspec.Struct, array_like=True, gc=False):
-    """A user types in a room."""
-
     room: str
     who: Person
 
 
 class ReadReport(msgspec.Struct, array_like=True, gc=False):
-    """A user has read up to an offset."""
-
     room: str
     who: Person
     offset: int
@@ -56,8 +52,6 @@ class Kicked(msgspec.Struct, array_like=True, gc=False):
 
 
 class ProcessReport(msgspec.Struct, array_like=True, gc=False):
-    """One message."""
-
     process: int
     number: int  # 1 more than that of the message before
     begin: bool = False  # a report of all rooms with people begins here

@@ -128,7 +128,6 @@ class Registry:
         self._loaded(room)
 
     def note_first_message(self, room: Room) -> None:
-        """A room gets its first message."""
         self._unwritten.pop(room, None)
 
     def _remove(self, room: Room) -> None:

@@ -22,8 +22,6 @@ CONGESTED_SHARE = 2
 
 
 class Room:
-    """See the module."""
-
     __slots__ = (
         "_size", "answering", "broadcast", "cache", "expected", "first", "members", "name", "network", "notices",
         "offered", "offered_bytes", "paused", "pending", "pending_bytes", "pins", "presence", "presence_since",
@@ -88,7 +86,6 @@ class Room:
         self.paused[connection] = None
 
     def is_paused(self, connection: object) -> bool:
-        """Whether a publisher still waits."""
         return self.paused is not None and connection in self.paused
 
     def forget_publisher(self, connection: object) -> None:

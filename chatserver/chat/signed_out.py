@@ -20,8 +20,6 @@ EXPIRED_AT_ONCE = 2
 
 
 class SignedOut:
-    """See the module."""
-
     def __init__(
         self, *, end: Callable[[int], object] = lambda number: None, wall_ms: Callable[[], int] = system_ms
     ) -> None:

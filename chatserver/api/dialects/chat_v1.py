@@ -23,8 +23,6 @@ from chatserver.settings.fields import Settings
 
 
 class ChatV1(Dialect):
-    """See the module."""
-
     subprotocol = SUBPROTOCOL
 
     def __init__(self, encoder: WireEncoder, settings: Settings) -> None:

@@ -27,8 +27,6 @@ MAX_REFUSALS = 10_000
 
 
 class Limit(msgspec.Struct, frozen=True):
-    """A rate and a burst."""
-
     name: str
     rate: float
     burst: float
@@ -77,7 +75,6 @@ class LocalShard:
         return buckets.take(key, trio.current_time())
 
     def sweep(self) -> None:
-        """Forget the keys whose bucket is full."""
         for buckets in self._buckets.values():
             buckets.sweep(trio.current_time())
 

@@ -85,6 +85,5 @@ class ResultCache:
             self._kept.clear()
 
     def sweep(self) -> None:
-        """Forget results that are too old."""
         now = trio.current_time()
         self._kept = {part: kept for part, kept in self._kept.items() if kept.until > now}

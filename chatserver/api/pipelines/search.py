@@ -44,16 +44,12 @@ MAX_ROUNDS = 4
 
 
 class Asked(msgspec.Struct, frozen=True):
-    """A search as requested."""
-
     question: Question
     limit: int
     visitor: Principal
 
 
 class Searched(msgspec.Struct, frozen=True):
-    """The outcome of a search."""
-
     hits: list[Hit]
     cached: bool  # the index was not used
     seconds: float
@@ -181,7 +177,6 @@ class SearchPipeline:
     # -- afterwards -------------------------------------------------------------------------------------------------
 
     async def _share_results(self, shared: SharedSearch, unshared: "list[Unshared]") -> None:
-        """Share results of the index with other processes."""
         async with side_by_side() as nursery:
             for each in unshared:
                 nursery.start_soon(shared.results.put, *each)
@@ -203,7 +198,6 @@ class Ranking:
         self._hits: dict[tuple[str, int], Hit] = {}
 
     def add(self, hits: Iterable[Hit]) -> None:
-        """Add hits."""
         for hit in hits:
             self._hits[hit.record.room, hit.record.offset] = hit
 

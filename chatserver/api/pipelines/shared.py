@@ -41,7 +41,6 @@ class SharedLimits(LocalShard):
         self.alone = 0  # decisions made without the server
 
     async def take(self, limit: Limit, key: Hashable) -> float:
-        """See `LocalShard.take`."""
         wait = await super().take(limit, key)
         if wait:
             return wait
@@ -149,8 +148,6 @@ class SharedSessions:
 
 
 class SharedSearch:
-    """All of these parts, for one server."""
-
     def __init__(self, shards: Shards) -> None:
         self.limits = [SharedLimits(shards, number) for number in range(len(shards.all))]
         self.results = SharedResults(shards)
