@@ -16,8 +16,6 @@ _UNSEEN = frozenset((Reason.FLUSH_DEADLINE, Reason.EVICTED))
 
 
 class CloseStats:
-    """See the module."""
-
     def __init__(self, connections: Connections) -> None:
         self.closes: dict[Reason, int] = dict.fromkeys(Reason, 0)
         self._connections = connections

@@ -34,8 +34,6 @@ SIGNED_OUT = "signed out"
 
 
 class Enforcer:
-    """See the module."""
-
     def __init__(self, connections: Connections, hub: Hub, responder: Responder) -> None:
         self._connections = connections
         self._hub = hub

@@ -25,8 +25,6 @@ from chatserver.reasons import ErrorCode, Reason
 
 
 class Farewell:
-    """See the module."""
-
     def __init__(self, connections: Connections, policy: OriginPolicy, websockets: WebSocketHandler) -> None:
         self._connections = connections
         self._policy = policy

@@ -85,7 +85,6 @@ class HttpExchanges:
     # -- requests to answers ----------------------------------------------------------------------------------------
 
     def dispatch(self, connection: Connection, head: Head, body: bytes, rest: bytes) -> None:
-        """Handle a whole request."""
         self._responder.count(connection)
         kept = self._connections.keep_ahead(connection, rest)
         another = kept and head.keep_alive and not self._responder.draining

@@ -139,6 +139,5 @@ class ForwardedFor:
             self._admission.move(connection, proxy)
 
     def forget(self, connection: Connection) -> None:
-        """Forget a connection that has ended."""
         self._unnamed.discard(connection)
         self._proxy_of.pop(connection, None)

@@ -193,7 +193,6 @@ class BodyHandler(RequestHandler):
     """`BODY`: the context is the upload."""
 
     def received(self, connection: Connection, data: bytes) -> None:
-        """Bytes of a body."""
         upload = context_of(connection, Upload)
         try:
             upload.body.receive(data)
@@ -217,7 +216,6 @@ class BodyHandler(RequestHandler):
         return context_of(connection, Upload).body.lacking
 
     def expired(self, connection: Connection) -> None:
-        """408."""
         error = HttpError(ErrorCode.TIMEOUT, "the request body came too slowly", reason=Reason.BODY_DEADLINE)
         self.refuse(connection, error, context_of(connection, Upload).head)
 

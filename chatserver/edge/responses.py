@@ -65,7 +65,6 @@ class Responder:
     def respond(
         self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
     ) -> None:
-        """Send a whole answer."""
         parts = answer.body
         head = response_head(
             answer.status, sum(map(len, parts)), content_type=answer.content_type,

@@ -16,8 +16,6 @@ from chatserver.net.states import HELD, Priority
 
 
 class ConnectionSink:
-    """See the module."""
-
     def __init__(self, connections: Connections) -> None:
         self.offer = connections.offer
         self.offer_each = connections.offer_each

@@ -29,8 +29,6 @@ Work: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 
 class _Waiting(msgspec.Struct, gc=False, eq=False):
-    """A queued call."""
-
     network: str
     work: Work
     connection: Connection
@@ -38,8 +36,6 @@ class _Waiting(msgspec.Struct, gc=False, eq=False):
 
 
 class Tasks:
-    """See the module."""
-
     def __init__(self, connections: Connections, nursery: trio.Nursery, *, at_once: int = MAX_TASKS) -> None:
         self._at_once = at_once
         self._connections = connections

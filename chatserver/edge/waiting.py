@@ -30,11 +30,9 @@ class ServingHandler(HttpHandler):
         self._exchanges = exchanges
 
     def resumed(self, connection: Connection) -> None:
-        """The next step towards our answer."""
         self._exchanges.take_next(connection, context_of(connection, Exchange))
 
     def expired(self, connection: Connection) -> None:
-        """Our answer took too long."""
         self._exchanges.give_up(connection, context_of(connection, Exchange))
 
 

@@ -107,7 +107,6 @@ class WebSocketHandler(Handler):
     # -- in ---------------------------------------------------------------------------------------------------------
 
     def received(self, connection: Connection, data: bytes) -> None:
-        """Bytes of frames."""
         session, inbox = context_of(connection, WebSocketSession), connection.inbox
         if len(data) == _PONG_BYTES and connection.state is PINGED and data.startswith(EMPTY_PONG) and not inbox:
             self._rest(connection, session, session.principal.seconds_left)  # an idle peer sends nothing else
@@ -115,7 +114,6 @@ class WebSocketHandler(Handler):
         self._take(connection, session, inbox + data if inbox else data)
 
     def resumed(self, connection: Connection) -> None:
-        """Handle the frames in the inbox."""
         session = context_of(connection, WebSocketSession)
         if connection.state is REPLYING:
             if not self._conversation.advance(connection, session):

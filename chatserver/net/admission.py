@@ -265,5 +265,4 @@ class Admission:
 
     @property
     def networks(self) -> int:
-        """Networks that hold connections."""
         return len(self._by_network)

@@ -97,7 +97,6 @@ class Connection(msgspec.Struct, gc=False, eq=False):
 
     @property
     def alive(self) -> bool:
-        """Whether it still owns a descriptor."""
         return self.descriptor >= 0
 
     @property

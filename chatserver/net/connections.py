@@ -134,7 +134,6 @@ class Connections:
         return True
 
     def drop_inbox(self, connection: Connection) -> None:
-        """Drop a connection's unparsed input."""
         connection.inbox = b""
         self.input_budget.release(connection)
 

@@ -44,7 +44,6 @@ class Demotion:
             self._peers.add(connection)
 
     def gone(self, connection: Connection) -> None:
-        """A connection is closed."""
         self._peers.discard(connection)
 
     def applies(self, connection: Connection) -> bool:
@@ -52,7 +51,6 @@ class Demotion:
         return connection in self._peers and self.is_demoted(connection.network)
 
     def is_demoted(self, network: str) -> bool:
-        """Whether a network is demoted."""
         return network in self._networks or network in self._networks_before
 
     def sweep(self) -> None:

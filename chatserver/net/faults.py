@@ -21,8 +21,6 @@ _log = structlog.get_logger("chatserver.net")
 
 
 class Faults:
-    """See the module."""
-
     def __init__(self, connections: "Connections") -> None:
         self.count = 0  # bugs of ours that ended a connection, a room's pass or a housekeeping round
         self._connections = connections

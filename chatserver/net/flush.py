@@ -23,8 +23,6 @@ MAX_LINK_OUTAGE = 25.0
 
 
 class FlushJudge:
-    """See the module."""
-
     def __init__(self, connections: "Connections", *, rate: int, window: float) -> None:
         self._connections = connections
         self._window = ticks(window)

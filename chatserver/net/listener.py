@@ -142,7 +142,6 @@ class Listener:
         self.resting = False
 
     def close(self) -> None:
-        """Close both descriptors."""
         self._socket.close()
         if self._spare is not None:
             os.close(self._spare)

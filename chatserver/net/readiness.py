@@ -47,7 +47,6 @@ class Epoll:
         os.eventfd_write(self._waker, 1)
 
     def close(self) -> None:
-        """Give the kernel objects back."""
         os.close(self._waker)
         self._epoll.close()
 
@@ -96,11 +95,9 @@ else:
             return found
 
         def wake(self) -> None:
-            """Make `fileno()` readable once."""
             self._queue.control([select.kevent(self._WAKER, self._USER, fflags=self._TRIGGER)], 0, 0)
 
         def close(self) -> None:
-            """Give the kernel object back."""
             self._queue.close()
 
     Readiness: TypeAlias = Kqueue

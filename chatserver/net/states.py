@@ -71,8 +71,6 @@ class Reads(Enum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Row:
-    """One row of the table."""
-
     waits_for: str
     seconds: str | float  # the time limit: the name of its setting, or seconds
     expires: Reason | None  # the reason counted when the deadline passes; None: no fault, so it may begin anew
