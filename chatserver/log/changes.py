@@ -262,7 +262,6 @@ class Changes:
         return Stored(record, fresh=True)
 
     def _append(self, draft: Draft, room: RoomEnd | None, now: int) -> Stored:
-        """Append a message."""
         assert room is not None, "its first message makes it"
         room.last = offset = room.last + 1
         room.time = time = max(now, room.time)

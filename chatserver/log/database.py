@@ -82,8 +82,6 @@ class Opened(NamedTuple, Generic[C]):
 
 
 class DatabaseLog(Generic[C]):
-    """See the module."""
-
     def __init__(
         self, queries: ReadQueries[C], *, tables: Callable[[C], Tables], retention: RetentionQueries[C],
         wall_ms: Callable[[], int],

@@ -51,8 +51,6 @@ class MarkerQueries(Protocol[C_contra]):
 
 
 class DatabaseMarkers(Generic[C]):
-    """`Markers` of a log in a database."""
-
     def __init__(self, log: DatabaseLog[C], queries: MarkerQueries[C]) -> None:
         self._log = log
         self._queries = queries

@@ -33,7 +33,6 @@ class FileLock:
         return True
 
     def release(self) -> None:
-        """Release the lock."""
         fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
     def __enter__(self) -> None:

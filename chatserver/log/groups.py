@@ -106,7 +106,6 @@ class GroupWriter:
         self._nap: trio.CancelScope  # of the task that keeps the deadlines
 
     def statistics(self) -> Statistics:
-        """Counters for `/metrics`."""
         return msgspec.structs.replace(self._counts, pending=len(self._waiting) + len(self._committing))
 
     def count_failure(self) -> None:

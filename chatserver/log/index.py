@@ -46,7 +46,6 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     user: str | None = None  # id of the author; None: any author
 
     def matcher(self) -> Matcher:
-        """The matcher for its words."""
         return Matcher(self.words, prefix=self.prefix)
 
     @property

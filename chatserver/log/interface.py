@@ -211,8 +211,6 @@ class Head(msgspec.Struct, frozen=True, gc=False):
 
 
 class RoomSummary(msgspec.Struct, frozen=True, gc=False):
-    """A room in a list of rooms."""
-
     room: str
     messages: int  # records that are kept
     last: int

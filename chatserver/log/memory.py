@@ -300,8 +300,6 @@ class MemoryIndex:
 
 
 class MemoryMarkers:
-    """`Markers` of a log."""
-
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
         self._users: dict[str, dict[str, int]] = {}  # users and their rooms, both in the order of their last move

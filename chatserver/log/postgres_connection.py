@@ -226,7 +226,6 @@ class Session:
             self._tidy()
 
     def close(self) -> None:
-        """Close the connection, if there is one."""
         if self._connection is not None:
             self._connection.close()
             self._connection = None

@@ -103,8 +103,6 @@ _MERGE = "SELECT gin_clean_pending_list('messages_words') WHERE pg_try_advisory_
 
 
 class PostgresIndex(DatabaseIndex[Connection]):
-    """The index of a log."""
-
     lag = 0.0  # words are stored together with their message
     has_old_words = False  # the words of some messages are of an earlier version
     lacks_authors = False  # as an index of an earlier version does

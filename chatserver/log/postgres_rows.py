@@ -28,8 +28,6 @@ def plain_array(values: Iterable[object]) -> str:
 
 
 class PostgresTables:
-    """`Tables` in PostgreSQL."""
-
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 

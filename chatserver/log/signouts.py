@@ -20,8 +20,6 @@ TRIM_EVERY = 100
 
 
 class SignOut(msgspec.Struct, frozen=True, gc=False):
-    """The sign-out of one person."""
-
     number: int  # 60 bits, see chat/principal.py
     guest: bool
     time: int  # ms since the Unix epoch

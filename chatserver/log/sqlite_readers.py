@@ -50,8 +50,6 @@ _decode_heads = msgspec.json.Decoder(list[tuple[str, int, int]]).decode
 
 
 class SqliteReader:
-    """A `Reader` of a file."""
-
     def __init__(self, path: Path) -> None:
         self._connection = connect_reader(path)
         self.close = self._connection.close

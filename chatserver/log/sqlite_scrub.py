@@ -58,7 +58,6 @@ class ScrubSchedule:
         self._is_failing = False  # and the log says so already
 
     def altered(self) -> None:
-        """Note that a text was edited or deleted."""
         self._due.set()
 
     def retained(self, lost: Mapping[str, int]) -> None:

@@ -45,7 +45,6 @@ class ThreadPool:
 
     @property
     def busy(self) -> bool:
-        """Whether a job is under way."""
         with self._changed:
             return self._idle - len(self._waiting) < self._threads
 

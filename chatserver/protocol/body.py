@@ -61,14 +61,12 @@ class LengthBody(msgspec.Struct, gc=False, eq=False):
     gathered: bytes | bytearray = b""  # includes bytes that came after the body
 
     def receive(self, data: bytes) -> None:
-        """Take bytes from the wire."""
         if len(self.gathered) > SMALL_BODY and isinstance(self.gathered, bytes):
             self.gathered = bytearray(self.gathered)  # grows without copying
         self.gathered += data
 
     @property
     def complete(self) -> bool:
-        """Whether the whole body is here."""
         return len(self.gathered) >= self.length
 
     @property

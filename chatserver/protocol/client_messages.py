@@ -58,8 +58,6 @@ class Join(msgspec.Struct, frozen=True, gc=False, tag="join"):
 
 
 class Leave(msgspec.Struct, frozen=True, gc=False, tag="leave"):
-    """Stop following a room."""
-
     room: str
     id: MessageId = None
 
@@ -78,8 +76,6 @@ class Publish(msgspec.Struct, frozen=True, gc=False, tag="publish"):
 
 @final
 class Edit(msgspec.Struct, frozen=True, gc=False, tag="edit"):
-    """Replace the text of a message."""
-
     room: str
     offset: int
     text: str
@@ -88,8 +84,6 @@ class Edit(msgspec.Struct, frozen=True, gc=False, tag="edit"):
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
-    """Delete a message."""
-
     room: str
     offset: int
     key: str | None = None
@@ -98,8 +92,6 @@ class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
 
 @final
 class React(msgspec.Struct, frozen=True, gc=False, tag="react"):
-    """Add an emoji to a message, or remove it."""
-
     room: str
     offset: int
     emoji: str
@@ -109,8 +101,6 @@ class React(msgspec.Struct, frozen=True, gc=False, tag="react"):
 
 
 class History(msgspec.Struct, frozen=True, gc=False, tag="history"):
-    """Read messages before or after a cursor."""
-
     room: str
     before: str | int | None = None
     after: str | int | None = None
@@ -119,30 +109,22 @@ class History(msgspec.Struct, frozen=True, gc=False, tag="history"):
 
 
 class Members(msgspec.Struct, frozen=True, gc=False, tag="members"):
-    """Ask who is in a room."""
-
     room: str
     id: MessageId = None
 
 
 class Read(msgspec.Struct, frozen=True, gc=False, tag="read"):
-    """Move one's read marker."""
-
     room: str
     offset: int
     id: MessageId = None
 
 
 class Typing(msgspec.Struct, frozen=True, gc=False, tag="typing"):
-    """Show others that one is writing."""
-
     room: str
     id: MessageId = None
 
 
 class Ping(msgspec.Struct, frozen=True, gc=False, tag="ping"):
-    """Ask whether the server responds."""
-
     id: MessageId = None
 
 

@@ -83,7 +83,6 @@ def joined(
 
 
 def left(id_: MessageId, room: str) -> bytes:
-    """A leave succeeded."""
     return f'{{"type":"left"{_id(id_)},"room":"{room}"}}'.encode()
 
 
@@ -132,7 +131,6 @@ def _crowd(room: str, users: bytes, count: int) -> bytes:
 
 
 def presence(room: str, joined: Sequence[msgspec.Struct], left: Sequence[msgspec.Struct], members: int) -> bytes:
-    """Users who joined and left."""
     return _encode({"type": "presence", "room": room, "joined": joined, "left": left, "members": members})
 
 
@@ -142,7 +140,6 @@ def read(room: str, offset: int, id_: MessageId = None) -> bytes:
 
 
 def typing(room: str, user: msgspec.Struct) -> bytes:
-    """A user is writing."""
     return _encode({"type": "typing", "room": room, "user": user})
 
 
@@ -183,5 +180,4 @@ def expiring(seconds: float) -> bytes:
 
 
 def pong(id_: MessageId) -> bytes:
-    """The answer to `ping`."""
     return f'{{"type":"pong"{_id(id_)}}}'.encode()

@@ -37,8 +37,6 @@ class ProxyError(ProtocolError):
 
 
 class ProxyHeader(msgspec.Struct, frozen=True):
-    """A parsed header."""
-
     size: int  # bytes; the peer's own bytes follow
     source: str | None  # None: the connection is the balancer's own, or its source has no IP address
 

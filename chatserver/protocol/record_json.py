@@ -15,19 +15,16 @@ _encode = msgspec.json.Encoder().encode
 
 
 def kind_of(json: bytes) -> str:
-    """The type of a record in JSON."""
     if not json.startswith(_TYPED):
         return "message"
     return json[len(_TYPED) : json.index(b'"', len(_TYPED))].decode()
 
 
 def is_message(json: bytes) -> bool:
-    """Whether a record in JSON is a message."""
     return not json.startswith(_TYPED)
 
 
 def offset_of(json: bytes) -> int:
-    """The offset of a record in JSON."""
     begin = json.index(_OFFSET) + len(_OFFSET)  # only the name of the room comes before it, which has no quotes
     return int(json[begin : json.index(b",", begin)])
 

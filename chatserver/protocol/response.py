@@ -75,7 +75,6 @@ def _fixed_head(status: int, content_type: str, keep_alive: bool) -> bytes:
 
 
 def status_line(status: int) -> bytes:
-    """The first line of an answer."""
     return f"HTTP/1.1 {status} {HTTPStatus(status).phrase}\r\n".encode("ascii")
 
 

@@ -135,7 +135,6 @@ def check_any_user_id(user_id: str, field: str = "user") -> str:
 
 
 def check_key(key: str | None) -> str | None:
-    """Check an idempotency key, if there is one."""
     if key is None or (1 <= len(key) <= MAX_KEY_CHARS and key.isprintable()):
         return key
     raise bad_field("key", f"1 to {MAX_KEY_CHARS} printable characters are allowed")

@@ -326,7 +326,6 @@ def text_frame_parts(parts: list[bytes]) -> list[bytes]:
 
 
 def binary_frame(payload: bytes) -> bytes:
-    """A binary message in one frame."""
     return _header(0x82, len(payload)) + payload
 
 

@@ -63,5 +63,4 @@ class Shards:
 
     @property
     def reachable(self) -> int:
-        """The number of connected shards."""
         return sum(shard.up for shard in self.all)

@@ -40,8 +40,6 @@ logging.getLogger("coredis").setLevel(logging.CRITICAL)
 
 
 class ValkeyShard:
-    """See the module."""
-
     def __init__(self, host: str, port: int, *, user: str | None = None, password: str | None = None) -> None:
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.failures = 0  # calls without a good answer
