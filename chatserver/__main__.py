@@ -5,7 +5,6 @@ import sys
 
 
 def main() -> None:
-    """Run the command line."""
     try:
         from chatserver.cli import main as run  # noqa: PLC0415
 

@@ -299,7 +299,6 @@ app.command(admin)
 
 
 def main() -> None:
-    """Run the command line."""
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:  # closed by the shell; a socket must not get its descriptor
             stream = open(os.devnull, mode)  # noqa: SIM115, PTH123  (open until the end)

@@ -101,7 +101,6 @@ class FairQueue(Generic[Entry]):
         self._turns: deque[Hashable] = deque()  # all networks served in this round, also those without entries now
 
     def push(self, network: Hashable, entry: Entry) -> None:
-        """Append an entry to the queue of its network."""
         self.length += 1
         line = self._lines.get(network)
         if line is None:

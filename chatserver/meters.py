@@ -105,7 +105,6 @@ class KeyedBuckets(Generic[Key]):
         self._states[key] = state
 
     def sweep(self, now: float) -> None:
-        """Forget the keys whose bucket is full; see `sweep`."""
         moment = int(now / MICROSECOND)
         sweep(self._states, lambda state: state <= moment)
 
@@ -131,7 +130,6 @@ class ByteBudget:
 
     @property
     def over(self) -> bool:
-        """Whether the holders keep more than the limit."""
         return self.used > self.most
 
 

@@ -77,8 +77,6 @@ from chatserver.shared.shards import Shards
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Parts(MeasuredParts):
-    """Everything that runs."""
-
     responder: Responder
     exchanges: HttpExchanges
     websockets: WebSocketHandler

@@ -49,11 +49,9 @@ class Feed:
         return events
 
     def __aiter__(self) -> "Feed":
-        """Iterate until the end."""
         return self
 
     async def __anext__(self) -> Event:
-        """Wait for the next event."""
         await trio.lowlevel.checkpoint()
         while not self._events:
             if self._error is not None:

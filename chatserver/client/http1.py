@@ -43,8 +43,6 @@ class _Refused(msgspec.Struct):
 
 
 class Response(NamedTuple):
-    """A complete answer."""
-
     status: int
     headers: dict[bytes, bytes]
     body: bytes

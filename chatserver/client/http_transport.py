@@ -42,8 +42,6 @@ _A = TypeVar("_A", bound=wire.Answer)
 
 
 class _Pages(msgspec.Struct):
-    """The answer of `/poll`."""
-
     rooms: dict[str, wire.History]
 
 
@@ -70,7 +68,6 @@ class HttpConversation:
             self._nursery.start_soon(self._ask, request.room)
 
     async def receive(self) -> Frame:
-        """Wait for the next answer or push."""
         return await self._frames.receive()
 
     async def greet(self) -> None:

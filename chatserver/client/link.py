@@ -90,7 +90,6 @@ class Link:
         self._news.set()
 
     def restart(self) -> None:
-        """Reconnect at once."""
         self._restarting = True
         self._scope.cancel()
 

@@ -41,8 +41,6 @@ class Members(Request, frozen=True, kw_only=True, tag="members"):
 
 
 class Read(Request, frozen=True, kw_only=True, tag="read"):
-    """Move our read marker."""
-
     offset: int
 
 
@@ -64,29 +62,21 @@ class Write(Request, frozen=True, kw_only=True):
 
 
 class Publish(Write, frozen=True, kw_only=True, tag="publish"):
-    """Publish a message."""
-
     text: str
     reply_to: int | None = None
     mentions: Sequence[str] = ()
 
 
 class Edit(Write, frozen=True, kw_only=True, tag="edit"):
-    """Replace the text of a message of ours."""
-
     offset: int
     text: str
 
 
 class Delete(Write, frozen=True, kw_only=True, tag="delete"):
-    """Delete a message."""
-
     offset: int
 
 
 class React(Write, frozen=True, kw_only=True, tag="react"):
-    """Add an emoji to a message, or remove it."""
-
     offset: int
     emoji: str
     on: bool

@@ -32,7 +32,6 @@ class Room:
         return self
 
     async def __anext__(self) -> wire.Message:
-        """Wait for the next message."""
         while True:
             if isinstance(event := await anext(self._feed), wire.Message):
                 return event

@@ -94,7 +94,6 @@ class Session:
         self._enter(room)
 
     def leave(self, room: str) -> None:
-        """Leave a room."""
         self._drop(room)
         self._add(_Asked(requests.Leave(room=room), ours=True))
 

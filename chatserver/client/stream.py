@@ -28,8 +28,6 @@ _SECURE = {"http": False, "https": True, "ws": False, "wss": True}
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """The address of a server."""
-
     host: str
     port: int
     path: str
@@ -130,7 +128,6 @@ class WatchedStream(trio.abc.Stream):
         self.last_received = trio.current_time()
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
-        """See trio.abc.ReceiveStream."""
         try:
             data = await self._stream.receive_some(max_bytes)
         except trio.BrokenResourceError:
@@ -148,15 +145,12 @@ class WatchedStream(trio.abc.Stream):
         return data
 
     async def send_all(self, data: bytes | bytearray | memoryview) -> None:
-        """See trio.abc.SendStream."""
         await self._stream.send_all(data)
 
     async def wait_send_all_might_not_block(self) -> None:
-        """See trio.abc.SendStream."""
         await self._stream.wait_send_all_might_not_block()
 
     async def aclose(self) -> None:
-        """See trio.abc.AsyncResource."""
         await self._stream.aclose()
 
 

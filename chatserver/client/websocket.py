@@ -41,14 +41,12 @@ class WebSocketConversation:
         self._socket = socket
 
     async def send(self, request: Request) -> None:
-        """Send one frame."""
         try:
             await self._socket.send_message(msgspec.json.encode(request).decode())
         except ConnectionClosed as closed:
             raise self._ending(closed) from None
 
     async def receive(self) -> wire.Frame | wire.Record | None:
-        """Wait for one frame."""
         try:
             frame = await self._socket.get_message()
         except ConnectionClosed as closed:

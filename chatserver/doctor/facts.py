@@ -85,8 +85,6 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class Report(msgspec.Struct, kw_only=True):
-    """The result of an examination."""
-
     ok: bool
     nodes: list[Node]
     deliveries: list[Delivery]

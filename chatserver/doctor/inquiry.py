@@ -42,7 +42,6 @@ class _Room(msgspec.Struct):
 
 
 async def inquire(node: Node, target: Target, credentials: Credentials, room: str) -> None:
-    """Fill in what the node reports."""
     try:
         with trio.fail_after(PATIENCE):
             async with aclosing(HttpClient(target, credentials)) as http:

@@ -23,7 +23,6 @@ _NONE = "-"
 
 
 def print_report(report: Report, file: IO[str]) -> None:
-    """Print the whole report."""
     width = shutil.get_terminal_size().columns if file.isatty() else PIPE_WIDTH
     console = Console(file=file, width=width, highlight=False)
     console.print(_nodes(report.nodes))

@@ -23,7 +23,6 @@ class Durations:
         self.longest = 0.0
 
     def add(self, seconds: float) -> None:
-        """Add a value."""
         self.buckets[bisect_left(BUCKETS, seconds)] += 1
         self.total += seconds
         self.longest = max(self.longest, seconds)

@@ -9,8 +9,6 @@ from chatserver.terminal.recall import Recall
 
 
 class Arrivals:
-    """See the module."""
-
     def __init__(self, recall: Recall) -> None:
         self._recall = recall
         self._members: dict[str, int | None] = {}  # by room, how many users were there when we heard last

@@ -63,7 +63,6 @@ class Editor:
 
     @property
     def text(self) -> str:
-        """The line being typed."""
         return self.before + self.after
 
     def feed(self, data: bytes) -> list[str | None]:

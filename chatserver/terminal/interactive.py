@@ -72,7 +72,6 @@ class Interactive:
             self._show(event)
 
     def complete(self, before: str) -> tuple[str, Sequence[str]]:
-        """Complete a line, for Tab."""
         return commands.complete(before, people=self._recall.people.values(), rooms={*self._recall.rooms, *self._rooms})
 
     # -- events -------------------------------------------------------------------------------------------------------

@@ -76,12 +76,10 @@ class Admin:
         return found
 
     def kick(self, room: str, *, user: str, reason: str) -> Record:
-        """Take a user out of a room."""
         self._check_id(room, user)
         return self._ask("POST", room, "kick", {"user": user, "reason": reason})
 
     def delete(self, room: str, *, offset: int) -> Record:
-        """Delete a message."""
         return self._ask("DELETE", room, f"messages/{offset}")
 
     def audit(self, *, after: int | None, limit: int) -> Sequence[Record]:

@@ -46,8 +46,6 @@ _BACKGROUND_PAUSE = 0.5  # s until standard input is looked at again while it is
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Options:
-    """The command line."""
-
     url: str
     room: str  # empty: the one in the URL
     name: str

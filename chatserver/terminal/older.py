@@ -11,14 +11,11 @@ PAGE = 200  # records in one request, the most that a server returns
 
 
 class Older:
-    """See the module."""
-
     def __init__(self, chat: Chat) -> None:
         self._chat = chat
         self._first: dict[str, wire.Record] = {}
 
     def take(self, record: wire.Record) -> None:
-        """Take note of a record that is shown."""
         self._first.setdefault(record.room, record)
 
     def forget(self, room: str) -> None:

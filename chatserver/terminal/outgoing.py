@@ -18,8 +18,6 @@ Job = Callable[[], Awaitable[object]]
 
 
 class Outgoing:
-    """See the module."""
-
     def __init__(self, chat: Chat, nursery: trio.Nursery, changed: Callable[[], None]) -> None:
         self.unsent = Counter[str]()  # texts by room
         self._chat = chat

@@ -15,8 +15,6 @@ MAX_RECALLED = 1000  # messages, and people, at most
 
 
 class Recall:
-    """See the module."""
-
     def __init__(self) -> None:
         self.rooms: set[str] = set()  # that the server has
         self.people: OrderedDict[str, str] = OrderedDict()  # names by id, the latest last

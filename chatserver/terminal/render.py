@@ -208,7 +208,6 @@ def presence(joined: Sequence[str], left: Sequence[str], members: int) -> str | 
 
 
 def members(answer: wire.Members) -> str:
-    """Return who is in a room."""
     names = _names(sorted((user.name for user in answer.members), key=str.lower))
     more = answer.count - len(answer.members)
     return f"{answer.count} in {printable(answer.room)}: {names}{f' and {more} more' if more > 0 else ''}"

@@ -58,7 +58,6 @@ class Screen:
 
     @property
     def columns(self) -> int:
-        """The width of the window."""
         return os.get_terminal_size(self._target).columns or _USUAL_COLUMNS
 
     def print(self, text: str, *, indent: int = INDENT) -> None:

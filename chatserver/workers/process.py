@@ -80,7 +80,6 @@ class Worker:
         return code
 
     def ready(self) -> None:
-        """See `Supervised.ready`."""
         self._metrics = ServerMetrics(self._server.parts)
         self._outbox.send_nowait(Ready())
 
@@ -93,7 +92,6 @@ class Worker:
             self._server.parts.connections.faults.caught(self)
 
     async def metrics(self) -> bytes:
-        """See `Supervised.metrics`."""
         return await self._asking.get("", self._ask)
 
     async def _ask(self) -> bytes:
