@@ -116,7 +116,6 @@ class MessageEvents(Events):
     """Server-sent events of messages alone. Other records only move the id, which causes no event in the page."""
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
-        """A message, or only the id of another record."""
         if record_json.is_message(message):
             return super().push(message, room, offset)
         return sse.id_field(self._encoder.cursor(offset))

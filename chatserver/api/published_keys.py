@@ -54,7 +54,6 @@ class PublishedKeys:
         self._wanted.set()
 
     async def run(self) -> None:
-        """Fetch whenever asked to, until cancelled."""
         while True:
             self._wanted = trio.Event()
             self._began = trio.current_time()

@@ -90,8 +90,6 @@ class _Claims(msgspec.Struct):
 
 
 class Verified(msgspec.Struct, frozen=True, gc=False):
-    """The user of a verified token."""
-
     number: int
     packed: bytes  # see `SignedIn`
     rights: Rights

@@ -106,7 +106,6 @@ class Room:
         self.cache[key] = answer
 
     def forget_answers(self) -> None:
-        """Drop the cached answers, which are out of date."""
         if self.cache is not None:
             self._size.budget.add(-sum(map(len, self.cache.values())))
             self.cache = None

@@ -59,7 +59,6 @@ class ProxyHandler(Handler):
         self._refusals = refusals
 
     def received(self, connection: Connection, data: bytes) -> None:
-        """The balancer's bytes, until its header ends."""
         connection.inbox = data = connection.inbox + data
         try:
             header = parse_proxy_header(data)
@@ -87,7 +86,6 @@ class ProxyHandler(Handler):
         self._connections.close(connection, Reason.PROXY_HEADER)
 
     def expired(self, connection: Connection) -> None:
-        """Close the connection: no whole header came in time."""
         self._fail(connection, "no PROXY header in time")
 
 

@@ -80,7 +80,6 @@ class RequestHandler(HttpHandler):
         self._body_ticks_max = ticks(settings.body_deadline_max)
 
     def received(self, connection: Connection, data: bytes) -> None:
-        """Bytes of a head, and perhaps of what follows it."""
         inbox = connection.inbox
         self._begin(connection, inbox + data if inbox else data, len(inbox))
 

@@ -44,7 +44,6 @@ class ThrottledHandler(HttpHandler):
         self._responder = responder
 
     def resumed(self, connection: Connection) -> None:
-        """The peer may send requests again."""
         self._connections.enter(connection, State.KEEPALIVE)
         self._responder.go_on(connection)
 
@@ -90,7 +89,6 @@ class HeldHandler(ReceiverHandler):
         self._exchanges.answer_held(connection, context_of(connection, PollWaiter))
 
     def released(self, connection: Connection, context: object) -> None:
-        """The poll is answered, or the connection closed."""
         assert isinstance(context, PollWaiter)
         self._hub.release(context)
 
@@ -134,6 +132,5 @@ class StreamHandler(ReceiverHandler):
         self._connections.finish(connection, Reason.INTERNAL_ERROR)
 
     def released(self, connection: Connection, context: object) -> None:
-        """The stream has ended: end the membership."""
         assert isinstance(context, Member)
         self._hub.lost(context)

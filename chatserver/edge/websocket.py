@@ -220,7 +220,6 @@ class WebSocketHandler(Handler):
                 assert_never(event)
 
     def lacking(self, connection: Connection) -> int:
-        """Bytes announced by a frame that have not arrived."""
         return lacking(connection.inbox, context_of(connection, WebSocketSession).assembly)
 
     # -- messages ---------------------------------------------------------------------------------------------------
@@ -387,7 +386,6 @@ class WebSocketHandler(Handler):
         self._close(connection, Ending(Reason.INTERNAL_ERROR))
 
     def released(self, connection: Connection, context: object) -> None:
-        """The session ends, and with it its memberships."""
         assert isinstance(context, WebSocketSession)
         self._budget.release(connection)
         context.assembly = None

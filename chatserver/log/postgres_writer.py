@@ -83,7 +83,6 @@ class PostgresWriter:
         self._keys_since_expiry = 0
 
     def close(self) -> None:
-        """Close the connection that commits."""
         self._session.close()
 
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:

@@ -45,14 +45,12 @@ def more_of(record: Record) -> str:
 
 
 def state_of(more: str) -> MessageState:
-    """The state in the column `more`."""
     return (_decode(more).state if more else None) or UNTOUCHED
 
 
 def record_of(
     room: str, offset: int, time: int, user_id: str, user_name: str, text: str, kind: int, target: int, more: str
 ) -> Record:
-    """The record in a row."""
     if not (kind or target or more):
         return Record(room, offset, time, user_id, user_name, text)
     rest = _decode(more) if more else _NOTHING

@@ -43,7 +43,6 @@ class Sanction(msgspec.Struct, frozen=True, gc=False):
     id: int = 0  # assigned by the log, and never reused
 
     def expired(self, now_ms: int) -> bool:
-        """Whether it is over."""
         return 0 < self.until <= now_ms
 
 

@@ -49,7 +49,6 @@ class SqliteChanges:
         self._rooms = rooms
 
     def records(self, places: Collection[Place]) -> dict[Place, Record]:
-        """The records at these places, where they exist."""
         if not places:
             return {}
         rooms = self._rooms
@@ -62,7 +61,6 @@ class SqliteChanges:
         return found
 
     def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
-        """Those of the asked reactions that exist."""
         if not asked:
             return set()
         rooms, listed = self._rooms, list(asked)

@@ -38,7 +38,6 @@ class ClosingHandler(Handler):
         self._connections.close(connection, context_of(connection, Closing).reason)
 
     def writable(self, connection: Connection) -> None:
-        """The last bytes are written: send FIN."""
         self._connections.end_writing(connection)
 
     def expired(self, connection: Connection) -> None:

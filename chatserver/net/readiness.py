@@ -86,7 +86,6 @@ else:
         add = arm
 
         def ready(self, limit: int) -> list[tuple[int, int]]:
-            """At most `limit` pairs of descriptor and events, without waiting."""
             found = []
             for event in self._queue.control(None, limit, 0):
                 reset = RESET if event.flags & select.KQ_EV_EOF and event.fflags else 0

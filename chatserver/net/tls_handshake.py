@@ -115,7 +115,6 @@ class Handshakes(Handler):
         self._connections.close(connection, Reason.TLS_DEADLINE)
 
     def released(self, connection: Connection, context: object) -> None:
-        """The handshake was given up."""
         assert isinstance(context, TlsTransport)
         self.half_open.pop(connection, None)
         context.released()

@@ -109,7 +109,6 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
         return received.plaintext
 
     def lacking(self) -> int:
-        """Bytes of the incomplete record that have not arrived."""
         sealed = self.sealed
         return max(HEADER + (sealed[3] << 8 | sealed[4]) - len(sealed), 0) if len(sealed) >= HEADER else 0
 

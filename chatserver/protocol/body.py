@@ -91,7 +91,6 @@ class LengthBody(msgspec.Struct, gc=False, eq=False):
 
     @property
     def rest(self) -> bytes:
-        """The bytes after the body."""
         return bytes(self.gathered[self.length :])
 
 
@@ -202,12 +201,10 @@ class ChunkedBody:
 
     @property
     def received(self) -> int:
-        """Bytes of the body so far, decoded."""
         return len(self._gathered)
 
     @property
     def body(self) -> bytes:
-        """The decoded body, or what there is of it."""
         return bytes(self._gathered)
 
     @property

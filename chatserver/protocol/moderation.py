@@ -35,8 +35,6 @@ class SanctionBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=
 
 
 class KickBody(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
-    """The body of a POST of a kick."""
-
     user: str
     reason: str | None = None
 
@@ -65,7 +63,6 @@ def decode_sanction(body: bytes, content_type: str | None) -> SanctionBody:
 
 
 def decode_kick(body: bytes, content_type: str | None) -> KickBody:
-    """Decode and check a kick."""
     asked = parse_body(body, content_type, _kicks)
     return KickBody(check_any_user_id(asked.user), _check_reason(asked.reason))
 

@@ -51,7 +51,6 @@ def log_url(text: str) -> str:
 
 
 def engine_of(url: str) -> str:
-    """The name of the engine in the URL of a log."""
     return "postgresql" if url.startswith(POSTGRES_SCHEMES) else url.partition(":")[0]
 
 

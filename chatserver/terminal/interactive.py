@@ -77,7 +77,6 @@ class Interactive:
     # -- events -------------------------------------------------------------------------------------------------------
 
     def _show(self, event: events.Event) -> None:
-        """Print an event, and update the prompt."""
         if isinstance(event, wire.Record):
             self._recall.take(event)
             self._older.take(event)

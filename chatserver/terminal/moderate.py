@@ -54,7 +54,6 @@ class Admin:
             raise ConfigError("token", "this is no token")
 
     def sanction(self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str) -> Record:
-        """Mute or ban a user or a network."""
         self._check_id(room, whom.get("user", ""))
         fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason}
         return self._ask(
@@ -62,7 +61,6 @@ class Admin:
         )
 
     def lift(self, kind: str, room: str, *, whom: Mapping[str, str]) -> Record:
-        """End the mute or ban of a user or a network in this room."""
         for found in self.sanctions(room, whom=whom, limit=1000):
             if (found["kind"], found["room"]) == (kind, room):
                 return self._ask("DELETE", room, f"sanctions/{found['id']}")
@@ -83,7 +81,6 @@ class Admin:
         return self._ask("DELETE", room, f"messages/{offset}")
 
     def audit(self, *, after: int | None, limit: int) -> Sequence[Record]:
-        """Entries of the audit trail."""
         found: Sequence[Record] = self._request("GET", f"/audit?{encoded_query(after=after, limit=limit)}")["entries"]
         return found
 

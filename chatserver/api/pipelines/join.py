@@ -27,8 +27,6 @@ JOINED = Wanted(LATEST)
 
 
 class JoinPipeline:
-    """The steps, over the hub and the pages of a server."""
-
     def __init__(self, hub: Hub, pages: Pages) -> None:
         self._hub = hub
         self._pages = pages

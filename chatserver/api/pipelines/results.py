@@ -44,7 +44,6 @@ class ResultCache:
         self._texts_removed = texts_removed
 
     def get(self, part: Part) -> Found | None:
-        """The recent result for a question."""
         kept = self._kept.get(part)
         return None if kept is None or kept.until <= trio.current_time() else kept.found
 
