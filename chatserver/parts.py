@@ -115,7 +115,7 @@ def build(
     limiters = Limiters([LocalShard()] if shared is None else shared.search.limits)
     background = BackgroundSteps(nursery, peers.connections.faults.caught)
     monitoring = MonitoringHandlers(
-        log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
+        log=log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
         text=lambda: metrics.text(),  # noqa: PLW0108  made last, since it tells of all the others
         shards=None if shared is None else shared.shards,
     )  # fmt: skip

@@ -4,6 +4,7 @@ Owns: the meaning of these requests. May not: count, or decide who may ask; rout
 """
 
 from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass
 from functools import partial
 
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
@@ -22,22 +23,19 @@ from chatserver.shared.shards import Shards
 READY_RETRY = 2.0
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class MonitoringHandlers:
     """See the module. `text` makes the body of /metrics in pieces, `text_of_all` that of all workers.
 
     `engine` is the log's kind, and `ready` says whether the server accepts peers and is not draining.
     """
 
-    def __init__(
-        self, log: Log, *, engine: str, ready: Callable[[], bool], text: Callable[[], Iterator[bytes]],
-        text_of_all: Callable[[], Awaitable[bytes]] | None, shards: Shards | None,
-    ) -> None:  # fmt: skip
-        self._log = log
-        self._engine = engine
-        self._ready = ready
-        self._text = text
-        self._text_of_all = text_of_all
-        self._shards = shards
+    log: Log
+    engine: str
+    ready: Callable[[], bool]
+    text: Callable[[], Iterator[bytes]]
+    text_of_all: Callable[[], Awaitable[bytes]] | None
+    shards: Shards | None
 
     def health(self, request: Request) -> Response:
         """`GET /healthz`: this process runs."""
@@ -47,26 +45,26 @@ class MonitoringHandlers:
     def readiness(self, request: Request) -> Response:
         """`GET /readyz`: whether to send traffic here, and what `chatserver doctor` compares between nodes."""
         request.parameters()
-        if not self._ready():
+        if not self.ready():
             return refusal(ErrorCode.DRAINING, "the server is starting or stopping", READY_RETRY)
-        if not self._log.reachable:
+        if not self.log.reachable:
             return refusal(ErrorCode.UNAVAILABLE, "the database of its log cannot be used", READY_RETRY)
         now = encoders.time_text(system_ms())
-        about = {"status": "ready", "version": __version__, "log": self._engine, "time": now}
+        about = {"status": "ready", "version": __version__, "log": self.engine, "time": now}
         return Response(200, [json_body({**about, **self._reachable()})])
 
     def _reachable(self) -> dict[str, object]:
         """The reachable shards. They do not affect readiness: their data may be lost, and all nodes lack it alike."""
-        shards = self._shards
+        shards = self.shards
         return {} if shards is None else {"shards": {"reachable": shards.reachable, "of": len(shards.all)}}
 
     def metrics(self, request: Request) -> Answer:
         """`GET /metrics`: Prometheus text."""
         request.parameters()
-        if self._text_of_all is not None:
-            return Later(_later(self._text_of_all), given_anyway, slow=True)  # the supervisor may not answer
+        if self.text_of_all is not None:
+            return Later(_later(self.text_of_all), given_anyway, slow=True)  # the supervisor may not answer
         text: list[bytes] = []
-        return Next(partial(_exposition, text, map(text.append, self._text())))
+        return Next(partial(_exposition, text, map(text.append, self.text())))
 
 
 def _exposition(text: list[bytes], writing: Iterator[None]) -> Answer:

@@ -14,6 +14,7 @@ read few rooms would often find nothing without that.
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
 from functools import partial
 from heapq import nlargest
 from itertools import chain, islice
@@ -67,59 +68,53 @@ class Unshared(NamedTuple):
 AfterStep: TypeAlias = Callable[[Asked], Awaitable[None]]
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
 class SearchPipeline:
     """The steps, and the systems that they query.
 
     `may_read` tells whether a user may read a room now; `recent_rooms` gives the rooms that were written last.
     """
 
-    def __init__(
-        self, *, index: Index, limiters: Limiters, limits: SearchLimits, results: ResultCache,
-        recent_rooms: Callable[[int], Awaitable[Sequence[str]]], may_read: Callable[[Principal, str], bool],
-        start_in_background: StartStep,
-        altered_meanwhile: Callable[[], AbstractContextManager[Alterations]],
-        after_steps: Sequence[AfterStep], shared: SharedSearch | None = None,
-    ) -> None:  # fmt: skip
-        self._index = index
-        self._limiters = limiters
-        self._limits = limits
-        self._results = results
-        self._may_read = may_read
-        self._recent_rooms = recent_rooms
-        self._start_in_background = start_in_background
-        self._altered_meanwhile = altered_meanwhile
-        self._after_steps = after_steps
-        self._shared = shared
-        #: by part and generation of the results: no search joins a query that began before a text was removed
-        self._flights: SingleFlight[tuple[Part, int], _Answered] = SingleFlight()
+    index: Index
+    limiters: Limiters
+    limits: SearchLimits
+    results: ResultCache
+    recent_rooms: Callable[[int], Awaitable[Sequence[str]]]
+    may_read: Callable[[Principal, str], bool]
+    start_in_background: StartStep
+    altered_meanwhile: Callable[[], AbstractContextManager[Alterations]]
+    after_steps: Sequence[AfterStep]
+    shared: SharedSearch | None = None
+    #: by part and generation of the results: no search joins a query that began before a text was removed
+    _flights: "SingleFlight[tuple[Part, int], _Answered]" = field(default_factory=SingleFlight, init=False)
 
     async def search(self, asked: Asked) -> Searched:
         """Run the search. Raises OverLimitError and LogError."""
         began = trio.current_time()
-        ranking = Ranking(self._results.generation)
-        with self._altered_meanwhile() as meanwhile:
+        ranking = Ranking(self.results.generation)
+        with self.altered_meanwhile() as meanwhile:
             await self._query_within_limits(asked, ranking)
-            ranking.look_again(meanwhile, partial(self._may_read, asked.visitor))
+            ranking.look_again(meanwhile, partial(self.may_read, asked.visitor))
         for part, found in ranking.parts.items():
-            self._results.put(part, found, ranking.generation)
-        for step in self._after_steps:
-            self._start_in_background(step, asked)
-        if self._shared is not None:
-            self._start_in_background(self._shared.sessions.touch, asked.visitor)
-            self._start_in_background(self._share_results, self._shared, ranking.unshared)
+            self.results.put(part, found, ranking.generation)
+        for step in self.after_steps:
+            self.start_in_background(step, asked)
+        if self.shared is not None:
+            self.start_in_background(self.shared.sessions.touch, asked.visitor)
+            self.start_in_background(self._share_results, self.shared, ranking.unshared)
         return Searched(ranking.best(asked.limit), not ranking.used_index, trio.current_time() - began)
 
     async def _query_within_limits(self, asked: Asked, ranking: "Ranking") -> None:
         visitor = asked.visitor
         try:
             async with side_by_side() as nursery:
-                for limit, key in self._limits.of(visitor):
-                    nursery.start_soon(self._limiters.take, limit, key)
-                if self._shared is not None:
-                    nursery.start_soon(self._shared.sessions.open, visitor)
+                for limit, key in self.limits.of(visitor):
+                    nursery.start_soon(self.limiters.take, limit, key)
+                if self.shared is not None:
+                    nursery.start_soon(self.shared.sessions.open, visitor)
                 await self._query(asked, ranking)
         except OverLimitError as refusal:
-            self._limiters.remember(refusal)
+            self.limiters.remember(refusal)
             raise
 
     # -- the queries ------------------------------------------------------------------------------------------------
@@ -132,9 +127,9 @@ class SearchPipeline:
             return
         is_short = len(ranking) < asked.limit
         with trio.move_on_after(SHORT_ROOMS_BUDGET if is_short else ROOMS_BUDGET):
-            recent = await self._recent_rooms(MAX_READ if is_short else ROOMS_CONSIDERED)
+            recent = await self.recent_rooms(MAX_READ if is_short else ROOMS_CONSIDERED)
             rooms = dict.fromkeys(chain(recent, principal.rights.named if is_short else ()))
-            readable = (room for room in rooms if self._may_read(principal, room))
+            readable = (room for room in rooms if self.may_read(principal, room))
             for _ in range(MAX_ROUNDS if is_short else 1):
                 async with side_by_side() as nursery:
                     for room in islice(readable, QUERIED_ROOMS):
@@ -154,22 +149,22 @@ class SearchPipeline:
 
     async def _rank(self, part: Part, principal: Principal, ranking: "Ranking") -> int | None:
         """Add the hits of one part of the search; returns its `go_on`."""
-        found = self._results.get(part)
+        found = self.results.get(part)
         if found is None:
-            flight = part, self._results.generation
+            flight = part, self.results.generation
             found, by_index = await self._flights.get(flight, partial(self._ask, part, ranking))
             ranking.parts[part] = found
             ranking.used_index |= by_index
-        ranking.add(hit for hit in found.hits if self._may_read(principal, hit.record.room))
+        ranking.add(hit for hit in found.hits if self.may_read(principal, hit.record.room))
         return found.go_on
 
     async def _ask(self, part: Part, ranking: "Ranking") -> "_Answered":
         """Ask for the results of other processes, then the index."""
-        lookup = None if self._shared is None else await self._shared.results.get(part)
+        lookup = None if self.shared is None else await self.shared.results.get(part)
         if lookup is not None and lookup.found is not None:
             return _Answered(lookup.found, by_index=False)
         question, go_on = part
-        found = await self._index.find(question, go_on=go_on)
+        found = await self.index.find(question, go_on=go_on)
         if lookup is not None:
             ranking.unshared.append(Unshared(part, found, lookup.generation))
         return _Answered(found, by_index=True)
