@@ -8,7 +8,7 @@ from collections.abc import Iterable, Sequence
 from chatserver.log.postgres_changes import EMPTY, FORGET_REACTIONS
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_index import LOCK_ROOMS
-from chatserver.log.postgres_rows import plain_array
+from chatserver.log.postgres_rows import plain_array, plain_arrays
 from chatserver.log.retention import Due, Room
 
 _ROOMS = """
@@ -38,16 +38,16 @@ def rooms(after: int, most: int, connection: Connection) -> Sequence[Room]:
 
 
 def records(due: Sequence[Due], share: int, connection: Connection) -> Iterable[tuple[int, int, int, str]]:
-    ids, *bounds = map(plain_array, zip(*due, strict=True))
+    ids, *bounds = plain_arrays(due)
     connection.execute(LOCK_ROOMS, (ids,))
     return connection.execute(_RECORDS, (ids, *bounds, share)).fetchall()
 
 
 def remove(records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: Connection) -> None:
-    ids, offsets, _ = map(plain_array, zip(*records, strict=True))
+    ids, offsets, _ = plain_arrays(records)
     lasts = {room: offset for room, offset, _ in records}
     with connection.pipeline():
         connection.execute(FORGET_REACTIONS, (ids, offsets))
         connection.execute(EMPTY, (plain_array(room for room, _ in edits), plain_array(offset for _, offset in edits)))
         connection.execute(_FORGET, (ids, offsets))
-        connection.execute(_MOVE_FIRSTS, (plain_array(lasts), plain_array(lasts.values())))
+        connection.execute(_MOVE_FIRSTS, plain_arrays(lasts.items()))

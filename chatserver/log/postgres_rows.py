@@ -27,6 +27,11 @@ def plain_array(values: Iterable[object]) -> str:
     return f"{{{','.join(map(str, values))}}}"
 
 
+def plain_arrays(rows: Iterable[Sequence[object]]) -> tuple[str, ...]:
+    """A `plain_array` of each column of some rows, of which there is at least one."""
+    return tuple(map(plain_array, zip(*rows, strict=True)))
+
+
 class PostgresTables:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection

@@ -20,7 +20,7 @@ from chatserver.log.postgres_changes import PostgresChanges
 from chatserver.log.postgres_connection import NOW_MS, Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
-from chatserver.log.postgres_rows import plain_array, text_array
+from chatserver.log.postgres_rows import plain_array, plain_arrays, text_array
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, more_of
 
 T = TypeVar("T")
@@ -102,9 +102,7 @@ class PostgresWriter:
             connection.execute("BEGIN")
             locked = connection.execute(_LOCK, (plain_array(sorted(ids.values())),))
             if uses:
-                found = connection.execute(
-                    _FIND_KEYS, (plain_array([ids[key[0]] for key in uses]), plain_array(uses.values()))
-                )
+                found = connection.execute(_FIND_KEYS, plain_arrays((ids[key[0]], use) for key, use in uses.items()))
             records, reacted = rows.records(places), rows.reactions(reactions)
         ends = locked.fetchall()
         rooms = {name: RoomEnd(id_, last, time) for name, id_, last, time, _ in ends}
@@ -130,15 +128,9 @@ class PostgresWriter:
             _insert(connection, fresh, rooms)
             changes.write()
             if new_keys:
-                self._write_keys(connection, new_keys, rooms, uses, now)
-            connection.execute(
-                _MOVE_ENDS,
-                (
-                    plain_array(room.base for room in written.values()),
-                    plain_array(room.last for room in written.values()),
-                    plain_array(room.time for room in written.values()),
-                ),
-            )
+                keys = [(rooms[key[0]].base, uses[key], record.offset, now) for key, record in new_keys.items()]
+                self._write_keys(connection, keys, now)
+            connection.execute(_MOVE_ENDS, plain_arrays((room.base, room.last, room.time) for room in written.values()))
             notify(connection, self._node, hints_of(fresh))
             connection.execute("COMMIT")
         self._committed.update((name, room.last) for name, room in written.items())
@@ -171,23 +163,8 @@ class PostgresWriter:
     def _look_up(self, connection: Connection, names: Iterable[str]) -> None:
         self._ids.update(connection.execute(_FIND_ROOMS, (text_array(list(names)),)).fetchall())
 
-    def _write_keys(
-        self,
-        connection: Connection,
-        keys: dict[Key, Record],
-        rooms: dict[str, RoomEnd],
-        uses: dict[Key, str],
-        now: int,
-    ) -> None:
-        connection.execute(
-            _INSERT_KEYS,
-            (
-                plain_array(rooms[key[0]].base for key in keys),
-                plain_array(uses[key] for key in keys),
-                plain_array(record.offset for record in keys.values()),
-                plain_array(now for _ in keys),
-            ),
-        )
+    def _write_keys(self, connection: Connection, keys: Sequence[tuple[int, str, int, int]], now: int) -> None:
+        connection.execute(_INSERT_KEYS, plain_arrays(keys))
         self._keys_since_expiry += len(keys)
         if self._keys_since_expiry >= EXPIRE_EVERY:  # remove up to twice as many as came, so the table stays small
             connection.execute(_EXPIRE_KEYS, (now - KEY_LIFETIME_MS, 2 * self._keys_since_expiry))
