@@ -60,7 +60,8 @@ def refusal(draft: Draft, message: Record | None, now: int, *, reacted: bool) ->
         return None
     if message.user_id != draft.user_id:
         return RefusalReason.NOT_AUTHOR
-    return RefusalReason.TOO_LATE if now - message.time >= draft.window_ms else None
+    # The clock may have been set back since: an edit window of 0 is over all the same.
+    return RefusalReason.TOO_LATE if max(now - message.time, 0) >= draft.window_ms else None
 
 
 def used_keys(found: Iterable[tuple[Draft, int, int, Sequence[Any]]], now: int) -> dict[Key, Record]:

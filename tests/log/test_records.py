@@ -179,6 +179,8 @@ async def test_a_refused_change_fails_alone(log: Log, clock: Clock) -> None:
     clock.ms += WINDOW_MS
     assert await refusal(log, edit(1, "x")) is RefusalReason.TOO_LATE
     assert await refusal(log, delete(1)) is RefusalReason.TOO_LATE
+    clock.ms -= 2 * WINDOW_MS  # to before the message
+    assert await refusal(log, replace(edit(1, "x"), window_ms=0)) is RefusalReason.TOO_LATE, "authors never may"
     assert (await append(log, delete(1, user="u_eve", as_moderator=True))).fresh
 
 
