@@ -165,6 +165,7 @@ class Follower:
 
     async def _compare(self) -> None:
         """Compare rooms in memory with the log, up to MAX_READ of them each time."""
+        is_failing = False  # and the log says so already
         while True:
             await trio.sleep(COMPARE_INTERVAL)
             if not self._uncompared:
@@ -175,7 +176,10 @@ class Follower:
                 try:
                     heads = await self._log.heads(names)
                 except LogError as error:
-                    _log.warning("rooms_not_compared", reason=str(error))
+                    if not is_failing:  # a database may be away for a day
+                        _log.warning("rooms_not_compared", reason=str(error))
+                    is_failing = True
                 else:
+                    is_failing = False
                     self._retained({name: head.first for name, head in heads.items()})
                     self.on_hints({name: head.last for name, head in heads.items()})

@@ -142,6 +142,16 @@ async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
     assert len(told) == 3, "after a second each"
 
 
+async def test_comparisons_that_fail_are_one_line_until_one_succeeds(shared: Chatting) -> None:
+    """There was one each second, for as long as a database was away."""
+    await shared.members(1)
+    for failures in (3, 2):
+        shared.log.failing_reads = failures
+        with capture_logs() as lines:
+            await trio.sleep((failures + 2) * COMPARE_INTERVAL)
+        assert [line["event"] for line in lines] == ["rooms_not_compared"]
+
+
 async def test_many_pages_are_read_in_a_row(shared: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.chat.follower.FOLLOW_PAGE", 4)
     [ann] = await shared.members(1)
