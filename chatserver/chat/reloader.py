@@ -59,6 +59,7 @@ class Reloader:
     async def run(self) -> None:
         """Read the tables again and again until cancelled."""
         last = trio.current_time()  # at which both were read
+        is_failing = False  # and the log says so already
         while True:
             due = last + (RELOAD_EVERY if self._log.shared else math.inf)
             with trio.move_on_at(due):
@@ -73,8 +74,12 @@ class Reloader:
                 self.on_hints(changed)
                 if not isinstance(error, LogError):
                     raise
-                _log.warning("sanctions_not_reloaded", reason=str(error))
+                if not is_failing:  # a database may be away for a day
+                    _log.warning("sanctions_not_reloaded", reason=str(error))
+                is_failing = True
                 await trio.sleep(READ_RETRY)
+            else:
+                is_failing = False
             await trio.sleep(RELOAD_PAUSE)
 
     async def _reload(self, tables: Collection[str]) -> None:

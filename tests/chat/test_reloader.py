@@ -102,8 +102,12 @@ async def test_after_a_failure_the_tables_are_read_again_without_another_hint(
         await trio.sleep(0.9 * READ_RETRY)
         assert it.loads.await_count == 1, "not at once"
         await trio.sleep(1.6 * READ_RETRY)
-    assert it.are_known
-    assert [line["event"] for line in lines] == 2 * ["sanctions_not_reloaded"]
+        assert it.are_known
+        it.loads.side_effect = [LogUnavailable("the disk is full"), [BAN]]
+        it.reloader.on_hints({SANCTIONS_CHANGED: 1})
+        await trio.sleep(2.5 * READ_RETRY)
+        assert it.loads.await_count == 5
+    assert [line["event"] for line in lines] == 2 * ["sanctions_not_reloaded"], "one until a read succeeds"
 
 
 async def test_after_a_fault_the_tables_are_read_again_without_another_hint(
