@@ -28,6 +28,8 @@ _FLAGS = {
     "room": "room", "user": "user", "network": "network", "network_of": "network-of", "seconds": "for",
     "reason": "reason", "limit": "limit", "after": "after", "offset": "offset",
 }  # fmt: skip
+#: Columns of times; "until" may say "no end".
+_TIMES = frozenset(("time", "until"))
 _SIGN_IN = frozenset(("unauthenticated", "forbidden"))
 
 
@@ -126,9 +128,13 @@ def _decoded(response: Response) -> Record:
 
 def done(what: str, sanction: Record) -> str:
     """The line that reports a made or lifted sanction."""
-    until = f" until {sanction['until']}" if sanction["until"] and not what.startswith("un") else ""
+    is_made = not what.startswith("un")
+    until = f" until {sanction['until']}" if sanction["until"] and is_made else ""
     place = "all rooms" if sanction["room"] == "*" else sanction["room"]
-    return printable(f"{what} {_whom(sanction)} in {place}{until} (sanction {sanction['id']})")
+    # Perhaps a name in place of an id: the server puts any id in force, since it knows no absent users.
+    is_there = not sanction.get("user") or sanction.get("user_name")
+    absence = "; nobody with this id is there now" if is_made and not is_there else ""
+    return printable(f"{what} {_whom(sanction)} in {place}{until} (sanction {sanction['id']}){absence}")
 
 
 def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
@@ -164,10 +170,16 @@ def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], file: IO[str],
         return
     table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")
+        table.add_column(f"{column} (UTC)" if column in _TIMES else column, overflow="fold")
     for row in rows:
-        table.add_row(*map(Text, row))  # as `Text`, so that brackets in a reason are not markup
+        cells = [_short(cell) if column in _TIMES else cell for column, cell in zip(columns, row, strict=True)]
+        table.add_row(*map(Text, cells))  # as `Text`, so that brackets in a reason are not markup
     console.print(table)
+
+
+def _short(time: str) -> str:
+    """A time to the second, which a narrow column folds between day and hour."""
+    return time[:19].replace("T", " ")
 
 
 def _whom(sanction: Record) -> str:
