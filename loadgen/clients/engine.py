@@ -1,11 +1,13 @@
 """The engine: a crowd of virtual clients on one epoll and one wheel, in one trio task.
 
-Owns: the descriptors, and every system call made for them. A client is one object of 70 bytes, and costs no CPU while
+Owns: the descriptors, every system call made for them, and TLS: some 30 KB more a client, which sees no difference but
+that `on_connected` comes after the handshake. Without it a client is one object of 70 bytes, and costs no CPU while
 nothing happens. May not: know what a persona's bytes mean.
 """
 
 import os
 import select
+import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -20,8 +22,9 @@ from loadgen.clients.opening import Opening
 from loadgen.net import sockets, wire
 from loadgen.net.answers import CLOSED
 from loadgen.net.sockets import SockDiag
-from loadgen.net.target import Target
+from loadgen.net.target import Target, describe_tls
 from loadgen.net.timers import NEVER, Alarms, WakeUp, Wheel, now
+from loadgen.net.tls import RECORD_BYTES, Link
 from loadgen.report.latency import Lag
 
 #: Events and about as many timers handled in one turn, and clients closed, so that they delay no message of the
@@ -48,13 +51,14 @@ class Engine:
         self.last_held = 0.0  # when a client last became held
         self._target = target
         self._opening = Opening(connect_rate)
-        # Not attributes of the client, because most clients are in none of these five.
+        # Not attributes of the client, because most clients are in none of these six.
         self.responses: dict[Client, wire.Response] = {}  # answers of which a part has come
         self._outgoing: dict[Client, bytearray] = {}  # bytes that the kernel would not take yet
         self._finishing: set[Client] = set()  # those whose FIN follows these bytes
         self._not_reading: set[Client] = set()
         self._budget = Budget()
         self.dark: set[Client] = set()  # vanished
+        self.links: dict[Client, Link] = {}  # of those within TLS
         self.sock_diag = SockDiag() if target.on_loopback else None
         self._reads = 0  # by honest clients that are not slow
         self._epoll = select.epoll()
@@ -120,6 +124,17 @@ class Engine:
         client.cohort.count_held(client, self.last_held)
 
     def send(self, client: Client, data: bytes) -> bool:
+        """Send, within TLS if the connection has that, and return whether the kernel took all."""
+        link = self.links.get(client)
+        if link is not None:
+            try:
+                data = link.encrypted(data)
+            except ssl.SSLError as error:
+                client.fail(f"TLS: {describe_tls(error)}")
+                return False
+        return self.send_raw(client, data)
+
+    def send_raw(self, client: Client, data: bytes) -> bool:
         """Write what the kernel takes now, and the rest later; return whether it took all."""
         if client.fd < 0:
             return False
@@ -168,7 +183,13 @@ class Engine:
             sockets.undeafen(client.fd)
 
     def finish_sending(self, client: Client) -> None:
-        """Send FIN, behind any bytes that the kernel has not taken yet."""
+        """Send FIN, behind any bytes that the kernel has not taken yet, and within TLS close_notify before it."""
+        link = self.links.get(client)
+        if link is not None:
+            self.send_raw(client, link.goodbye())
+        self._send_fin(client)
+
+    def _send_fin(self, client: Client) -> None:
         if client in self._outgoing:
             self._finishing.add(client)
         elif client.fd >= 0:
@@ -196,6 +217,7 @@ class Engine:
     def close(self, client: Client) -> None:
         """Close the connection, which counts as no end; `reopen` makes a new one."""
         self._opening.end(client)
+        self.links.pop(client, None)
         if client.stage is Stage.HELD:
             client.cohort.held -= 1
         client.stage = Stage.WAITING
@@ -295,7 +317,34 @@ class Engine:
             client.fail(fault)
 
     def _received(self, client: Client, data: bytes) -> None:
-        client.on_data(data)
+        link = self.links.get(client)
+        if link is None:
+            client.on_data(data)
+            return
+        try:
+            self._unwrap(client, link, data)
+        except ssl.SSLError as error:
+            raise wire.WireError(f"TLS: {describe_tls(error)}") from None
+
+    def _unwrap(self, client: Client, link: Link, records: bytes) -> None:
+        was_established = link.established
+        if not was_established:
+            self.send_raw(client, link.handshake(records))
+            if not link.established:
+                return
+            records = b""  # OpenSSL has them already, with any data after the handshake
+            if opening := client.opening():
+                self.send(client, opening)
+            if client.fd >= 0:
+                client.on_connected()
+        data, over = link.decrypted(records)
+        # A client that reads less than a record at a time paces itself by its reads, so it is called for each of them.
+        if (data or client.read_bytes < RECORD_BYTES) and client.fd >= 0:
+            client.on_data(data)
+        if over and client.fd >= 0:
+            client.on_hangup(CLOSED)
+        elif reply := link.take_reply():
+            self.send_raw(client, reply)
 
     def _hear_out(self, client: Client) -> None:
         """Give a client the data that came before its connection broke: the answer that says why."""
@@ -326,7 +375,7 @@ class Engine:
         self._watch(client)
         if client in self._finishing:
             self._finishing.remove(client)
-            Engine.finish_sending(self, client)  # over TLS its close_notify is among the bytes
+            self._send_fin(client)
         if client.stage is Stage.CONNECTING:
             self._connected(client)
         else:
@@ -338,13 +387,11 @@ class Engine:
         self._epoll.modify(client.fd, mask | select.EPOLLOUT if client in self._outgoing else mask)
 
     def _connected(self, client: Client) -> None:
-        self._made(client)
-        client.on_connected()
-
-    def _made(self, client: Client) -> None:
         client.stage = Stage.OPENING
         if client.honest:
             client.cohort.connects.record(now() - client.born)
+        if client not in self.links:  # `_unwrap` calls it after the handshake
+            client.on_connected()
 
     def _connect(self, client: Client, moment: float) -> None:
         client.born, client.is_reused = moment, False
@@ -376,4 +423,7 @@ class Engine:
             self._connected(client)
 
     def _first_bytes(self, client: Client) -> bytes:
-        return client.opening()
+        if client.below_tls or not (self._target.tls or client.needs_tls):
+            return client.opening()
+        link = self.links[client] = client.link(self._target.host)
+        return link.handshake()

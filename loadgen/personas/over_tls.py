@@ -3,7 +3,6 @@
 from typing import Final, cast
 
 from loadgen.clients.client import Attacker, Needs
-from loadgen.clients.secure import SecureEngine
 from loadgen.net import wire
 from loadgen.net.tls import HANDSHAKE, KEY_UPDATE, Tls13, client_hello
 from loadgen.personas import persona
@@ -38,15 +37,8 @@ class _HandSealed(Attacker):
     link = Tls13
 
     @property
-    def _engine(self) -> SecureEngine:
-        return cast("SecureEngine", self.cohort.engine)
-
-    @property
     def tls(self) -> Tls13:
-        return cast("Tls13", self._engine.links[self])
-
-    def send_records(self, records: bytes) -> bool:
-        return self._engine.send_records(self, records)
+        return cast("Tls13", self.cohort.engine.links[self])
 
 
 @persona
@@ -70,7 +62,7 @@ class TlsHalfMessage(_HandSealed, Lingerer):
         """Send the half message after the join's answer; later messages do not count."""
         if decode(frame).type == "joined":
             self.cohort.answers["joined"] += 1
-            self.send_records(self.tls.seal(HANDSHAKE, KEY_UPDATE[:4]))
+            self.cohort.engine.send_raw(self, self.tls.seal(HANDSHAKE, KEY_UPDATE[:4]))
 
 
 #: Key updates in one block: they cost the generator 60 us each, and a server 10.
@@ -96,7 +88,10 @@ class TlsKeyUpdates(_HandSealed, Flooder):
 
     def on_drained(self) -> None:
         """Send the next updates, at most one block each tick, until the server has answered."""
-        if not self.answered and self.send_records(b"".join(self._update() for _ in range(BLOCK_UPDATES))):
+        if self.answered:
+            return
+        updates = b"".join(self._update() for _ in range(BLOCK_UPDATES))
+        if self.cohort.engine.send_raw(self, updates):
             self.wake_in(0.0)
 
     def _update(self) -> bytes:

@@ -13,8 +13,8 @@ import trio
 
 from loadgen.clients.client import Client, Stage
 from loadgen.clients.cohort import Cohort, Place
+from loadgen.clients.engine import Engine
 from loadgen.clients.messages import GroupStatus, Result, Role, Status
-from loadgen.clients.secure import SecureEngine
 from loadgen.clients.traffic import TIMEOUT_SECONDS, Traffic
 from loadgen.net.timers import now
 from loadgen.personas import load, registry
@@ -72,7 +72,7 @@ class Crowd:
         for file in role.personas:
             load(file)
         self._random = Random(role.seed)  # noqa: S311  replayable on purpose
-        self._engine = SecureEngine(role.target, connect_rate=role.connect_rate)
+        self._engine = Engine(role.target, connect_rate=role.connect_rate)
         self._host, self._endpoint = role.target.authority, role.endpoint
         self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag, mark=role.mark)
         self._mark = role.mark.encode()

@@ -25,7 +25,6 @@ from wsproto import events
 from loadgen.clients.client import Client
 from loadgen.clients.cohort import Cohort, Place
 from loadgen.clients.engine import Engine
-from loadgen.clients.secure import SecureEngine
 from loadgen.net import target
 from loadgen.net.target import Endpoint
 from loadgen.net.wire import WireError
@@ -57,7 +56,7 @@ async def playing(
     url: str, persona: str | type[Client], *, clients: int = 1, connect_rate: float = 0.0, **place: Any
 ) -> AsyncIterator[Play]:
     """Play so many clients of a persona (a name, or a class of the test's own); `place` is passed to `Place`."""
-    engine = SecureEngine(target.find(url), connect_rate=connect_rate)
+    engine = Engine(target.find(url), connect_rate=connect_rate)
     paths = {name: place.pop(name) for name in ("path", "websocket_path", "is_chat") if name in place}
     if paths:
         place["endpoint"] = Endpoint(**paths)

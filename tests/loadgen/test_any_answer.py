@@ -14,8 +14,8 @@ import trio
 from wsproto.utilities import generate_accept_token
 
 from loadgen.clients.cohort import Cohort, Place
+from loadgen.clients.engine import Engine
 from loadgen.clients.messages import Role
-from loadgen.clients.secure import SecureEngine
 from loadgen.clients.traffic import Traffic
 from loadgen.net import target
 from loadgen.personas import registry
@@ -72,7 +72,7 @@ def _serving() -> AbstractAsyncContextManager[int]:
 @pytest.mark.parametrize("scheme", ["http", "https"])
 async def test_every_persona_plays_on(scheme: str, monkeypatch: pytest.MonkeyPatch) -> None:
     async with _serving() as port, trio.open_nursery() as nursery:
-        engine = SecureEngine(target.find(f"{scheme}://127.0.0.1:{port}"), connect_rate=0.0)
+        engine = Engine(target.find(f"{scheme}://127.0.0.1:{port}"), connect_rate=0.0)
         traffic = Traffic(Random(1), at=lambda when, action: None, lag=Lag())
         place = Place(host="x", rooms=("lobby",), poll_wait_seconds=0.3, random=Random(1), traffic=traffic)
         cohorts = []
