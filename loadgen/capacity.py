@@ -179,7 +179,6 @@ class Capacity:
         return blamed if broken else Outcome.HELD, [*broken, f"{search.held:,} {unit} held", *limits]
 
     def _gave_way(self) -> str:
-        """The conditions that were broken at the smallest size that fell short."""
         [report] = [report for size, report in self.search.trials if size == self.search.fell_short]
         return "; ".join(report.verdict.reasons) + self._afterwards
 

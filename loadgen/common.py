@@ -164,7 +164,6 @@ LOADING: Final = Loading()
 
 
 def find(url: str, common: Reported, wait: float = 0.0) -> Target:
-    """Resolve the URL, and make sure that the target may be loaded and answers."""
     where = target.find(url, allow=common.allow_target, wait=wait)
     target.probe(where)
     return where
@@ -250,7 +249,6 @@ def announce(where: Target, what: str, notes: Iterable[str] = (), *, path: str =
 
 
 def finish(report: Report, common: Reported) -> int:
-    """Print the report, write it if `--report` asks for that, and return the exit code."""
     try:
         if common.json:
             sys.stdout.write(json_of(report))

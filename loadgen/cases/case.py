@@ -89,7 +89,6 @@ class Script:
 
     @property
     def sent_bytes(self) -> int:
-        """Bytes that are sent after the opening handshake."""
         return sum(map(len, self.sends)) + sum(map(len, self.then))
 
 

@@ -66,7 +66,6 @@ def framing() -> Iterator[Case]:
 
 
 def pings() -> Iterator[Case]:
-    """Family 2."""
     most = b"\xfe" * 125
     for number, (name, payload) in enumerate(
         (("empty ping", b""), ("ping with text", HELLO), ("ping with bytes", _BYTES), ("ping of 125 bytes", most)), 1
@@ -104,7 +103,6 @@ def reserved() -> Iterator[Case]:
 
 
 def fragmented() -> Iterator[Case]:
-    """Family 5."""
     halves = (b"fragment1", b"fragment2")
     whole = echo(b"".join(halves))
     first, last = fragments(TEXT, *halves)
@@ -139,7 +137,6 @@ _MIB: Final = 1024 * _KIB
 
 
 def limits() -> Iterator[Case]:
-    """Families 9 and 10."""
     for odd, (opcode, name) in enumerate(((TEXT, "text"), (BINARY, "binary"))):
         for number, size in enumerate((64 * _KIB, 256 * _KIB, _MIB, 4 * _MIB, 8 * _MIB, 16 * _MIB), 1):
             yield _case(f"9.{1 + odd}.{number}", f"{name} of {_worded(size)}", opcode, size)
@@ -221,7 +218,6 @@ def _judged(id_: str, title: str, payload: bytes) -> Case:
 
 
 def utf8() -> Iterator[Case]:
-    """Family 6."""
     middle = (b"", b"middle frame payload", b"")
     broken = _WORD + b"\xed\xa0\x80" + _AFTER
     yield holds("6.1.1", "empty text", "5.6", [text(b"")], echo(b""))
@@ -272,7 +268,6 @@ _ANY: Final = frozenset(range(200, 600))
 
 
 def opening() -> Iterator[Case]:
-    """Families 0 and 12."""
     yield _opens("0.1", "the usual request", "4.2.2")
     yield _opens("0.2", "byte by byte", "4.2.1", bytewise=True)
     yield _opens("0.3", "names in other letters", "4.2.1", ("Upgrade: websocket", "upgrade: WebSocket"))
@@ -325,7 +320,6 @@ _BAD: Final = (0, 999, 1004, 1005, 1006, 1015, 1016, 1100, 2000, 2999)
 
 
 def closing() -> Iterator[Case]:
-    """Family 7."""
     first, last = fragments(TEXT, b"fragment1", b"fragment2")
     normal = close(NORMAL)
     yield closes("7.1.1", "text, then close", "5.5.1", [text(HELLO)], echo(HELLO), then=[normal])

@@ -59,8 +59,6 @@ class Place:
 
 
 class Cohort(GroupStatus, kw_only=True, eq=False):
-    """All clients of one persona in a group, and their counters."""
-
     kind: type[Client]
     engine: Engine
     place: Place
@@ -82,7 +80,6 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
         return new
 
     def status(self, without: Collection[str] = ()) -> GroupStatus:
-        """A copy of the counters, and of the distributions."""
         names = [name for name in GroupStatus.__struct_fields__ if name not in without]
         return GroupStatus(**{name: deepcopy(getattr(self, name)) for name in names})
 

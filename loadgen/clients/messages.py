@@ -86,8 +86,6 @@ class TrafficResult(msgspec.Struct, kw_only=True):
 
 
 class Reread(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of reading acknowledged messages again."""
-
     asked: int = 0  # acknowledged messages that were read again
     lost: int = 0  # of these, missing in the room's history
     unreadable: str = ""  # why nothing is known of some, which is no fault of the server's
@@ -159,7 +157,6 @@ def encode(message: Role | Call | Status | Result) -> bytes:
 
 
 async def messages_in(stream: trio.abc.ReceiveStream) -> AsyncGenerator[Any, None]:
-    """The messages of a stream, until its end."""
     rest = b""
     while chunk := await stream.receive_some(_CHUNK):
         rest += chunk

@@ -119,7 +119,6 @@ class Traffic:
         self._had_speakers = bool(self.speakers)
 
     def awaits(self, leaving: Container[object]) -> bool:
-        """Whether a message of these clients is outstanding."""
         waiting = (*self._unacknowledged.values(), *self._unreturned.values())
         return any(speaker in leaving for _, speaker in waiting)
 

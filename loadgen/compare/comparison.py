@@ -308,7 +308,6 @@ _OF_THE_CATALOGUE: Final = ("peers", "only", "attacks", "scale", "idle_seconds",
 
 
 def _refuse(given: Mapping[str, object], names: Iterable[str], why: str) -> None:
-    """Refuse these flags of `compare` and of `Playing` if they were given."""
     usual = {name: flag.default for name, flag in signature(compare).parameters.items()} | vars(PLAYING)
     for name in names:
         if given[name] != usual[name]:

@@ -263,8 +263,6 @@ _TOLD: Final = (
 
 
 def load(counts: Mapping[str, int], *, rate: float, seconds: float) -> Scenario:
-    """The same honest load on each."""
-
     async def play(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
         return _all_held(await meter.run(counts, rate=rate, seconds=seconds)).figures
 

@@ -71,7 +71,6 @@ class Client:
         self.line = line
 
     async def listen(self) -> str:
-        """Wait for the head of an answer and describe it."""
         answer = await Exchange(self.line).begin()
         return " after ".join(map(str, (answer.status, *answer.hints)))
 
@@ -83,7 +82,6 @@ class Client:
 
 class TlsClient(Client):
     async def listen(self) -> str:
-        """Wait for bytes from the server and describe them."""
         return "a TLS alert" if (await self.line.receive()).startswith(_ALERT) else "bytes that are no TLS"
 
 

@@ -162,7 +162,6 @@ def describe(finding: Finding, unit: Unit) -> str:
 
 
 def remark(finding: Finding) -> str:
-    """Say how it ended, or why nothing was found."""
     return finding.how if isinstance(finding, Found | NoneSeen) else finding.why
 
 

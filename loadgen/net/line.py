@@ -88,7 +88,6 @@ class Line:
 
     @property
     def has_crossed(self) -> bool:
-        """Whether the server's end may have crossed with what was sent last."""
         return sockets.has_crossed(self.fileno)
 
     @property
@@ -221,7 +220,6 @@ class Exchange:
 
     @property
     def closes(self) -> bool:
-        """Whether the server takes no further request on this connection."""
         return self._h11.their_state in {h11.MUST_CLOSE, h11.CLOSED}
 
     async def _next(self) -> h11.Event:

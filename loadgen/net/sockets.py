@@ -159,7 +159,6 @@ def has_crossed(fd: int) -> bool:
 
 
 def round_trip_seconds(fd: int) -> float:
-    """The kernel's smoothed round-trip time to the peer."""
     return int.from_bytes(_tcp_info(fd, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
 
 

@@ -101,16 +101,13 @@ def _server(phases: Iterable[PhaseRow]) -> Section:
     first: dict[str, PhaseRow] = {}
     for row in phases:
         first.setdefault(row.name, row)
-    rows = [
-        (
-            name,
-            "" if row.server_cpu_percent is None else f"{row.server_cpu_percent:,.1f}",
-            "" if row.server_pss_bytes is None else f"{row.server_pss_bytes / 2**20:,.1f}",
-        )
-        for name, row in first.items()
-        if row.server_cpu_percent is not None or row.server_pss_bytes is not None
+    rows = [row for row in first.values() if row.server_cpu_percent is not None or row.server_pss_bytes is not None]
+    columns: list[tuple[Column, Callable[[PhaseRow], str]]] = [
+        (Column("phase"), lambda row: row.name),
+        (Column("CPU %"), lambda row: _fixed(row.server_cpu_percent, digits=1)),
+        (Column("memory MiB, PSS"), lambda row: _fixed(row.server_pss_bytes, 2**20, digits=1)),
     ]
-    return Section("server", (Column("phase"), Column("CPU %"), Column("memory MiB, PSS")), rows)
+    return _table_of("server", rows, columns)
 
 
 def _cohorts(title: str, cohorts: Iterable[CohortRow], *, ended: str, honest: bool) -> Section:
@@ -195,6 +192,6 @@ def verdicts(report: Report, *, brief: bool = False) -> Section:
     return _without_empty_columns(Section("verdicts", columns, rows if needed else []))
 
 
-def _fixed(value: float | None, unit: float = 1.0) -> str:
-    """Two decimals, so that the decimal points align."""
-    return "" if value is None else f"{value / unit:,.2f}"
+def _fixed(value: float | None, unit: float = 1.0, *, digits: int = 2) -> str:
+    """As many decimals in each row, so that the decimal points align."""
+    return "" if value is None else f"{value / unit:,.{digits}f}"

@@ -10,7 +10,6 @@ Opening = Callable[[Client], bytes]
 
 
 def nothing(client: Client) -> bytes:
-    """Send nothing with the connect."""
     return b""
 
 
@@ -32,7 +31,6 @@ open_head = getting(lacks=2)
 
 
 def posting(*fields: str) -> Opening:
-    """The head of a publish by HTTP; `fields` say how its body is framed."""
     return lambda client: post_head(client.cohort.place, client.room, *fields)
 
 
@@ -58,8 +56,6 @@ def held_poll(client: Client) -> bytes:
 
 
 def upgrading(*fields: str) -> Opening:
-    """Ask for a WebSocket, with further fields."""
-
     def opening(client: Client) -> bytes:
         place = client.cohort.place
         return wire.upgrade_request(place.websocket_path, place.host, *place.endpoint.upgrade_fields, *fields)

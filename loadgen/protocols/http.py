@@ -44,7 +44,6 @@ class HttpPeer:
         return self.is_reused and self._line.has_crossed
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
-        """Send a request and return the status and the body of the answer."""
         exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_BODY_BYTES)
         parts = [part async for part in exchange.body()]
         self._end(exchange)
