@@ -9,6 +9,7 @@ import base64
 import re
 import sys
 from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
 
@@ -151,6 +152,7 @@ def final_status(data: bytes) -> int | None:
     return None
 
 
+@dataclass(slots=True, eq=False, kw_only=True)
 class Response:
     """A response that is read as it comes, each byte once. Its body is dropped unless it `keeps` it.
 
@@ -158,28 +160,15 @@ class Response:
     the connection.
     """
 
-    __slots__ = (
-        "_bodiless",
-        "_is_chunked",
-        "_keeps",
-        "_left",
-        "body",
-        "ends_with_connection",
-        "has_body",
-        "head",
-        "is_whole",
-    )
-
-    def __init__(self, *, keeps: bool = False, bodiless: bool = False) -> None:
-        self.body = bytearray()
-        self.has_body = False  # a byte of it has come, kept or not
-        self.is_whole = False
-        self._keeps = keeps
-        self._bodiless = bodiless
-        self.head: Head | None = None  # once it is complete
-        self._is_chunked = False
-        self.ends_with_connection = False
-        self._left = 0  # bytes that are to come, of the body or of the current chunk and the line break behind it
+    keeps: bool = False
+    bodiless: bool = False
+    head: Head | None = None  # once it is complete
+    body: bytearray = field(default_factory=bytearray)
+    has_body: bool = False  # a byte of it has come, kept or not
+    is_whole: bool = False
+    ends_with_connection: bool = False
+    _is_chunked: bool = False
+    _left: int = 0  # bytes that are to come, of the body or of the current chunk and the line break behind it
 
     @property
     def status(self) -> int:
@@ -221,7 +210,7 @@ class Response:
 
     def _begin_body(self, head: Head) -> None:
         length = head.fields.get("content-length")
-        if self._bodiless or head.status in (101, 204, 304):
+        if self.bodiless or head.status in (101, 204, 304):
             self.is_whole = True
         elif head.fields.get("transfer-encoding", "").lower().rpartition(",")[2].strip() == "chunked":
             self._is_chunked = True
@@ -236,7 +225,7 @@ class Response:
     def _read_body(self, part: bytes) -> int:
         self._left -= len(part)
         self.has_body = True
-        if self._keeps:
+        if self.keeps:
             self.body += part
         if not self._left:
             self.is_whole = not self._is_chunked
