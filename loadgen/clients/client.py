@@ -70,19 +70,19 @@ def state(first: T) -> T:
     return cast("T", _State(first))
 
 
-class _Column:
-    def __init__(self, code: str, first: float) -> None:
-        self.code, self.first = code, first  # of the array
+class _Column(NamedTuple):
+    code: str  # of the array
+    first: float
 
     def __set_name__(self, owner: type[Client], name: str) -> None:
-        self._name = name
+        def read(client: Client) -> Any:
+            return client.cohort.columns[name][client.number]
+
+        def write(client: Client, value: Any) -> None:
+            client.cohort.columns[name][client.number] = value
+
         owner.columns[name] = self
-
-    def __get__(self, client: Client, owner: object) -> Any:
-        return client.cohort.columns[self._name][client.number]
-
-    def __set__(self, client: Client, value: Any) -> None:
-        client.cohort.columns[self._name][client.number] = value
+        setattr(owner, name, property(read, write))  # a descriptor of our own takes 0.2 us longer
 
 
 def column(code: str, first: float) -> Any:
