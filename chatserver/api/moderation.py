@@ -50,8 +50,6 @@ class ModerationHandlers:
         self._services.check(principal, MODERATE, room)  # one moderator may have banned another
         return principal
 
-    # -- sanctions ------------------------------------------------------------------------------------------------
-
     def sanction(self, request: Request, room: str) -> Later:
         """`POST /rooms/{room}/sanctions`: 201 once it is stored and in force, and open connections have been told."""
         principal = self._moderator(request, "sanction", room)
@@ -147,8 +145,6 @@ class ModerationHandlers:
             raise HttpError(ErrorCode.NOT_FOUND, f"sanction {sanction.id} is no longer in force")
         write_line(entry)
         return Response(200, [_shown(sanction), b"\n"])
-
-    # -- the rest -------------------------------------------------------------------------------------------------
 
     def kick(self, request: Request, room: str) -> Later:
         """`POST /rooms/{room}/kick`: 200 once the user is out of the room; the user may come back."""

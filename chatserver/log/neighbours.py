@@ -69,8 +69,6 @@ class Neighbours:
         """The lock of this name, held by one of the processes at a time. Raises LogOpenError."""
         return FileLock(self._folder / name)
 
-    # -- telling ------------------------------------------------------------------------------------------------------
-
     def tell(self, hints: Mapping[str, int]) -> None:
         """Send the rooms that this process has written, with their last offsets, to all neighbours."""
         for path, unsent in self._unsent.items():
@@ -103,8 +101,6 @@ class Neighbours:
             self._blocked = trio.Event()
             for path in self._unsent:
                 self._send(path)
-
-    # -- hearing ------------------------------------------------------------------------------------------------------
 
     async def run(self, on_hints: OnHints) -> None:
         """Call `on_hints` with the hints that arrive, until cancelled."""

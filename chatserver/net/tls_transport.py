@@ -41,8 +41,6 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     unsent: bytes = b""  # the rest of the last record that was sealed
     empty: int = 0  # records received that held no plaintext
 
-    # -- writing ----------------------------------------------------------------------------------------------------
-
     def offer(self, connection: Connection, data: bytes) -> int:
         """Seal and write until all is sealed or the kernel takes no more. Returns the bytes sealed.
 
@@ -82,8 +80,6 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
         self.unsent = record[taken:]
         return not self.unsent
 
-    # -- reading ----------------------------------------------------------------------------------------------------
-
     def open(self, connection: Connection, data: bytes) -> bytes:
         """The plaintext of all whole records; an incomplete one is kept."""
         sealed = self.sealed + data if self.sealed else data
@@ -111,8 +107,6 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
     def lacking(self) -> int:
         sealed = self.sealed
         return max(HEADER + (sealed[3] << 8 | sealed[4]) - len(sealed), 0) if len(sealed) >= HEADER else 0
-
-    # -- the end ----------------------------------------------------------------------------------------------------
 
     def finish(self, connection: Connection) -> bool:
         """Send close_notify, or what the kernel did not take of it. Returns whether the kernel took all."""

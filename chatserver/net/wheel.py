@@ -59,8 +59,6 @@ class Wheel:
         earliest = self.current + 1
         return [-(-(earliest + span) // step) * step for span, step in zip(self._spans, self._steps, strict=True)]
 
-    # -- time -------------------------------------------------------------------------------------------------------
-
     @property
     def microseconds(self) -> int:
         """`current` in microseconds: the time of token buckets."""

@@ -117,8 +117,6 @@ class SearchPipeline:
             self.limiters.remember(refusal)
             raise
 
-    # -- the queries ------------------------------------------------------------------------------------------------
-
     async def _query(self, asked: Asked, ranking: "Ranking") -> None:
         """Search all rooms; if one answer cannot hold all matches, also rooms one by one, concurrently."""
         question, principal = asked.question, asked.visitor
@@ -168,8 +166,6 @@ class SearchPipeline:
         if lookup is not None:
             ranking.unshared.append(Unshared(part, found, lookup.generation))
         return _Answered(found, by_index=True)
-
-    # -- afterwards -------------------------------------------------------------------------------------------------
 
     async def _share_results(self, shared: SharedSearch, unshared: "list[Unshared]") -> None:
         async with side_by_side() as nursery:
