@@ -139,7 +139,6 @@ class DatabaseLog(Generic[C]):
         return await self.ask(partial(self.queries.read, room, 1, high, limit, max_bytes, last=True))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-
         def find(connection: C) -> tuple[Head, list[Record]]:
             head = self.queries.heads([room], connection).get(room)
             if head is None:  # most names have no messages yet
