@@ -53,7 +53,7 @@ class SqliteChanges:
             return {}
         rooms = self._rooms
         asked = {rooms[place[0]].base + place[1]: place for place in places}
-        (rows,) = execute_rows(self._connection, _FIND_RECORDS, list(asked), 1).fetchone()
+        (rows,) = execute_rows(self._connection, _FIND_RECORDS, zip(asked), 1).fetchone()
         found: dict[Place, Record] = {}
         for place, time, user_id, user_name, text, kind, target, more in decode_records(rows):
             room, offset = at = asked[place]
@@ -63,44 +63,36 @@ class SqliteChanges:
     def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
         if not asked:
             return set()
-        rooms, listed = self._rooms, list(asked)
-        values: list[object] = []
-        for number, (room, offset, emoji, user_id) in enumerate(listed, 1):
-            values += (number, rooms[room].base + offset, emoji, user_id)
-        (numbers,) = execute_rows(self._connection, _FIND_REACTIONS, values, 4).fetchone()
+        listed = list(asked)
+        rows = [(number, *row) for number, row in enumerate(self._rows_of(listed), 1)]
+        (numbers,) = execute_rows(self._connection, _FIND_REACTIONS, rows, 4).fetchone()
         return {listed[number - 1] for number in _decode_numbers(numbers)}
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         rooms = self._rooms
         rows = [(rooms[message.room].base + message.offset, more_of(message), message.text) for message in messages]
-        values: list[object] = list(chain.from_iterable(sorted(rows)))  # FTS5 begins a segment at each lower place
-        for room, offset in emptied:
-            values += (rooms[room].base + offset, "", "")
-        execute_rows(self._connection, _REWRITE, values, 3)
+        rows.sort()  # FTS5 begins a segment at each lower place
+        rows += [(rooms[room].base + offset, "", "") for room, offset in emptied]
+        execute_rows(self._connection, _REWRITE, rows, 3)
         merge(MERGE_PAGES, self._connection)
 
     def restate(self, messages: Sequence[Record]) -> None:
         rooms = self._rooms
-        values: list[object] = []
-        for message in messages:
-            values += (rooms[message.room].base + message.offset, more_of(message))
-        execute_rows(self._connection, _RESTATE, values, 2)
+        rows = [(rooms[message.room].base + message.offset, more_of(message)) for message in messages]
+        execute_rows(self._connection, _RESTATE, rows, 2)
 
     def react(self, reactions: Sequence[Reacted]) -> None:
-        execute_rows(self._connection, _REACT, self._values(reactions), 3)
+        execute_rows(self._connection, _REACT, self._rows_of(reactions), 3)
 
     def unreact(self, reactions: Sequence[Reacted]) -> None:
         # One condition for each: of a list of rows only the places are looked up, and then all reactions that each has.
         asked = " OR ".join(["(place = ? AND emoji = ? AND user_id = ?)"] * len(reactions))
-        self._connection.execute(f"DELETE FROM reactions WHERE {asked}", self._values(reactions))  # noqa: S608
+        values = [*chain.from_iterable(self._rows_of(reactions))]
+        self._connection.execute(f"DELETE FROM reactions WHERE {asked}", values)  # noqa: S608
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
-        places: list[object] = [self._rooms[room].base + offset for room, offset in messages]
-        execute_rows(self._connection, FORGET_REACTIONS, places, 1)
+        places = [self._rooms[room].base + offset for room, offset in messages]
+        execute_rows(self._connection, FORGET_REACTIONS, zip(places), 1)
 
-    def _values(self, reactions: Collection[Reacted]) -> list[object]:
-        rooms = self._rooms
-        values: list[object] = []
-        for room, offset, emoji, user_id in reactions:
-            values += (rooms[room].base + offset, emoji, user_id)
-        return values
+    def _rows_of(self, reactions: Sequence[Reacted]) -> list[tuple[int, str, str]]:
+        return [(self._rooms[room].base + offset, emoji, user_id) for room, offset, emoji, user_id in reactions]

@@ -9,7 +9,7 @@ pages in one commit now and then, for which others waited 35 ms. So its `automer
 
 import sqlite3
 from collections.abc import Sequence
-from itertools import accumulate, chain
+from itertools import accumulate
 from time import perf_counter
 
 import msgspec
@@ -103,15 +103,14 @@ def _index_chunk(rooms: Sequence[str], connection: sqlite3.Connection) -> Sequen
         places.setdefault(place >> OFFSET_BITS, []).append(place)
     ranges = [(each[0] - 1, each[-1]) for _, each in sorted(places.items())]
     if all(length == characters for _, _, length, characters in taken):
-        execute_rows(connection, _BRING_ASCII, [*chain.from_iterable(ranges)], 2)
+        execute_rows(connection, _BRING_ASCII, ranges, 2)
     else:
-        (texts,) = execute_rows(connection, _FIND_TEXTS, [*chain.from_iterable(ranges)], 2).fetchone()
-        words: list[object] = []
-        for place, text, user_id in _decode_texts(texts):
-            words += (place, f"{spaced_words(text)} {author_word(user_id)}")
+        (texts,) = execute_rows(connection, _FIND_TEXTS, ranges, 2).fetchone()
+        found = _decode_texts(texts)
+        words = [(place, f"{spaced_words(text)} {author_word(user_id)}") for place, text, user_id in found]
         execute_rows(connection, _BRING, words, 2)
     marks = [(last >> OFFSET_BITS, last % OFFSETS) for _, last in ranges]
-    execute_rows(connection, _MARK, [*chain.from_iterable(marks)], 2)
+    execute_rows(connection, _MARK, marks, 2)
     if len(taken) == len(chunk) < INDEX_CHUNK:
         return ()
     return rooms[taken[-1][0] :]

@@ -52,10 +52,8 @@ _decode_counts = msgspec.json.Decoder(list[Counts]).decode
 
 
 def move(markers: Sequence[Marker], now_ms: int, connection: sqlite3.Connection) -> None:
-    values: list[object] = []
-    for marker in markers:
-        values += (marker.user_id, marker.room, marker.offset)
-    execute_rows(connection, _UPSERT, values, 3, now_ms)
+    rows = [(marker.user_id, marker.room, marker.offset) for marker in markers]
+    execute_rows(connection, _UPSERT, rows, 3, now_ms)
 
 
 def of_user(user_id: str, most: int, connection: sqlite3.Connection) -> dict[str, int]:
@@ -64,8 +62,6 @@ def of_user(user_id: str, most: int, connection: sqlite3.Connection) -> dict[str
 
 
 def count(user_id: str, step: Sequence[Span], connection: sqlite3.Connection) -> Iterable[Counts]:
-    ranges: list[object] = []
-    for span in step:
-        ranges += (span.room, span.low, span.high)
+    ranges = [(span.room, span.low, span.high) for span in step]
     (counts,) = execute_rows(connection, _COUNTS, ranges, 3, user_id, user_id).fetchone()
     return _decode_counts(counts)

@@ -6,7 +6,6 @@ a room, commits waited 10 ms for each step (see sqlite_rows.py).
 
 import sqlite3
 from collections.abc import Iterable, Sequence
-from itertools import chain
 
 import msgspec
 
@@ -40,11 +39,11 @@ def rooms(after: int, most: int, connection: sqlite3.Connection) -> Sequence[Roo
 
 
 def records(due: Sequence[Due], share: int, connection: sqlite3.Connection) -> Iterable[tuple[int, int, int, str]]:
-    values: list[object] = []
+    rows = []
     for room, low, keep_from, oldest in due:
         base = room << OFFSET_BITS
-        values += (base + low, base + low + share - 1, base + keep_from, oldest)
-    return _decode_records(execute_rows(connection, _RECORDS, values, 4).fetchone()[0])
+        rows.append((base + low, base + low + share - 1, base + keep_from, oldest))
+    return _decode_records(execute_rows(connection, _RECORDS, rows, 4).fetchone()[0])
 
 
 def remove(
@@ -53,7 +52,7 @@ def remove(
     places = [(room << OFFSET_BITS) + offset for room, offset, _ in records]
     edited = [(room << OFFSET_BITS) + offset for room, offset in edits]
     for statement, asked in ((FORGET_REACTIONS, places), (_EMPTY, edited), (_FORGET, places)):
-        execute_rows(connection, statement, [*asked], 1)
+        execute_rows(connection, statement, zip(asked), 1)
     ends = {room: (room, offset, time) for room, offset, time in records}
-    execute_rows(connection, _MOVE_FIRSTS, list(chain.from_iterable(ends.values())), 3)
+    execute_rows(connection, _MOVE_FIRSTS, ends.values(), 3)
     merge(MERGE_PAGES, connection)

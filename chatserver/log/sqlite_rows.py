@@ -10,7 +10,9 @@ zeros. `executemany` and `json_each` cost more, and `json_each` silently cuts te
 """
 
 import sqlite3
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -20,18 +22,18 @@ decode_records = msgspec.json.Decoder(list[tuple[int, int, str, str, str, int, i
 
 
 def execute_rows(
-    connection: sqlite3.Connection, statement: str, values: list[object], width: int, *more: object
+    connection: sqlite3.Connection, statement: str, rows: Iterable[Iterable[object]], width: int, *more: object
 ) -> sqlite3.Cursor:
     """Run a statement for rows of values, in which `ROWS` stands for all rows; `more` are the values after these.
 
-    There may be no values: the rows are then zeros.
+    There may be no row: all are then zeros.
     """
+    values = [*chain.from_iterable(rows)]
     count = len(values) // width
-    rows = 1 << (count - 1).bit_length()
-    if rows > count or more:
-        values.extend([0] * ((rows - count) * width))
-        values.extend(more)
-    return connection.execute(_for_rows(statement, rows, width), values)
+    power = 1 << (count - 1).bit_length()
+    values += [0] * ((power - count) * width)
+    values += more
+    return connection.execute(_for_rows(statement, power, width), values)
 
 
 @lru_cache(maxsize=256)  # a dozen statements, each for a few powers of two of rows

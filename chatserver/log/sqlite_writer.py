@@ -14,7 +14,6 @@ import sqlite3
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
-from itertools import chain
 from threading import Event, Thread
 from typing import TypeVar
 
@@ -155,21 +154,19 @@ class SqliteWriter:
     def _insert(self, records: Sequence[Record], *, is_rich: bool) -> None:
         """Insert records; those of a group without rich drafts have only the first columns."""
         rooms = self._rooms
-        rows: list[object] = []
+        rows: list[tuple[object, ...]] = []
         for record in records:
-            rows += (
-                rooms[record.room].base + record.offset, record.time, record.user_id, record.user_name, record.text
-            )  # fmt: skip
-            if is_rich:
-                rows += (int(record.kind), record.target, more_of(record))
+            place = rooms[record.room].base + record.offset
+            row = place, record.time, record.user_id, record.user_name, record.text
+            rows.append((*row, int(record.kind), record.target, more_of(record)) if is_rich else row)
         execute_rows(self._connection, _INSERT_RECORDS if is_rich else _INSERT_MESSAGES, rows, 8 if is_rich else 5)
 
     def _write_keys(self, keys: Mapping[Key, Record], now: int) -> None:
         rooms = self._rooms
-        rows: list[object] = []
-        for (name, user_id, key), record in keys.items():
-            base = rooms[name].base
-            rows += (base >> OFFSET_BITS, user_id, key, base + record.offset, now)
+        rows = [
+            (rooms[name].base >> OFFSET_BITS, user_id, key, rooms[name].base + record.offset, now)
+            for (name, user_id, key), record in keys.items()
+        ]
         execute_rows(self._connection, _INSERT_KEYS, rows, 5)
         self._keys_since_expiry += len(keys)
         self._expire_keys(now)
@@ -187,7 +184,7 @@ class SqliteWriter:
         if not missing:
             return
         asked = sorted(missing)
-        ends = execute_rows(self._connection, _FIND_ENDS, list(chain.from_iterable(enumerate(asked, 1))), 2)
+        ends = execute_rows(self._connection, _FIND_ENDS, enumerate(asked, 1), 2)
         for number, room_id, place, time in _decode_ends(ends.fetchone()[0]):
             self._rooms[asked[number - 1]] = RoomEnd(room_id << OFFSET_BITS, place % OFFSETS, time)
         for name in asked:
@@ -206,7 +203,7 @@ class SqliteWriter:
         }
         if not asked:
             return {}
-        found = execute_rows(self._connection, _FIND_KEYS, list(chain.from_iterable(asked)), 3).fetchall()
+        found = execute_rows(self._connection, _FIND_KEYS, asked, 3).fetchall()
         uses = ((asked[room, user, key], place % OFFSETS, time, row) for room, user, key, place, time, *row in found)
         return used_keys(uses, now)
 

@@ -3,7 +3,7 @@
 import random
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from functools import partial
 from pathlib import Path
@@ -44,9 +44,9 @@ class Database:
             return "".join(self._writer.change("indexing", lambda connection: index_rooms([*rooms], connection)))
 
     def _execute_rows(
-        self, connection: sqlite3.Connection, statement: str, values: list[object], width: int
-    ) -> sqlite3.Cursor:  # fmt: skip
-        cursor = execute_rows(connection, statement, values, width)
+        self, connection: sqlite3.Connection, statement: str, rows: Iterable[Iterable[object]], width: int
+    ) -> sqlite3.Cursor:
+        cursor = execute_rows(connection, statement, rows, width)
         if "INSERT INTO search" in statement:
             self.chunks.append(cursor.rowcount)
         return cursor

@@ -76,9 +76,9 @@ def test_no_statement_for_many_rows_scans_a_whole_table(connection: sqlite3.Conn
             plan = []
             for width in range(1, 9):
                 with suppress(sqlite3.OperationalError):  # not the number of columns in the rows of this statement
-                    values: list[object] = [*[0] * rows * width]
+                    zeros = [[0] * width] * rows
                     explain = f"EXPLAIN QUERY PLAN {statement}"
-                    plan = execute_rows(connection, explain, values, width, *[0] * statement.count("?")).fetchall()
+                    plan = execute_rows(connection, explain, zeros, width, *[0] * statement.count("?")).fetchall()
                     break
             assert plan, name
             assert not [step for *_, step in plan if step in tables or "AUTOMATIC" in step], name
