@@ -124,10 +124,11 @@ def serve(
     """
     if help_all:
         return _show_every_flag()
-    # While it starts, and after its end: a reload does not end the process, and the signal to stop ends even process 1
+    # While it starts, and after its end: a reload does not end the process, and the signals to stop end even process 1
     # of a container, for which the kernel ignores signals without a handler.
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: os._exit(EXIT_CLEAN))
+    for stop in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(stop, lambda *_: os._exit(EXIT_CLEAN))
     settings = _settings(flags, config)
     if settings.workers > 1:
         from chatserver.workers.supervisor import run as supervise  # noqa: PLC0415  (quick --help)

@@ -35,7 +35,7 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
     """No settings in the environment; signal handlers are restored."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM)}
+    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -85,12 +85,14 @@ def test_a_reload_during_the_start_does_not_end_it(monkeypatch: pytest.MonkeyPat
     assert run("serve") == signal.SIG_IGN
 
 
-def test_a_stop_during_the_start_is_a_clean_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a handler, process 1 of a container ignores the signal, and any other process is killed."""
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_during_the_start_is_a_clean_end(number: signal.Signals, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without a handler, process 1 of a container ignores the signal, and any other process is killed; after Ctrl-C
+    there was a traceback of two pages."""
     ends = Mock()
     monkeypatch.setattr("os._exit", ends)
-    monkeypatch.setattr("chatserver.server.run", lambda _: signal.raise_signal(signal.SIGTERM))
-    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    monkeypatch.setattr("chatserver.server.run", lambda _: signal.raise_signal(number))
+    signal.signal(number, signal.SIG_IGN)
     run("serve")
     ends.assert_called_once_with(0)
 
