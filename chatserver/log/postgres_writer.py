@@ -106,12 +106,13 @@ class PostgresWriter:
             records, reacted = rows.records(places), rows.reactions(reactions)
         ends = locked.fetchall()
         rooms = {name: RoomEnd(id_, last, time) for name, id_, last, time, _ in ends}
+        stored = [(name, self._committed[name]) for name in ids if name in self._committed]
+        if any(name not in rooms or rooms[name].last < last for name, last in stored):
+            self._begin_epoch(connection)
+            raise LogUnavailable("storing a message failed: the database lacks messages that were stored in it")
         if rooms.keys() != ids.keys():  # after the restore of a dump, an id may be that of another room
             self._forget_rooms()
             raise LogUnavailable("storing a message failed: rows of rooms were removed or changed by another program")
-        if any(room.last < self._committed.get(name, 0) for name, room in rooms.items()):
-            self._begin_epoch(connection)
-            raise LogUnavailable("storing a message failed: the database lacks messages that were stored in it")
         now = max((row[4] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
         used: dict[Key, Record] = {}
         if uses:
