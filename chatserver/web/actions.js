@@ -38,8 +38,9 @@ export class Actions {
     for (const event of ['room', 'messages']) client.addEventListener(event, () => this.#keep());
   }
 
-  #at({ type, target }) {
+  #at({ type, target, pointerType }) {
     if (type === 'focusin' && !target.matches(':focus-visible')) return; // a click shows it, and a link does not
+    if (type === 'pointerover' && pointerType === 'touch') return; // it would come between the finger and the message
     if (this.#picker.matches(':popover-open') || this.#bar.contains(target)) return;
     if (target.matches('.fold')) return; // the toolbar would cover the text that it unfolds
     const row = target.closest('.message');

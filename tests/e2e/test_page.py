@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Server, Window, after_next_frame, expect_at, wait_until
+from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Server, Window, after_next_frame, box, expect_at, wait_until
 from tests.e2e.conftest import OpenWindow
 
 pytestmark = pytest.mark.browser
@@ -206,11 +206,19 @@ def test_a_phone_by_finger(window: OpenWindow) -> None:
     ann.page.keyboard.type("two")
     ann.page.tap("#send")
     ann.expect_texts(["one\ntwo"])
-    ann.texts.last.tap()
+    ann.page.fill("#text", "three " * 30)
+    ann.page.tap("#send")
+    expect(ann.texts).to_have_count(2)
+    ann.texts.first.tap()
     assert ann.page.evaluate(SMALL) == []
-    ann.page.get_by_role("toolbar", name="Message").get_by_role("button", name="Delete").tap()
+    place = box(ann.texts.last)
+    ann.page.touchscreen.tap(place["x"] + 20, place["y"])  # the toolbar came under the finger, which pressed `Copy`
+    bar = ann.page.get_by_role("toolbar", name="Message")
+    expect(bar).to_be_visible()
+    expect(ann.page.locator("#toast")).to_be_empty()
+    bar.get_by_role("button", name="Delete").tap()
     ann.confirm()
-    ann.expect_texts(["This message was deleted."])
+    ann.expect_texts(["one\ntwo", "This message was deleted."])
     after_next_frame(ann.page)
     expect(ann.page.locator("#text")).not_to_be_focused()  # nor here
     ann.page.tap("#show-rooms")
