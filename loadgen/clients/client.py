@@ -73,6 +73,7 @@ def state(first: T) -> T:
 class _Column(NamedTuple):
     code: str  # of the array
     first: float
+    meaning: str
 
     def __set_name__(self, owner: type[Client], name: str) -> None:
         def read(client: Client) -> Any:
@@ -82,12 +83,12 @@ class _Column(NamedTuple):
             client.cohort.columns[name][client.number] = value
 
         owner.columns[name] = self
-        setattr(owner, name, property(read, write))  # a descriptor of our own takes 0.2 us longer
+        setattr(owner, name, property(read, write, doc=self.meaning))  # a descriptor of our own takes 0.2 us longer
 
 
-def column(code: str, first: float) -> Any:
+def column(code: str, first: float, meaning: str = "") -> Any:
     """Declare a number of each client that its cohort has in an array: as an attribute it takes five times as much."""
-    return _Column(code, first)
+    return _Column(code, first, meaning)
 
 
 class _Slotted(type):
@@ -143,9 +144,9 @@ class Client(metaclass=_Slotted):
     unread = state(b"")  # received bytes that are not yet a complete unit
 
     columns: ClassVar[dict[str, _Column]] = {}
-    fd: int = column("i", -1)  # its socket's descriptor; -1 without a connection
-    born: float = column("d", 0.0)  # when it began to connect
-    is_reused: int = column("b", 0)  # whether its connection has had an answer; a persona of requests says so
+    fd: int = column("i", -1, "Its socket's descriptor; -1 without a connection.")
+    born: float = column("d", 0.0, "When it began to connect.")
+    is_reused: int = column("b", 0, "Whether its connection has had an answer; a persona of requests says so.")
     due: float = column("d", NEVER)  # when `on_time` is called; set by the wheel, as is `tick`
     tick: int = column("q", -1)
     has_come: int = column("b", 0)  # whether it ever reached the server

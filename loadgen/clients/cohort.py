@@ -71,7 +71,7 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
 
     def __post_init__(self) -> None:
         declared = self.kind.columns.items()
-        self.columns = {name: array(code, (first,)) * self.wanted for name, (code, first) in declared}
+        self.columns = {name: array(code, (first,)) * self.wanted for name, (code, first, _) in declared}
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are `upto`, and return the new ones."""
