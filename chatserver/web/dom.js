@@ -40,17 +40,12 @@ export function choose(field, list, index) {
   return options.indexOf(chosen);
 }
 
-/**
- * Ask in a dialog.
- * @param {string} label what the button says that confirms
- * @returns {Promise<boolean>} whether it was pressed
- */
-export async function isConfirmed(question, label) {
-  return (await askWhy(question, label, false)) !== null;
-}
+/** Ask in a dialog, without a reason. */
+export const isConfirmed = async (question, label) => (await askWhy(question, label, false)) !== null;
 
 /**
  * Ask in a dialog, also for a reason.
+ * @param {string} label what the button says that confirms
  * @returns {Promise<string | null>} the reason, perhaps empty; null if it was not confirmed
  */
 export function askWhy(question, label, hasReason = true) {
@@ -67,9 +62,7 @@ export function askWhy(question, label, hasReason = true) {
   return new Promise((resolve) => (dialog.onclose = () => dialog.open || resolve(dialog.returnValue === 'yes' ? reason.value.trim() : null)));
 }
 
-/**
- * Open a popover below or above an element, within the window, and focus its first button.
- */
+/** Open a popover below or above an element, within the window, and focus its first button. */
 export function openAt(popover, anchor) {
   const { top, bottom, left, right } = anchor.getBoundingClientRect();
   popover.showPopover();
@@ -89,9 +82,7 @@ export const isForInputMethod = ({ isComposing, keyCode }) => isComposing || key
 /** Whether the device has a touch screen only: the keyboard is opened on request, and has no Shift+Enter. */
 export const hasFingers = () => matchMedia('(hover: none)').matches;
 
-/**
- * @param {{id: string, name: string}} user
- */
+/** @param {{id: string, name: string}} user */
 export function avatar({ id, name }) {
   const element = make('span', { className: 'avatar', ariaHidden: 'true' }, initials(name));
   element.style.setProperty('--hue', String(hue(id)));
