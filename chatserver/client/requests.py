@@ -93,6 +93,6 @@ def checked(request: _R) -> _R:
     try:
         return msgspec.json.decode(msgspec.json.encode(request), type=type(request))
     except UnicodeEncodeError as error:
-        raise Invalid("bad_field", "this text is no Unicode") from error
+        raise Invalid("bad_field", "this text is not valid UTF-8") from error
     except msgspec.ValidationError as error:
         raise Invalid("bad_field", str(error)) from error

@@ -378,7 +378,7 @@ async def test_an_answer_of_another_server_is_an_error_of_the_library(server: Fa
 async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: FakeServer) -> None:
     """The task of the connection must not raise it, which would end the client."""
     async with connect(server.url) as chat:
-        with pytest.raises(Invalid, match="this text is no Unicode"):
+        with pytest.raises(Invalid, match="this text is not valid UTF-8"):
             await chat.publish("lobby", "half a pair: \ud83d")
         for room in ("\ud83d", None):  # over SSE and long-poll, that is part of a path
             with pytest.raises(Invalid):
