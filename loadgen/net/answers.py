@@ -37,6 +37,10 @@ def is_planned(ends: list[float]) -> bool:
     return True
 
 
+def no_page(status: int) -> str:
+    return f"answered {status} without the page that others had"
+
+
 #: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be
 #: attacked there.
 NOT_SERVED: Final = frozenset(

@@ -13,7 +13,7 @@ from typing import Final
 
 from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import wire
-from loadgen.net.answers import CLOSED, is_planned
+from loadgen.net.answers import CLOSED, is_planned, no_page
 from loadgen.net.line import Answer, EndedError, Exchange, Line
 from loadgen.net.target import Endpoint
 from loadgen.personas import persona
@@ -108,7 +108,7 @@ async def http_peer(context: Context, index: int) -> AsyncIterator[HttpPeer]:
 async def _get(peer: HttpPeer, context: Context) -> str:
     """Fetch the page, which is no --request that posts; return the failure, or an empty text."""
     status, size = await peer.measure(context.endpoint.path)
-    return context.fault_in_page(size) if 200 <= status < 400 else f"answered {status}"
+    return context.fault_in_page(status, size)
 
 
 class GetVictim(Victim):
@@ -212,12 +212,13 @@ class Request(Speaking):
 
     def _book_answer(self, answer: wire.Response) -> None:
         """Book an answer, which failed if it is an error, or has no page where others had one."""
+        endpoint = self.cohort.place.endpoint
         failure = f"answered {answer.status}" if answer.status >= 400 else ""
-        if not failure and self.cohort.place.endpoint.method == "GET":
+        if not failure and endpoint.method == "GET" and not endpoint.has_not_changed(answer.status):
             if answer.status == 200 and answer.has_body:
                 self.cohort.has_pages = True
             elif self.cohort.has_pages:
-                failure = f"answered {answer.status} without the page that others had"
+                failure = no_page(answer.status)
         self._book(failure)
 
     def _rest(self) -> None:

@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import trio
 
 from loadgen.clients.messages import PhaseResult
-from loadgen.net.answers import UNANSWERED
+from loadgen.net.answers import UNANSWERED, no_page
 from loadgen.net.line import Line, describe, dial
 from loadgen.net.sockets import is_own_fault, unread_seconds
 from loadgen.net.target import FIRST_VICTIM, USUAL, Endpoint, Target
@@ -128,11 +128,17 @@ class Context:
         self.newcomers_said: defaultdict[str, dict[int, int]] = defaultdict(dict)  # acknowledged, by room, with offsets
         self._least_page = 0  # bytes of the smallest page before the first phase; an empty one is none
 
-    def fault_in_page(self, size: int) -> str:
-        """Say what is wrong with a page of this size: an overloaded server may answer 200 with an excuse.
+    def fault_in_page(self, status: int, size: int) -> str:
+        """Say what is wrong with an answer: an overloaded server may send an excuse as a 200, or to another page.
 
         Another page of about that size is no fault: a page may change by the minute.
         """
+        if not 200 <= status < 400:
+            return f"answered {status}"
+        if self.endpoint.has_not_changed(status):
+            return ""
+        if status != 200:
+            return no_page(status) if self._least_page else ""
         if size and (not self._least_page or len(self.recorder.phases) == 1):  # before the first phase
             self._least_page = min(size, self._least_page or size)
         return "a page of less than half the bytes as before" if 2 * size < self._least_page else ""

@@ -115,17 +115,21 @@ async def test_how_an_answer_is_booked(answer: bytes, closes: bool, errors: dict
         assert not play.cohort.failed
 
 
-@pytest.mark.parametrize("status", [200, 204, 302])
-async def test_no_page_is_an_error_where_others_had_one(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "fields", "is_error"),
+    [(200, (), 1), (204, (), 1), (302, (), 1), (304, (), 1), (304, ('If-None-Match: "a"',), 0)],
+)
+async def test_no_page_is_an_error_where_others_had_one(status: int, fields: tuple[str, ...], is_error: int) -> None:
     """A server that answered every second request with an empty 200, or with a redirect to elsewhere, was held."""
     other = b"HTTP/1.1 %d X\r\nLocation: /busy\r\n%s\r\n" % (status, b"Content-Length: 0\r\n" * (status != 204))
-    async with requesting() as (_, stream, _, traffic):
+    async with requesting(endpoint=Endpoint(fields=fields)) as (_, stream, _, traffic):
         for page in (other, OK, other):
             send(traffic)
             await read_until(stream, _whole)
             await stream.send_all(page)
             await until(lambda: not traffic.outstanding)
-        assert dict(traffic.booked.errors) == {f"answered {status} without the page that others had": 1}
+        errors = {f"answered {status} without the page that others had": 1}
+        assert dict(traffic.booked.errors) == (errors if is_error else {})
 
 
 @pytest.mark.parametrize("is_asked", [True, False])
@@ -331,7 +335,17 @@ async def test_a_page_that_crosses_with_the_end_of_an_idle_connection_is_fetched
 def test_a_page_that_is_empty_now_and_then_fails() -> None:
     """The empty pages before the baseline made each of them as good as the others."""
     context = Context(target.find("http://127.0.0.1:1"), "t")
-    assert [bool(context.fault_in_page(size)) for size in (0, 9, 5, 0)] == [False, False, False, True]
+    assert [bool(context.fault_in_page(200, size)) for size in (0, 9, 5, 0)] == [False, False, False, True]
+
+
+def test_a_redirect_is_a_failure_of_a_victim_too_where_others_had_a_page() -> None:
+    """An attack held where every fiftieth page was a redirect with as many bytes, which `run` calls an error."""
+    answers = [(302, 9), (200, 9), (302, 9), (304, 0), (200, 9), (101, 0)]
+    context = Context(target.find("http://127.0.0.1:1"), "t")
+    assert [bool(context.fault_in_page(*each)) for each in answers] == [False, False, True, True, False, True]
+    asking = Context(target.find("http://127.0.0.1:1"), "t", Endpoint(fields=("If-Modified-Since: x",)))
+    assert not asking.fault_in_page(200, 9)
+    assert not asking.fault_in_page(304, 0)
 
 
 async def test_a_victim_connects_when_it_has_a_request_and_not_before() -> None:
