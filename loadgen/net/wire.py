@@ -217,8 +217,9 @@ class Response:
         elif length is None:
             self.ends_with_connection, self._left = True, sys.maxsize
         else:
-            body_bytes = whole_number(length)
-            if body_bytes is None:
+            lengths = {each.strip() for each in length.split(",")}  # the same one again is allowed (RFC 9110 8.6)
+            body_bytes = whole_number(lengths.pop())
+            if body_bytes is None or lengths:
                 raise WireError(f"a response with the length {length[:60]!r}")
             self._left, self.is_whole = body_bytes, not body_bytes
 
