@@ -10,6 +10,7 @@ from loadgen.clients.client import Client, Stage, state
 from loadgen.clients.traffic import Traffic
 from loadgen.net import wire
 from loadgen.net.answers import CLOSED, RETRY, UNANSWERED
+from loadgen.net.timers import now
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
 from loadgen.personas._websocket import Envelope, Member, WebSocketClient, decode, publish, shared
@@ -89,6 +90,9 @@ class Chat(Talker, Member):
 #: Time beyond its `wait` after which the client gives up on a held poll.
 GRACE_SECONDS = 15.0
 
+#: Booked for a poll that was not held: a chat that answers so makes its clients ask all the time.
+NOT_HELD: Final = "nothing new, before half of the wait was over"
+
 
 class Message(msgspec.Struct):
     """A message, or the receipt for one, which has no text."""
@@ -155,7 +159,10 @@ class Poll(Client):
         if answer.status != 200:
             self.reject(answer.status)
             return
-        self._cursor = take_page(self, self._cursor, answer.body)
+        cursor = take_page(self, self._cursor, answer.body)
+        if cursor == self._cursor and self.due - now() > GRACE_SECONDS + self.cohort.place.poll_wait_seconds / 2:
+            self.cohort.answers[NOT_HELD] += 1
+        self._cursor = cursor
         if answer.keeps_alive:
             self.is_reused = True
             self.wait()

@@ -88,7 +88,7 @@ class Tally(msgspec.Struct, kw_only=True):
     refused: dict[str, int] = msgspec.field(default_factory=Counter)  # attempts turned away, by reason
     failed: dict[str, int] = msgspec.field(default_factory=Counter)  # attempts that failed otherwise, by reason
     ended: dict[str, int] = msgspec.field(default_factory=Counter)  # established, ended by the server, by reason
-    answers: dict[str, int] = msgspec.field(default_factory=Counter)  # answers to attackers, ended or not
+    answers: dict[str, int] = msgspec.field(default_factory=Counter)  # notable answers, to attackers above all
     sent_bytes: int = 0  # by all of them
     received_bytes: int = 0  # by all of them
     deliveries: int = 0  # messages that reached them

@@ -13,6 +13,7 @@ from wsproto import events
 from loadgen.clients.client import Attacker
 from loadgen.personas import registry
 from loadgen.personas._shapes import Dripper
+from loadgen.personas.honest import NOT_HELD
 from tests.loadgen.stage import (
     DEADLINE_ANSWER,
     answer,
@@ -143,10 +144,14 @@ async def test_a_poll_that_crosses_with_the_end_of_an_idle_connection_is_sent_on
         await stream.aclose()
         stream = await server.accept()
         assert b"after=e-1" in (await request_of(stream)).target
+        assert not play.cohort.answers
+        await answer(stream, 200, b'{"cursor":"e-1","messages":[]}')
+        assert b"after=e-1" in (await request_of(stream)).target
         await answer(stream, 200, b'{"cursor":"e-2","messages":[]}', b"Connection: close")
         stream = await server.accept()
         assert b"after=e-2" in (await request_of(stream)).target
         assert not play.cohort.ended
+        assert play.cohort.answers == {NOT_HELD: 1}, "a chat that holds no poll was said to do all well"
         await stream.aclose()
         await until(lambda: play.cohort.ended == {"closed": 1})
 
