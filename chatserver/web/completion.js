@@ -9,7 +9,7 @@ import { rooms } from './markdown.js';
 import { NAMED } from './text.js';
 
 const MAX_OFFERED = 8;
-// Not in an address: no ASCII but a blank or "(" before it.
+// An address has ASCII before it.
 const WORD = /(?:^|[^!-')-~])(?:@([\p{L}\p{N}_.-]*(?: [\p{L}\p{N}_.-]+){0,3})|:([a-z0-9_+-]{2,})|#([a-z0-9][a-z0-9._-]+))$/u;
 
 /** A text as words with a blank in front of each, so that the beginnings of words can be found. */
