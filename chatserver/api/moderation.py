@@ -163,8 +163,8 @@ class ModerationHandlers:
         write_line(entry)
         try:
             await self._trail.add([entry])  # after the kick: no entry tells of one that was not
-        except LogError:
-            self._services.audit.store_again(entry)
+        except LogError as error:
+            self._services.audit.store_again(entry, error)
         await enforcement.over.wait()
         return Response(200, [json_body({"room": room, "user": user, "ended": enforcement.ended})])
 

@@ -36,6 +36,10 @@ def write_line(entry: AuditEntry) -> None:
     )
 
 
+def _log_failure(error: LogError) -> None:
+    _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
+
+
 class AuditTrail:
     """See the module; `run` stores them."""
 
@@ -61,8 +65,9 @@ class AuditTrail:
         write_line(entry)
         self._add(entry, MAX_WAITING)
 
-    def store_again(self, entry: AuditEntry) -> None:
+    def store_again(self, entry: AuditEntry, error: LogError) -> None:
         """Store an entry whose first attempt has failed. If it is stored after all, and others wait, it is twice."""
+        _log_failure(error)
         self._tried = self._tried if self._waiting else 1
         self._add(entry, MAX_WAITING)
 
@@ -112,7 +117,7 @@ class AuditTrail:
                 await audit.add(group, again=again)
             except LogError as error:
                 if not again:
-                    _log.warning("audit_failed", reason=type(error).__name__, detail=str(error))
+                    _log_failure(error)
                 return
             self._tried = 0
             for _ in group:

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.api import polls
 from chatserver.chat import audit as audit_module
@@ -378,13 +379,15 @@ async def test_a_kick_does_not_wait_for_a_disk_that_fails(server: Serving, monke
     monkeypatch.setattr(trail, "add", fails)
     async with chatter(server.address, headers=ANN) as ann:
         user = ann.hello["user"]["id"]
-        for kicks in (["1"], ["1", "2"]):
-            await ann.ask("join", room="lobby")
-            answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=user, reason=kicks[-1])
-            assert (answer.status, answer.json["ended"]) == (200, 1)
-            assert (await ann.next("error"))["room"] == "lobby"
-            entries = await until(lambda: audit(server.address), lambda found: len(found) >= len(kicks))  # noqa: B023
-            assert [entry["detail"] for entry in entries] == kicks
+        with capture_logs() as lines:
+            for kicks in (["1"], ["1", "2"]):
+                await ann.ask("join", room="lobby")
+                answer = await moderate(server.address, "POST", "/rooms/lobby/kick", user=user, reason=kicks[-1])
+                assert (answer.status, answer.json["ended"]) == (200, 1)
+                assert (await ann.next("error"))["room"] == "lobby"
+                entries = await until(lambda: audit(server.address), lambda found: len(found) >= len(kicks))  # noqa: B023
+                assert [entry["detail"] for entry in entries] == kicks
+        assert [line["event"] for line in lines if line["log_level"] == "warning"] == ["audit_failed"] * 2
 
 
 async def test_a_command_that_waits_during_a_ban_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
