@@ -3,6 +3,7 @@
 Owns: the limits of a question, and the JSON of results. May not: search; `pipelines/search.py` does.
 """
 
+from contextlib import suppress
 from functools import partial
 
 import msgspec
@@ -140,7 +141,8 @@ class SearchHandlers:
 
     async def _store_markers(self, asked: Asked) -> None:
         """Store read markers: the user may continue on another server, which needs them."""
-        await self._services.markers.store(asked.visitor.author.id)
+        with suppress(LogError):  # they wait for the task that stores all of them, and logs once why it cannot
+            await self._services.markers.store(asked.visitor.author.id)
 
 
 def _words(text: str | None) -> tuple[str, ...]:

@@ -1,5 +1,6 @@
 """`GET /search`: results, rights, and the cost of hostile questions."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,8 +9,11 @@ from urllib.parse import quote
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.api.pages import PAGE_BYTES
+from chatserver.log.interface import LogUnavailable
+from chatserver.log.markers import Marker
 from chatserver.protocol.validation import MAX_TEXT_BYTES
 from tests.api.asking import cookie
 from tests.support.peers import Peer, ask, chatter, connect, publish
@@ -66,6 +70,27 @@ async def test_filters_by_room_user_and_cursor(server: Serving, peer: Peer) -> N
     assert set(await texts(peer, "tea", f"&room=a&before={stored['cursor']}")) == {"tea 1", "tea 2"}
     assert len(await texts(peer, "tea", "&room=a&before=other-1")) == 3, "a cursor of another epoch filters nothing"
     assert await texts(peer, "tea", "&room=nobody") == []
+
+
+async def test_read_markers_that_the_disk_does_not_take_are_one_line_in_the_log(
+    server: Serving, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """It was a line for each search."""
+    await publish(server.address, "lobby", "tea")
+    moves: list[int] = []
+
+    async def fails(markers: Sequence[Marker]) -> None:
+        moves.append(len(markers))
+        raise LogUnavailable("the disk is full")
+
+    monkeypatch.setattr(server.server.parts.log.markers, "move", fails)
+    with capture_logs() as lines:
+        assert (await peer.request("PUT", "/rooms/lobby/read", {"offset": 1})).status == 204
+        for number in range(1, 4):
+            await search(peer, "tea")
+            await eventually(lambda: len(moves) >= number)  # noqa: B023
+    warnings = [line["event"] for line in lines if line["log_level"] != "info"]
+    assert warnings in ([], ["read_markers_not_stored"]), "that of the task which stores all"
 
 
 async def test_malformed_searches_are_refused(peer: Peer) -> None:

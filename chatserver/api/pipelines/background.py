@@ -4,7 +4,6 @@ Owns: where such steps run, how long, and where a fault in one is caught. May no
 """
 
 from collections.abc import Awaitable, Callable
-from contextlib import suppress
 from typing import Any, TypeAlias
 
 import structlog
@@ -45,9 +44,10 @@ class BackgroundSteps:
 
     async def _run(self, step: Callable[..., Awaitable[None]], *arguments: Any) -> None:
         try:
-            # Why the log does not take read markers is logged by the task that stores them, and once for all searches.
-            with trio.move_on_after(BACKGROUND_DEADLINE), suppress(LogError):
+            with trio.move_on_after(BACKGROUND_DEADLINE):
                 await step(*arguments)
+        except LogError as error:
+            _log.warning("not_stored", reason=str(error))
         except Exception:  # noqa: BLE001  it is logged, and the other steps continue
             self._caught(self)
         finally:

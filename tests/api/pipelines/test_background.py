@@ -36,19 +36,17 @@ async def test_steps_over_the_bound_are_skipped_and_logged_once(
 
 
 async def test_a_step_that_hangs_or_fails_releases_its_place(autojump_clock: trio.testing.MockClock) -> None:
-    """While a disk was full, each search of a user with read markers was a line in the log."""
     caught: list[object] = []
 
     async def fail(error: Exception) -> None:
         raise error
 
-    with capture_logs() as lines:
-        async with trio.open_nursery() as nursery:
-            after = BackgroundSteps(nursery, caught.append)
-            after.start(trio.sleep_forever)
-            after.start(fail, LogUnavailable("the disk is full"))
-            after.start(fail, ZeroDivisionError())
-            await trio.sleep(BACKGROUND_DEADLINE / 2)
-            assert after.running == 1
+    async with trio.open_nursery() as nursery:
+        after = BackgroundSteps(nursery, caught.append)
+        after.start(trio.sleep_forever)
+        after.start(fail, LogUnavailable("the disk is full"))
+        after.start(fail, ZeroDivisionError())
+        await trio.sleep(BACKGROUND_DEADLINE / 2)
+        assert after.running == 1
     assert after.running == 0
-    assert (caught, lines) == ([after], [])
+    assert caught == [after]
