@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import trio
+from msgspec.structs import replace
 from trio.testing import wait_all_tasks_blocked
 
 from chatserver.log import connections as connections_module
@@ -197,6 +198,29 @@ async def test_a_server_whose_lock_another_one_has_writes_no_more(log: SqliteLog
         with pytest.raises(LogUnavailable, match="removed or replaced; restart"):
             await append(log, draft("refused"))
         assert (await append(other, draft("three"))).record.offset == 3
+
+
+@pytest.mark.parametrize("made", [draft("two"), draft("two", key="k"), replace(draft("two"), mentions=("u_bob",))])
+async def test_nothing_is_written_after_another_program_removed_a_room(path: Path, made: Draft) -> None:
+    """Messages there were acknowledged, and nobody could read them.
+
+    A room that was made later could get no message: those of the removed room were in their place.
+    """
+    async with running(SqliteLog(str(path))) as log:
+        await append(log, draft("one"))
+        other = sqlite3.connect(path)
+        other.execute("DELETE FROM rooms")
+        other.commit()
+        other.close()
+        for each in (made, draft("three", room="den")):
+            with pytest.raises(LogUnavailable, match="another program removed"):
+                await append(log, each)
+        epoch = log.identity.epoch
+    async with running(SqliteLog(str(path))) as log:
+        assert log.identity.epoch != epoch
+        for room in ("den", "lobby"):
+            assert (await append(log, draft("new", room=room))).record.offset == 1
+            assert texts(await log.latest(room, 9)) == ["new"]
 
 
 async def test_closing_deletes_no_commits_of_processes_with_another_shm_file(path: Path) -> None:
