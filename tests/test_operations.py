@@ -18,13 +18,16 @@ import trio
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from chatserver.log.interface import LogOpenError
+from chatserver.log.interface import LogOpenError, system_ms
+from chatserver.log.signouts import SignOut
 from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
 from chatserver.settings.fields import SPECS, Settings
 from chatserver.settings.sources import load_settings
 from chatserver.workers.child import END_PATIENCE
+from tests.log.support import Clock, draft, running
 from tests.support.certificates import certificate
+from tests.support.groups import append
 from tests.support.peers import ask, publish
 from tests.support.serving import serving, until
 from tests.test_docs import DOCS, ROOT, fences
@@ -101,6 +104,27 @@ async def test_a_restored_backup_has_a_new_epoch(tmp_path: Path) -> None:
         assert [each["text"] for each in page["messages"]] == ["kept", "instead"]
         page = (await ask(server.address, "GET", f"/rooms/lobby/messages?after={after['cursor']}")).json
         assert page["recovered"] is True
+
+
+async def test_times_from_a_clock_that_was_ahead_can_be_set_right(tmp_path: Path) -> None:
+    """Later messages had the wrong time for as long as the clock had been ahead, and users could not sign in again."""
+    database, clock = str(tmp_path / "chat.db"), Clock()
+    clock.ms = system_ms() + 365 * 86_400_000
+    async with running(SqliteLog(database, wall_ms=clock)) as log:
+        for room in ("lobby", "emptied"):
+            await append(log, draft(room=room))
+        clock.ms += 10
+        assert await log.retain(lambda room: (0, 1 if room == "emptied" else 0)) == {"emptied": 2}
+        await log.signouts.add(SignOut(1, False, clock.ms, clock.ms + 10))
+    [script] = re.findall(r'"(.+)"', fence("sh clock"), re.DOTALL)
+    connection = sqlite3.connect(database)
+    connection.executescript(script)
+    connection.close()
+    async with running(SqliteLog(database)) as log:
+        for room in ("lobby", "emptied"):
+            assert (await append(log, draft("now", room=room))).record.time <= system_ms()
+        [found], _ = await log.signouts.load(system_ms())
+        assert found.time <= system_ms()
 
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 on this machine")
