@@ -106,16 +106,23 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
     async def _scrub(self) -> bool:
         """Scrub the files once, a step at a time between commits; see `ScrubSchedule`."""
+        # While another program reads, nothing leaves the write-ahead log, and each cleaning may write the whole index.
+        await self._scrub_from(1)
         if not await self.index.clean():
             return False
-        page: int | None = 1
+        page = 1
         while page:
-            in_turn = partial(self._writer.in_turn, partial(self._scrubber.step, page))
-            page = await self._writer_thread.run(in_turn)
+            page = await self._scrub_from(page)
             await trio.sleep(SCRUB_PAUSE)
-        if page is None:
-            raise LogUnavailable(f"{self._path} is being read by another program")
         return True
+
+    async def _scrub_from(self, page: int) -> int:
+        """One step; returns the next page, or 0 at the end. Raises LogUnavailable."""
+        in_turn = partial(self._writer.in_turn, partial(self._scrubber.step, page))
+        found = await self._writer_thread.run(in_turn)
+        if found is None:
+            raise LogUnavailable(f"{self._path} is being read by another program")
+        return found
 
     def _open(self, post: Post) -> Opened[sqlite3.Connection]:
         path = checked_path(self._path)
