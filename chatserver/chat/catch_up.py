@@ -41,6 +41,7 @@ class CatchUp:
         self._encoder = encoder
         self._sink = sink
         self._broadcaster = broadcaster
+        self._is_failing = False  # and the log says so already
 
     async def run(self) -> None:
         behind = self._behind
@@ -56,9 +57,12 @@ class CatchUp:
         page: _Page | Exception
         try:
             records = await self._log.read(name, after=cursor, limit=READ_PAGE, max_bytes=CHUNK_BYTES)
+            self._is_failing = False
             page = _Page(records, await self._log.encoded(name, records, self._encoder.message), {})
         except LogError as error:
-            _log.warning("catch_up_failed", room=name, reason=str(error))
+            if not self._is_failing:  # a disk or a database may be away for a day
+                _log.warning("catch_up_failed", room=name, reason=str(error))
+            self._is_failing = True
             await trio.sleep(READ_RETRY)
             page = error
         except Exception as error:  # noqa: BLE001  a bug of ours ends the members at this cursor only

@@ -50,6 +50,7 @@ class Follower:
         self._following: SingleFlight[Room, None] = SingleFlight()
         self._waiting: dict[Room, None] = {}  # rooms to read for, in order of request
         self._idle = trio.lowlevel.ParkingLot()  # readers
+        self._is_failing = False  # a reader, and the log says so already
         self._uncompared: list[str] = []  # rooms not yet compared in this round
 
     def expect(self, room: Room, offset: int) -> None:
@@ -85,8 +86,11 @@ class Follower:
                 del self._waiting[room]
                 try:
                     await self._follow(room)
+                    self._is_failing = False
                 except LogError as error:
-                    _log.warning("catch_up_failed", room=room.name, reason=str(error))
+                    if not self._is_failing:  # a database may be away for a day
+                        _log.warning("catch_up_failed", room=room.name, reason=str(error))
+                    self._is_failing = True
                     await trio.sleep(READ_RETRY)
                     self.expect(room, room.expected)
                 except Exception:  # noqa: BLE001  a bug of ours: the room waits for its next hint

@@ -132,14 +132,12 @@ async def test_a_hint_while_a_room_is_loaded_is_not_forgotten(shared: Chatting) 
 
 async def test_a_log_that_fails_is_read_again(shared: Chatting) -> None:
     [ann] = await shared.members(1)
-    shared.log.failing_reads = 3
+    shared.log.failing_reads = 6
     with capture_logs() as lines:
         shared.hub.follower.on_hints({"lobby": shared.elsewhere_said("lobby", "one")})
         await trio.sleep(10.0)
     assert ann.offsets("lobby") == [1]
-    told = [line["event"] for line in lines]
-    assert sorted(set(told)) == ["catch_up_failed", "rooms_not_compared"]
-    assert len(told) == 3, "after a second each"
+    assert sorted(line["event"] for line in lines) == ["catch_up_failed", "rooms_not_compared"]
 
 
 async def test_comparisons_that_fail_are_one_line_until_one_succeeds(shared: Chatting) -> None:
