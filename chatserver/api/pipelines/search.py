@@ -24,7 +24,6 @@ import msgspec
 import trio
 
 from chatserver.api.pipelines import side_by_side
-from chatserver.api.pipelines.background import StartStep
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
@@ -81,7 +80,7 @@ class SearchPipeline:
     results: ResultCache
     recent_rooms: Callable[[int], Awaitable[Sequence[str]]]
     may_read: Callable[[Principal, str], bool]
-    start_in_background: StartStep
+    start_in_background: Callable[..., None]
     altered_meanwhile: Callable[[], AbstractContextManager[Alterations]]
     after_steps: Sequence[AfterStep]
     shared: SharedSearch | None = None
