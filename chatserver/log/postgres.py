@@ -102,7 +102,7 @@ class PostgresLog(DatabaseLog[Connection]):
         readers = postgres_readers.open_readers(server, post=program.post)
         searcher = postgres_readers.open_readers(server, 1, postgres_index.SETTINGS)
         self._opened = Opened(found.identity, writer, readers, searcher)
-        self.index.has_old_words, self.index.lacks_authors = found.has_old_words, found.lacks_authors
+        self.index.has_old_words = found.has_old_words
         try:
             async with trio.open_nursery() as nursery:
 
@@ -114,7 +114,7 @@ class PostgresLog(DatabaseLog[Connection]):
 
                 await nursery.start(Listener(server, self._node, pass_on, self._note_time).run)
                 nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
-                nursery.start_soon(self.index.run, server, program.faulted)
+                nursery.start_soon(self.index.run, program.faulted)
                 await self._groups.run(partial(self._note, news), program, task_status=task_status)
             if self._replaced.is_set():
                 raise LogOpenError(

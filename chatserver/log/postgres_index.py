@@ -7,12 +7,10 @@ The words are those of `words`, since PostgreSQL's parser takes anything like an
 in the message's own transaction, so every server finds a message as soon as it is durable.
 
 A commit only appends to the index's pending list, which searches read too. It is merged into the tree here, beside the
-commits: 10 µs a message together, against 14 µs if commits merged it. Words of an older version are stored anew, and an
-index of an older version is made anew.
+commits: 10 µs a message together, against 14 µs if commits merged it. Words of an older version are stored anew.
 """
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import closing
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any
 
@@ -22,9 +20,8 @@ from psycopg import errors
 from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.index import CANDIDATES, Found, Question, ranked
 from chatserver.log.interface import Faulted, Record
-from chatserver.log.postgres_connection import Connection, Server, Session
+from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, text_array
-from chatserver.log.postgres_schema import PENDING_KB, lacks_authors
 from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, record_of
 from chatserver.log.words import words_of
 
@@ -54,11 +51,8 @@ SETTINGS = (
     "random_page_cost = 0.05",
     "seq_page_cost = 0.05",
 )
-#: Seconds that making the index anew may take: twenty for a million messages, and any time that transactions of other
-#: programs take, for which PostgreSQL waits.
-BUILD_DEADLINE = 86_400.0
-#: The advisory locks for merging, "word", and for making the index anew, "auth".
-_LOCK, _BUILD_LOCK = 0x776F7264, 0x61757468
+#: The advisory lock for merging, "word".
+_LOCK = 0x776F7264
 
 _ROOM = "SELECT id FROM rooms WHERE name = %s"
 # The names are joined last: with all matches, the planner would read the ids of all rooms even for a search in one.
@@ -85,19 +79,6 @@ _RENEW = """
     WHERE messages.room = renewed.room AND messages.place = renewed.place AND messages.text = renewed.text
         AND messages.words <> renewed.words::tsvector
 """
-# Beside commits and searches, so not in a transaction; what an attempt that failed has left is dropped first.
-_BUILD = f"""
-    CREATE INDEX CONCURRENTLY messages_unused ON messages USING gin (words, (ARRAY[user_id]))
-        WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL
-"""
-_SWAP = """
-    BEGIN;
-    ALTER INDEX IF EXISTS messages_words RENAME TO messages_old;
-    ALTER INDEX messages_unused RENAME TO messages_words;
-    ALTER INDEX IF EXISTS messages_old RENAME TO messages_unused;
-    COMMIT
-"""
-_DROP = "DROP INDEX CONCURRENTLY IF EXISTS messages_unused"
 _MERGE_SETTINGS = "SELECT set_config('statement_timeout', %s, true), set_config('maintenance_work_mem', %s, true)"
 _MERGE = "SELECT gin_clean_pending_list('messages_words') WHERE pg_try_advisory_xact_lock(%s)"
 
@@ -105,7 +86,6 @@ _MERGE = "SELECT gin_clean_pending_list('messages_words') WHERE pg_try_advisory_
 class PostgresIndex(DatabaseIndex[Connection]):
     lag = 0.0  # words are stored together with their message
     has_old_words = False  # the words of some messages are of an earlier version
-    lacks_authors = False  # as an index of an earlier version does
 
     async def _search(self, question: Question, go_on: int | None) -> Found:
         return await self._log.search(partial(_find, question, go_on, self._log.wall_ms()))
@@ -114,38 +94,30 @@ class PostgresIndex(DatabaseIndex[Connection]):
         """Note that this server has committed this many messages."""
         self._note(messages, MERGE_AFTER)
 
-    async def run(self, server: Server, faulted: Faulted) -> None:
+    async def run(self, faulted: Faulted) -> None:
         """Merge the list from time to time, until cancelled."""
         self._faulted = faulted
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._renew)
-            nursery.start_soon(self._build, server)
             while True:
                 await self._wait(MERGE_INTERVAL)
                 self._begin_round()
-                while await self._beside_commits(partial(self._log.change, "merging the index", _merge)):
+                while await self._beside_commits("merging the index", _merge):
                     pass
 
     async def _renew(self) -> None:
         """Store the words of old messages anew, if a new version of `words` may have changed them."""
         while self.has_old_words:
-            self.has_old_words = await self._beside_commits(partial(self._log.change, "indexing", _renew))
+            self.has_old_words = await self._beside_commits("indexing", _renew)
 
-    async def _build(self, server: Server) -> None:
-        """Make the index anew if it lacks the authors: searches find the same meanwhile, and those of a user slowly."""
-        build = partial(trio.to_thread.run_sync, partial(_build, server), abandon_on_cancel=True)
-        while self.lacks_authors:
-            self.lacks_authors = await self._beside_commits(build)
-            await trio.sleep(MERGE_RETRY)
-
-    async def _beside_commits(self, work: Callable[[], Awaitable[bool]]) -> bool:
+    async def _beside_commits(self, doing: str, work: Callable[[Connection], bool]) -> bool:
         """Work, then pause for longer than that took, to leave the database to commits. Returns whether to go on.
 
-        A user that does not own the tables has it tried with its next messages, or by its next start, and not before.
+        For a user that does not own the tables, it is tried again with the next messages, and not before.
         """
         began = trio.current_time()
         try:
-            more = await work()
+            more = await self._log.change(doing, work)
         except Exception as error:  # noqa: BLE001
             self._note_failure(error)
             await trio.sleep(MERGE_RETRY)
@@ -197,24 +169,6 @@ def _renew(connection: Connection) -> bool:
         connection.execute(_RENEW, (ids, plain_array(places), text_array(texts), text_array([*map(_words, texts)])))
     connection.execute("UPDATE old_words SET room = %s, place = %s", rows[-1][:2])
     return True
-
-
-def _build(server: Server) -> bool:
-    """Make the index anew on a connection of its own; returns whether to go on, as when another server does."""
-    with closing(Session(server)) as session:
-        return session.run("indexing", _build_on, seconds=BUILD_DEADLINE)
-
-
-def _build_on(connection: Connection) -> bool:
-    # A wait for the lock would hold up the server that has it, because PostgreSQL would wait for this transaction.
-    if not connection.row("SELECT pg_try_advisory_lock(%s)", (_BUILD_LOCK,))[0]:
-        return True
-    connection.execute("SET statement_timeout = 0; SET lock_timeout = 0")
-    connection.execute(_DROP)
-    if lacks_authors(connection):
-        for statement in (_BUILD, _SWAP, _DROP):
-            connection.execute(statement)
-    return False
 
 
 def _find(question: Question, go_on: int | None, now_ms: int, connection: Connection) -> Found:

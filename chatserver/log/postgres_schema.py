@@ -58,7 +58,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             PRIMARY KEY (room, place, emoji, user_id)
         )""",
         "ALTER TABLE messages ADD COLUMN words tsvector",
-        # Earlier servers made it without the authors; `postgres_index` then makes it anew.
         """CREATE INDEX messages_words ON messages USING gin (words, (ARRAY[user_id]))
             WITH (fastupdate = on, gin_pending_list_limit = 65536) WHERE words IS NOT NULL""",
         # How far each user has read. The oldest markers are searched for so rarely that an index does not pay.
@@ -104,6 +103,12 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE audit ADD COLUMN target_name text NOT NULL DEFAULT ''",
     ),
     (f"ALTER INDEX messages_words SET (gin_pending_list_limit = {PENDING_KB})",),
+    (
+        # Earlier servers made it without the authors. `messages_unused`: what an attempt to make it anew has left.
+        "DROP INDEX IF EXISTS messages_words, messages_unused",
+        f"""CREATE INDEX messages_words ON messages USING gin (words, (ARRAY[user_id]))
+            WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL""",
+    ),
 )
 # With another version of `words` the words of all messages are stored anew, in the background.
 _WORDS_ANEW = ("DELETE FROM old_words", "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)")
@@ -118,7 +123,6 @@ class Found(NamedTuple):
     identity: Identity
     cluster: str
     has_old_words: bool
-    lacks_authors: bool
 
 
 def migrate(connection: Connection) -> Found:
@@ -136,14 +140,13 @@ def migrate(connection: Connection) -> Found:
                 connection.execute(statement)
         _check_rights(connection)
         has_old_words = connection.execute("SELECT FROM old_words").fetchone() is not None
-        lacks = lacks_authors(connection)
         notify(connection, "", {OPENED: 0})
         connection.execute("COMMIT")
     except errors.InsufficientPrivilege as error:
         raise LogOpenError(f"its tables cannot be made or used: {sentence(error)}; {_LET_OWN}") from error
     except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable) as error:
         raise _foreign(sentence(error)) from error
-    return Found(identity, cluster, has_old_words, lacks)
+    return Found(identity, cluster, has_old_words)
 
 
 def _foreign(what: str) -> LogOpenError:
@@ -209,12 +212,6 @@ def _identify(connection: Connection, cluster: str) -> Identity:
             epoch = made.epoch
         connection.execute("UPDATE identity SET epoch = %s, cluster = %s", (epoch, cluster))
     return Identity(epoch=epoch, secret=secret)
-
-
-def lacks_authors(connection: Connection) -> bool:
-    """Whether the index of words is an earlier version's, or one that is not used has to be dropped."""
-    complete = "SELECT FROM pg_index WHERE indexrelid = to_regclass('messages_words') AND indnatts = 2"
-    return bool(connection.row(f"SELECT to_regclass('messages_unused') IS NOT NULL OR NOT EXISTS ({complete})")[0])
 
 
 def begin_epoch(found: Found, connection: Connection) -> None:
