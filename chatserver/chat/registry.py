@@ -28,10 +28,9 @@ LATEST = 50
 #: Seconds an empty room stays in memory, so that members who drop and return together find its ring.
 EMPTY_ROOM_SECONDS = 30.0
 #: Empty rooms kept for that time, and how many of these one network may have loaded: a client may request rooms that do
-#: not exist. Thousands who drop at once come from many networks; `all_rings_bytes` bounds their rooms.
+#: not exist. Beyond it the oldest leave, since a client that has just loaded a room goes on to use it. Thousands who
+#: drop at once come from many networks; `all_rings_bytes` bounds their rooms.
 MAX_EMPTY, MAX_EMPTY_OF_NETWORK = 8192, 128
-#: Seconds that an empty room beyond its network's share stays: a client that has just loaded a room goes on to use it.
-SURPLUS_ROOM_SECONDS = 1.0
 #: Empty rooms that leave memory at once: 0.1 ms.
 EVICTED_AT_ONCE = 16
 #: With `left` of `all` places left, a network may load left * left / (all * NETWORK_SHARE) rooms: a tenth of all if it
@@ -63,10 +62,9 @@ class Registry:
         self.evictions = LongWork(self._evict_due, schedule.own, self)
         self._loaded = loaded  # called when a room is ready
         self._loading: SingleFlight[Room, None] = SingleFlight()
-        self._unwritten: dict[Room, None] = {}  # rooms without any message, but for those in `_surplus`
+        self._unwritten: dict[Room, None] = {}  # rooms without any message
         self._empty: dict[Room, float] = {}  # empty rooms to the time at which they leave memory, in that order
-        self._surplus: dict[Room, float] = {}  # the same, of empty rooms beyond their network's share
-        self._empty_of_network: Counter[str] = Counter()  # rooms in `_empty` by network
+        self._empty_of_network: dict[str, dict[Room, None]] = {}  # the same by network, the oldest first
         self._make_presence = make_presence  # of a room by name: other processes may have people in it
 
     def room(self, name: str) -> Room | None:
@@ -103,9 +101,9 @@ class Registry:
                 self._remove(room)
 
     def _make(self, name: str, network: str) -> Room:
-        while len(self._rooms) >= self._max_rooms and (self._surplus or self._empty):
-            self._evict_oldest()
-        left = self._max_rooms - len(self._rooms) + len(self._surplus) + len(self._empty)
+        while len(self._rooms) >= self._max_rooms and self._empty:
+            self._evict(next(iter(self._empty)))
+        left = self._max_rooms - len(self._rooms) + len(self._empty)
         held = self._of_network[network]
         if held * NETWORK_SHARE * self._max_rooms >= left**2:
             raise RoomsFullError(f"{held} rooms are in memory for this network, and {left} places are left")
@@ -133,7 +131,9 @@ class Registry:
     def _remove(self, room: Room) -> None:
         del self._rooms[room.name]
         self._unwritten.pop(room, None)
-        _uncount(self._of_network, room.network)
+        self._of_network[room.network] -= 1
+        if not self._of_network[room.network]:
+            del self._of_network[room.network]
         room.released()
         room.presence.end()
 
@@ -142,34 +142,28 @@ class Registry:
         if not (room.empty and self._rooms.get(room.name) is room):
             return
         self.note_entered(room)
-        now, network = trio.current_time(), room.network
-        if self._empty_of_network[network] >= MAX_EMPTY_OF_NETWORK:
-            self._surplus[room] = now + SURPLUS_ROOM_SECONDS
-            self._unwritten.pop(room, None)  # there may be many, which would hide others in a list of rooms
-            return
-        self._empty[room] = now + self._stays
-        self._empty_of_network[network] += 1
-        while len(self._empty) > MAX_EMPTY:
-            self._evict(next(iter(self._empty)))
+        self._empty[room] = trio.current_time() + self._stays
+        of_network = self._empty_of_network.setdefault(room.network, {})
+        of_network[room] = None
+        for rooms, most in ((of_network, MAX_EMPTY_OF_NETWORK), (self._empty, MAX_EMPTY)):
+            if len(rooms) > most:
+                self._evict(next(iter(rooms)))
 
     def note_entered(self, room: Room) -> None:
         """A room is not empty any more: it stays in memory."""
         if self._empty.pop(room, None) is not None:
-            _uncount(self._empty_of_network, room.network)
-        elif self._surplus.pop(room, None) is not None and room.ring is None:
-            self._unwritten[room] = None
+            of_network = self._empty_of_network[room.network]
+            del of_network[room]
+            if not of_network:
+                del self._empty_of_network[room.network]
 
     def _evict_due(self) -> Iterator[None]:
         """Evict the rooms that have been empty long enough."""
         now = trio.current_time()
-        for empty in (self._surplus, self._empty):
-            while due := [room for room, leaves in islice(empty.items(), EVICTED_AT_ONCE) if leaves <= now]:
-                for room in due:
-                    self._evict(room)
-                yield
-
-    def _evict_oldest(self) -> None:
-        self._evict(next(iter(self._surplus or self._empty)))
+        while due := [room for room, leaves in islice(self._empty.items(), EVICTED_AT_ONCE) if leaves <= now]:
+            for room in due:
+                self._evict(room)
+            yield
 
     def _evict(self, room: Room) -> None:
         self.note_entered(room)
@@ -184,8 +178,8 @@ class Registry:
     def _relieve(self) -> Iterator[None]:
         """Evict empty rooms, the oldest first, until the budget suffices, else cut every room to an equal share."""
         budget = self._size.budget
-        while budget.over and (self._surplus or self._empty):
-            self._evict_oldest()
+        while budget.over and self._empty:
+            self._evict(next(iter(self._empty)))
             yield
         if budget.over:
             share = int(budget.most * LOW_WATER) // len(self._rooms)
@@ -193,10 +187,3 @@ class Registry:
                 if self._rooms.get(room.name) is room:  # else it has left memory: nothing of it is charged any more
                     room.cut(share)
                 yield
-
-
-def _uncount(counts: Counter[str], network: str) -> None:
-    """Decrement a network's count, and drop it at 0."""
-    counts[network] -= 1
-    if not counts[network]:
-        del counts[network]

@@ -8,7 +8,6 @@ from functools import partial
 import pytest
 import trio
 
-from chatserver.chat import registry
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LOW_WATER, NETWORK_SHARE, Registry, RoomsFullError
 from chatserver.chat.ring import Ring
 from chatserver.chat.room import Room
@@ -31,13 +30,6 @@ def network(number: int) -> str:
     return f"198.51.100.{number}"
 
 
-@pytest.fixture(params=[registry.MAX_EMPTY_OF_NETWORK, 0], ids=["usual", "surplus"])
-def _most_empty(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Empty rooms stay for their time, or each is beyond its network's share."""
-    monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", request.param)
-
-
-@pytest.mark.usefixtures("_most_empty")
 async def test_empty_rooms_are_evicted_first_the_oldest_before_the_others() -> None:
     async with chatting(all_rings_bytes=60_000) as it:
         await it.join(it.peer(), "mine")
@@ -205,7 +197,6 @@ async def test_cached_answers_are_charged_and_released_also_with_their_room() ->
         assert (it.hub.rooms, it.hub.statistics()["kept"]) == ({}, 0)
 
 
-@pytest.mark.usefixtures("_most_empty")
 async def test_over_max_rooms_an_empty_room_is_evicted() -> None:
     async with chatting(max_rooms=3) as it:
         await it.load("d", network=network(4))

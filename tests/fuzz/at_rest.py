@@ -271,7 +271,7 @@ def check_nobody_is_left(world: World) -> None:
     assert len(parts.input_budget) == 0
     registry = hub.registry
     kept = (
-        registry._empty, registry._surplus, registry._empty_of_network, registry._of_network, registry._unwritten,
+        registry._empty, registry._empty_of_network, registry._of_network, registry._unwritten,
         hub.housekeeping._leasing, hub.housekeeping._changed, hub.housekeeping._due, hub.housekeeping._noticing,
     )  # fmt: skip
     assert not any(kept), kept
