@@ -52,11 +52,11 @@ class Broadcast:
         if room.notices is not None and room.notices.announced is not None:
             self.typing, self.reads = room.notices.take()
         # Encoded once for each encoding.
-        self._presence: dict[Encoding, bytes | None] = {}
+        self._presence: dict[Encoding, bytes] = {}
         self._typing: dict[Encoding, dict[int, bytes]] = {}
 
-    def presence(self, encoding: Encoding) -> bytes | None:
-        """The notice of `change` in this encoding; None if it has none."""
+    def presence(self, encoding: Encoding) -> bytes:
+        """The notice of `change` in this encoding."""
         if encoding not in self._presence:
             assert self.change is not None, "the caller has looked"
             joined, left = self.change
@@ -68,11 +68,11 @@ class Broadcast:
         encoding, name = member.encoding, self.room.name
         typing = self._typing.get(encoding)
         if typing is None:
-            typing = self._typing[encoding] = {who.number: encoding.typing(name, who) or b"" for who in self.typing}
+            typing = self._typing[encoding] = {who.number: encoding.typing(name, who) for who in self.typing}
         notices = b"".join([notice for who, notice in typing.items() if who != number]) if typing else b""
         move = self.reads.get(number)
         if move is not None and move.connection is not member.connection:
-            notices += encoding.read(name, move.offset) or b""
+            notices += encoding.read(name, move.offset)
         return notices
 
 
@@ -168,9 +168,9 @@ class Broadcaster:
             if 0 < taken < len(notices):
                 self._sink.keep(member.connection, notices, taken)
 
-    def _tell_presence(self, member: Member, notice: bytes | None) -> None:
+    def _tell_presence(self, member: Member, notice: bytes) -> None:
         """Offer a member a presence notice; if its connection is blocked, it gets the count once it is writable."""
-        if notice is None or member.source is Source.NOTHING:
+        if not notice or member.source is Source.NOTHING:
             return
         taken = self._sink.offer(member.connection, notice)
         if taken == 0:

@@ -257,7 +257,7 @@ class Hub:
         if self._informed(member):
             room = member.room
             notice = member.encoding.presence(room.name, (), (), len(room.presence))
-            if notice is not None:
+            if notice:
                 self._sink.send(member.connection, notice)
         self.broadcaster.deliver(member)
 

@@ -28,7 +28,10 @@ ENTRY_BYTES = 80
 
 
 class Encoding:
-    """How events are encoded for one kind of client: the pushes of a WebSocket dialect, or server-sent events."""
+    """How events are encoded for one kind of client: the pushes of a WebSocket dialect, or server-sent events.
+
+    Empty bytes: clients of this kind are not told.
+    """
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         """A record, given as JSON."""
@@ -38,20 +41,20 @@ class Encoding:
         """The offsets from `after` + 1 to `until` were skipped."""
         raise NotImplementedError
 
-    def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes | None:
-        """People who came and left; None if clients of this kind get no presence."""
-        return None
+    def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes:
+        """People who came and left."""
+        return b""
 
-    def typing(self, room: str, who: Principal) -> bytes | None:
-        """A user types; None if clients of this kind are not notified."""
-        return None
+    def typing(self, room: str, who: Principal) -> bytes:
+        """A user types."""
+        return b""
 
-    def read(self, room: str, offset: int) -> bytes | None:
-        """How far this user has read on another connection; None if clients of this kind are not notified."""
-        return None
+    def read(self, room: str, offset: int) -> bytes:
+        """How far this user has read on another connection."""
+        return b""
 
     def moderated(self, left: str, message: str, retry_after: float | None) -> bytes:
-        """What a moderator did, and the room left by it ("*": all) or "". Empty: clients get no notice."""
+        """What a moderator did, and the room left by it ("*": all) or ""."""
         return b""
 
 

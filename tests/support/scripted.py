@@ -36,19 +36,17 @@ class LineEncoding(Encoding):
     def gap(self, room: str, after: int, until: int) -> bytes:
         return b"G %s %d %d\n" % (room.encode(), after, until)
 
-    def presence(
-        self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int
-    ) -> bytes | None:  # fmt: skip
+    def presence(self, room: str, joined: Sequence[Principal], left: Sequence[Principal], members: int) -> bytes:
         if not self._tells_presence:
-            return None
+            return b""
         names = [",".join(str(each.number) for each in people) or "-" for people in (joined, left)]
         return f"P {room} {names[0]} {names[1]} {members}\n".encode()
 
-    def typing(self, room: str, who: Principal) -> bytes | None:
-        return f"T {room} {who.number}\n".encode() if self._tells_presence else None
+    def typing(self, room: str, who: Principal) -> bytes:
+        return f"T {room} {who.number}\n".encode() if self._tells_presence else b""
 
-    def read(self, room: str, offset: int) -> bytes | None:
-        return f"R {room} {offset}\n".encode() if self._tells_presence else None
+    def read(self, room: str, offset: int) -> bytes:
+        return f"R {room} {offset}\n".encode() if self._tells_presence else b""
 
 
 class LineEncoder:
