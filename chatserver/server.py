@@ -24,8 +24,9 @@ from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain, innermos
 from chatserver.fair import in_steps
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log import open_log
-from chatserver.log.interface import LogError, LogOpenError, Program, Record
+from chatserver.log.interface import LogError, LogOpenError, Record
 from chatserver.log.neighbours import Neighbours
+from chatserver.log.program import Program
 from chatserver.log.threads import THREAD_SWITCH
 from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, grow_table, raise_descriptor_limit

@@ -12,7 +12,8 @@ from typing import Generic, Protocol, TypeVar
 
 import trio
 
-from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable, Post, never_post
+from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable
+from chatserver.log.program import Post, never_post
 from chatserver.log.threads import ThreadPool
 
 #: Seconds that closing waits for a thread that is still busy, as with a disk that hangs, and between two looks.

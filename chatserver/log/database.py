@@ -23,12 +23,11 @@ from chatserver.log.interface import (
     Identity,
     Keeps,
     LogUnavailable,
-    OnHints,
     Record,
     bounded,
-    ignore_hints,
     within_bytes,
 )
+from chatserver.log.program import OnHints, ignore_hints
 from chatserver.log.retention import RetentionQueries, step
 from chatserver.log.rows import HIGHEST
 from chatserver.log.sanctions import Sanctions

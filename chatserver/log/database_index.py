@@ -11,7 +11,8 @@ import trio
 
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Found, Question
-from chatserver.log.interface import ANSWER_DEADLINE, Faulted, LogUnavailable, log_fault
+from chatserver.log.interface import ANSWER_DEADLINE, LogUnavailable
+from chatserver.log.program import Faulted, log_fault
 
 _log = structlog.get_logger("chatserver.log")
 

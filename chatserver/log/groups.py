@@ -31,25 +31,19 @@ from chatserver.log.interface import (
     MAX_GROUP_TEXT,
     MAX_PENDING,
     MAX_PENDING_TEXT,
-    PLAIN_PROGRAM,
     REACTION,
     SHARED_PENDING,
     Draft,
-    Faulted,
     LogBusy,
     LogError,
     LogUnavailable,
     News,
     OnAnswer,
-    Post,
-    Program,
     Refused,
-    RunSteps,
     Statistics,
     Stored,
-    at_once,
-    never_post,
 )
+from chatserver.log.program import PLAIN_PROGRAM, Faulted, Post, Program, RunSteps, at_once, never_post
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
 #: Begins to store a group. Later, on the loop, it calls its second argument once, with the outcome of each draft or

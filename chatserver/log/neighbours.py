@@ -18,7 +18,8 @@ import msgspec
 import trio
 
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import LogOpenError, OnHints
+from chatserver.log.interface import LogOpenError
+from chatserver.log.program import OnHints
 
 #: Rooms in one datagram, and its bytes at most; the name of a room has up to 64.
 ROOMS_PER_DATAGRAM, MAX_DATAGRAM = 64, 8 * 1024

@@ -24,21 +24,13 @@ import trio
 from chatserver.log import postgres_index, postgres_markers, postgres_readers, postgres_retention
 from chatserver.log.database import DatabaseLog, Opened
 from chatserver.log.database_markers import DatabaseMarkers
-from chatserver.log.interface import (
-    DRAIN_DEADLINE,
-    PLAIN_PROGRAM,
-    LogOpenError,
-    LogUnavailable,
-    News,
-    Program,
-    Record,
-    RoomSummary,
-)
+from chatserver.log.interface import DRAIN_DEADLINE, LogOpenError, LogUnavailable, News, Record, RoomSummary
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks, process_of
 from chatserver.log.postgres_news import OPENED, Listener, notify
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, begin_epoch, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
+from chatserver.log.program import PLAIN_PROGRAM, Program
 from chatserver.log.threads import ThreadPool
 
 #: Seconds after which a start that is not done is logged, with the sessions that it waits for.

@@ -19,9 +19,10 @@ from psycopg import errors
 
 from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.index import CANDIDATES, Found, Question, ranked
-from chatserver.log.interface import Faulted, Record
+from chatserver.log.interface import Record
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import plain_array, text_array
+from chatserver.log.program import Faulted
 from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, record_of
 from chatserver.log.words import words_of
 

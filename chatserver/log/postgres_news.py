@@ -14,15 +14,9 @@ import msgspec
 import psycopg
 import trio
 
-from chatserver.log.interface import (
-    DRAIN_DEADLINE,
-    SANCTIONS_CHANGED,
-    SIGNOUTS_CHANGED,
-    TEXTS_CHANGED,
-    LogUnavailable,
-    OnHints,
-)
+from chatserver.log.interface import DRAIN_DEADLINE, SANCTIONS_CHANGED, SIGNOUTS_CHANGED, TEXTS_CHANGED, LogUnavailable
 from chatserver.log.postgres_connection import JOB_DEADLINE, NOW_MS, RETRY_FIRST, Connection, Server, unavailable
+from chatserver.log.program import OnHints
 from chatserver.log.threads import ThreadPool
 
 CHANNEL = "chatserver"

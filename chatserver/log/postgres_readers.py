@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from functools import cache, partial
 
 from chatserver.log.connections import Readers
-from chatserver.log.interface import Head, Post, Record, RoomSummary, bounded, never_post
+from chatserver.log.interface import Head, Record, RoomSummary, bounded
 from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import text_array
+from chatserver.log.program import Post, never_post
 from chatserver.log.rows import COLUMNS, IS_MESSAGE, record_of
 
 #: Connections and threads: more than SQLite's, because a thread mostly waits for the network.

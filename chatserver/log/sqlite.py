@@ -19,19 +19,9 @@ from chatserver.log.connections import BUSY_PATIENCE, close_lock
 from chatserver.log.database import DatabaseLog, Opened
 from chatserver.log.database_markers import DatabaseMarkers
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import (
-    DRAIN_DEADLINE,
-    PLAIN_PROGRAM,
-    Keeps,
-    LogUnavailable,
-    News,
-    Post,
-    Program,
-    Record,
-    RoomSummary,
-    system_ms,
-)
+from chatserver.log.interface import DRAIN_DEADLINE, Keeps, LogUnavailable, News, Record, RoomSummary, system_ms
 from chatserver.log.neighbours import Neighbours
+from chatserver.log.program import PLAIN_PROGRAM, Post, Program
 from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
 from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_readers import RecentRooms

@@ -22,7 +22,7 @@ from chatserver.log.database import DatabaseLog
 from chatserver.log.database_index import DatabaseIndex
 from chatserver.log.file_lock import FileLock
 from chatserver.log.index import TAIL, Found, Question
-from chatserver.log.interface import Faulted
+from chatserver.log.program import Faulted
 from chatserver.log.sqlite_indexing import MERGE_PAGES, begin_cleaning, end_cleaning, index_rooms, merge
 from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
 from chatserver.log.sqlite_search import Search

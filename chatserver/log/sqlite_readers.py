@@ -17,7 +17,8 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.log.connections import Readers
-from chatserver.log.interface import MAX_READ, Head, Post, Record, RoomSummary, bounded, never_post, within_bytes
+from chatserver.log.interface import MAX_READ, Head, Record, RoomSummary, bounded, within_bytes
+from chatserver.log.program import Post, never_post
 from chatserver.log.rows import COLUMNS, IS_MESSAGE, record_of
 from chatserver.log.sqlite_file import FILE_ERRORS, connect_reader, unavailable
 from chatserver.log.sqlite_rows import decode_records

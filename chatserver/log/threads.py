@@ -18,7 +18,8 @@ from typing import Any, TypeAlias, TypeVar
 import trio
 from outcome import Error, Outcome, capture
 
-from chatserver.log.interface import LogUnavailable, Post, never_post
+from chatserver.log.interface import LogUnavailable
+from chatserver.log.program import Post, never_post
 
 #: Seconds after which a thread without a job ends, as in trio's own cache of threads.
 IDLE_TIMEOUT = 10.0

@@ -25,8 +25,9 @@ from chatserver.chat.read_markers import STORE_EVERY, ReadMarkers
 from chatserver.chat.reloader import RELOAD_EVERY, Reloader
 from chatserver.chat.signed_out import SignedOut
 from chatserver.log.audit import AuditEntry
-from chatserver.log.interface import Draft, Program
+from chatserver.log.interface import Draft
 from chatserver.log.memory import MemoryLog
+from chatserver.log.program import Program
 from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, Sanctions
 from chatserver.log.signouts import SignOut, SignOuts
 from chatserver.log.tables import Tables

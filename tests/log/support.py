@@ -10,10 +10,11 @@ from typing import Generic, NoReturn, TypeAlias, TypeVar
 import trio
 
 from chatserver.log.groups import GroupWriter
-from chatserver.log.interface import Draft, Log, LogError, Program, Record, Stored
+from chatserver.log.interface import Draft, Log, LogError, Record, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.postgres import PostgresLog
+from chatserver.log.program import Program
 from chatserver.log.sqlite import SqliteLog
 from tests.support.groups import together
 

@@ -17,17 +17,9 @@ from msgspec.structs import replace
 from chatserver.log import interface, memory, postgres_connection, postgres_writer, sqlite_file, sqlite_writer, threads
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
-from chatserver.log.interface import (
-    KEY_LIFETIME_MS,
-    MAX_GROUP,
-    Head,
-    Log,
-    LogUnavailable,
-    Program,
-    Record,
-    Stored,
-)
+from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, Head, Log, LogUnavailable, Record, Stored
 from chatserver.log.markers import Marker
+from chatserver.log.program import Program
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import (
     START_MS,

@@ -3,8 +3,9 @@
 import pytest
 import trio
 
-from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, Program, RoomSummary
+from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, RoomSummary
 from chatserver.log.memory import MemoryLog
+from chatserver.log.program import Program
 from tests.log.support import Clock, Posted, draft, fill, ignore, offsets, submit_all
 
 FAR = 2**70  # beyond SQLite's integers

@@ -10,7 +10,8 @@ from outcome import Error, Outcome, Value
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from chatserver.log.groups import Begin, Outcomes
-from chatserver.log.interface import ANSWER_DEADLINE, Draft, LogBusy, LogUnavailable, Program, Record
+from chatserver.log.interface import ANSWER_DEADLINE, Draft, LogBusy, LogUnavailable, Record
+from chatserver.log.program import Program
 from tests.log.support import draft
 from tests.log.writers import Written
 from tests.support.groups import beside, together

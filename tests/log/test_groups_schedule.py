@@ -9,8 +9,9 @@ from trio.testing import wait_all_tasks_blocked
 from chatserver.log import groups as groups_module
 from chatserver.log import open_log
 from chatserver.log.groups import ANSWERS_PER_STEP
-from chatserver.log.interface import MAX_GROUP, LogError, Program, Step, Stored
+from chatserver.log.interface import MAX_GROUP, LogError, Stored
 from chatserver.log.memory import MemoryLog
+from chatserver.log.program import Program, Step
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Posted, draft, ignore
 from tests.log.writers import Written

@@ -7,7 +7,8 @@ import msgspec
 import trio
 
 from chatserver.log.groups import Begin, GroupWriter
-from chatserver.log.interface import Draft, LogError, Program, Record, RunSteps, Stored, at_once
+from chatserver.log.interface import Draft, LogError, Record, Stored
+from chatserver.log.program import Program, RunSteps, at_once
 from tests.log.support import draft
 from tests.support.groups import append, beside, together
 

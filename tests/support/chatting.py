@@ -23,19 +23,9 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.principal import User
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import (
-    MAX_READ_BYTES,
-    Draft,
-    Head,
-    Keeps,
-    Kind,
-    LogError,
-    LogUnavailable,
-    Program,
-    Record,
-    Stored,
-)
+from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Keeps, Kind, LogError, LogUnavailable, Record, Stored
 from chatserver.log.memory import MemoryLog
+from chatserver.log.program import Program
 from chatserver.settings.fields import Settings
 from tests.support.groups import together
 from tests.support.scripted import ENDLESS, HERE, LineEncoder, LineEncoding, Peer, ScriptedSink, StepSchedule
