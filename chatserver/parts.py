@@ -21,7 +21,7 @@ from chatserver.api.monitoring import MonitoringHandlers
 from chatserver.api.origins import OriginPolicy, origin_policy
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines import BackgroundSteps
-from chatserver.api.pipelines.limiters import Limiters, LocalShard
+from chatserver.api.pipelines.limiters import Limiters
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.routes import Routes
@@ -112,7 +112,7 @@ def build(
     peers = _Peers(settings, readiness, nursery, total=total, policy=public)
     chat = _Chat(settings, log, keys, bus, peers)
     shared = chat.shared
-    limiters = Limiters([LocalShard()] if shared is None else shared.search.limits)
+    limiters = Limiters(None if shared is None else shared.search.limits.take)
     background = BackgroundSteps(nursery, peers.connections.faults.caught)
     monitoring = MonitoringHandlers(
         log=log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,

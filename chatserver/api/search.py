@@ -89,12 +89,11 @@ class SearchHandlers:
         )
 
     def _check_limits(self, principal: Principal) -> None:
-        """Refuse a user or network whose last refusal by a shard still holds. Raises OverLimitError."""
-        limit, key = max(self._limits.of(principal), key=lambda each: self._limiters.refused(*each))
-        wait = self._limiters.refused(limit, key)
+        """Refuse a user or network over its limit, before a task waits for the shards. Raises OverLimitError."""
+        wait = max(self._limiters.wait(*each) for each in self._limits.of(principal))
         if wait:
             self.counts.outcomes["limited"] += 1
-            raise OverLimitError(limit, key, wait)
+            raise OverLimitError(wait)
 
     def _check_again(self, request: Request, room: str) -> None:
         request.check_again()

@@ -158,9 +158,8 @@ class ServerMetrics:
 
 def _of_processes(shared: SharedParts, cluster: Mapping[str, int]) -> Iterator[Metric]:
     """With --shared: the shards, and the numbers of other processes."""
-    search, shards = shared.search, shared.shards.all
+    search, shards, alone = shared.search, shared.shards.all, shared.search.limits.alone.items()
     up, failures = ([(each.name, each.up) for each in shards], [(each.name, each.failures) for each in shards])
-    alone = [(shard.name, limits.alone) for shard, limits in zip(shards, search.limits, strict=True)]
     yield labelled(Gauge, "chatserver_shard_up", "Whether a shard can be reached", "shard", up)
     yield labelled(Counter, "chatserver_shard_failures", "Calls to a shard that failed", "shard", failures)
     yield labelled(Counter, "chatserver_shard_alone", "Limits decided without the shard", "shard", alone)

@@ -73,7 +73,7 @@ class Searching:
         self._log = log
         self._shared = shared
         self._later = later
-        self._limiters = Limiters(shared.limits)
+        self._limiters = Limiters(shared.limits.take)
         self._visitors = count(1)
 
     def asked(self) -> Asked:

@@ -17,7 +17,7 @@ from time import perf_counter
 
 import trio
 
-from chatserver.api.pipelines.limiters import Limiters, LocalShard
+from chatserver.api.pipelines.limiters import Limiters
 from chatserver.api.pipelines.search import Asked
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
@@ -119,7 +119,7 @@ async def _turn(log: Disk, language: Language, nursery: trio.Nursery, times: int
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(times):
         for kind, ask in KINDS.items():
-            limiters = Limiters([LocalShard()])
+            limiters = Limiters()
             pipeline = search_pipeline(log, limiters, nursery.start_soon)
             visitor = Principal(next(visitors), "192.0.2.7")
             asked = Asked(ask(language), 20, visitor)

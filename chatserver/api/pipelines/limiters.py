@@ -1,19 +1,17 @@
-"""Rate limiters on shards, for costly requests.
+"""Rate limiters for costly requests, in this process and with --shared on its servers.
 
-Owns: the limits of a search, which shard keeps which bucket, and recent refusals. May not: answer a request;
-`OverLimitError` reports that a limit is exceeded.
-
-With --shared the shards are the servers of shared.py, otherwise the only shard is in this process.
+Owns: the limits of a search, and the buckets of this process. May not: answer a request; `OverLimitError` reports that
+a limit is exceeded.
 """
 
-from collections.abc import Hashable, Sequence
-from zlib import crc32
+from collections.abc import Awaitable, Callable, Hashable
+from typing import TypeAlias
 
 import msgspec
 import trio
 
 from chatserver.chat.principal import Principal
-from chatserver.meters import KeyedBuckets, sweep
+from chatserver.meters import KeyedBuckets, TokenBucket
 from chatserver.protocol.errors import MessageError, too_often
 from chatserver.reasons import ErrorCode
 from chatserver.settings.fields import Settings
@@ -22,8 +20,6 @@ from chatserver.settings.fields import Settings
 BURST_SECONDS = 2.0
 #: Users who may search at full rate from one network, and those who may do so for longer than a minute.
 NETWORK_SHARE, LASTING_SHARE = 10, 5
-#: Refusals that are remembered, so that the shards need not be asked again.
-MAX_REFUSALS = 10_000
 
 
 class Limit(msgspec.Struct, frozen=True):
@@ -55,58 +51,49 @@ def search_limits(settings: Settings) -> SearchLimits:
 class OverLimitError(MessageError):
     """A limit is exceeded, for this many seconds."""
 
-    def __init__(self, limit: Limit, key: Hashable, wait: float) -> None:
+    def __init__(self, wait: float) -> None:
         super().__init__(ErrorCode.RATE_LIMITED, too_often(wait, "searches"), wait=wait)
-        self.limit, self.key = limit, key
 
 
-class LocalShard:
-    """The buckets of some keys, in this process."""
-
-    def __init__(self) -> None:
-        self._buckets: dict[Limit, KeyedBuckets[Hashable]] = {}
-
-    async def take(self, limit: Limit, key: Hashable) -> float:
-        """Spend one token and return 0.0, or return the seconds until there is one."""
-        await trio.lowlevel.checkpoint()
-        buckets = self._buckets.get(limit)
-        if buckets is None:
-            buckets = self._buckets[limit] = KeyedBuckets(limit.rate, burst=limit.burst)
-        return buckets.take(key, trio.current_time())
-
-    def sweep(self) -> None:
-        for buckets in self._buckets.values():
-            buckets.sweep(trio.current_time())
+#: Spends one token of a limit for a key on its shard; returns 0.0, or the seconds until there is one.
+AskShard: TypeAlias = Callable[[Limit, Hashable, TokenBucket], Awaitable[float]]
 
 
 class Limiters:
-    """Many limits over many shards: in every process, a key of a limit is on the same shard."""
+    """The buckets of this process, which are asked first, and with `ask_shard` those of all processes.
 
-    def __init__(self, shards: Sequence[LocalShard]) -> None:
-        self._shards = shards
-        self._refused: dict[tuple[str, Hashable], float] = {}  # when the wait is over
+    A refusal by a shard empties the bucket here: the shard is asked again when its wait is over.
+    """
+
+    def __init__(self, ask_shard: AskShard | None = None) -> None:
+        self._ask_shard = ask_shard
+        self._buckets: dict[Limit, KeyedBuckets[Hashable]] = {}
 
     async def take(self, limit: Limit, key: Hashable) -> None:
         """Spend one token of a limit. Raises OverLimitError."""
+        await trio.lowlevel.checkpoint()
         if not limit.rate:
             return
-        shard = self._shards[crc32(f"{limit.name} {key}".encode()) % len(self._shards)]
-        wait = await shard.take(limit, key)
+        buckets = self._of(limit)
+        wait = buckets.take(key, trio.current_time())
+        if not wait and self._ask_shard is not None:
+            wait = await self._ask_shard(limit, key, buckets.bucket)
+            if wait:
+                buckets.lower(key, wait + (limit.burst - 1) / limit.rate, trio.current_time())
         if wait:
-            raise OverLimitError(limit, key, wait)
+            raise OverLimitError(wait)
 
-    def refused(self, limit: Limit, key: Hashable) -> float:
-        """Seconds that a key is known to have to wait; 0.0: ask the shard."""
-        return max(0.0, self._refused.get((limit.name, key), 0.0) - trio.current_time())
+    def wait(self, limit: Limit, key: Hashable) -> float:
+        """Seconds until there is a token in this process; nothing is spent, and no shard is asked."""
+        return self._of(limit).wait(key, trio.current_time()) if limit.rate else 0.0
 
-    def remember(self, refusal: OverLimitError) -> None:
-        """Refuse this key without asking the shard until its wait is over."""
-        if len(self._refused) < MAX_REFUSALS:
-            self._refused[refusal.limit.name, refusal.key] = trio.current_time() + (refusal.wait or 0.0)
+    def _of(self, limit: Limit) -> KeyedBuckets[Hashable]:
+        buckets = self._buckets.get(limit)
+        if buckets is None:
+            buckets = self._buckets[limit] = KeyedBuckets(limit.rate, burst=limit.burst)
+        return buckets
 
     def sweep(self) -> None:
-        """Forget refusals that are over, and full buckets in this process."""
-        now = trio.current_time()
-        sweep(self._refused, lambda until: until <= now)
-        for shard in self._shards:
-            shard.sweep()
+        """Forget full buckets."""
+        for buckets in self._buckets.values():
+            buckets.sweep(trio.current_time())

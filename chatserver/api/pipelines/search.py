@@ -24,7 +24,7 @@ import msgspec
 import trio
 
 from chatserver.api.pipelines import side_by_side
-from chatserver.api.pipelines.limiters import Limiters, OverLimitError, SearchLimits
+from chatserver.api.pipelines.limiters import Limiters, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.log_reader import Alterations
@@ -104,17 +104,12 @@ class SearchPipeline:
         return Searched(ranking.best(asked.limit), not ranking.used_index, trio.current_time() - began)
 
     async def _query_within_limits(self, asked: Asked, ranking: "Ranking") -> None:
-        visitor = asked.visitor
-        try:
-            async with side_by_side() as nursery:
-                for limit, key in self.limits.of(visitor):
-                    nursery.start_soon(self.limiters.take, limit, key)
-                if self.shared is not None:
-                    nursery.start_soon(self.shared.sessions.open, visitor)
-                await self._query(asked, ranking)
-        except OverLimitError as refusal:
-            self.limiters.remember(refusal)
-            raise
+        async with side_by_side() as nursery:
+            for limit, key in self.limits.of(asked.visitor):
+                nursery.start_soon(self.limiters.take, limit, key)
+            if self.shared is not None:
+                nursery.start_soon(self.shared.sessions.open, asked.visitor)
+            await self._query(asked, ranking)
 
     async def _query(self, asked: Asked, ranking: "Ranking") -> None:
         """Search all rooms; if one answer cannot hold all matches, also rooms one by one, concurrently."""

@@ -4,6 +4,7 @@ Owns: what a shard is asked; without an answer, the search continues without it.
 than one call.
 """
 
+from collections import Counter
 from collections.abc import Hashable
 from contextlib import suppress
 from hashlib import blake2b
@@ -11,7 +12,7 @@ from secrets import token_bytes
 
 import msgspec
 
-from chatserver.api.pipelines.limiters import Limit, LocalShard
+from chatserver.api.pipelines.limiters import Limit
 from chatserver.api.pipelines.results import RESULT_LIFETIME, Lookup, Part
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found
@@ -28,28 +29,21 @@ MAX_RESULT_BYTES = 65_536
 _FORM = "1"
 
 
-class SharedLimits(LocalShard):
-    """This process's own buckets, which are asked first, then those of all processes on a server.
+class SharedLimits:
+    """The buckets of all processes, each on its shard; while that is away, each process decides alone."""
 
-    Once the own bucket is empty, the process refuses without asking; while the server is away, it decides alone.
-    """
-
-    def __init__(self, shards: Shards, number: int) -> None:
-        super().__init__()
+    def __init__(self, shards: Shards) -> None:
         self._shards = shards
-        self._shard = shards.all[number]
-        self.alone = 0  # decisions made without the server
+        self.alone = Counter({shard.name: 0 for shard in shards.all})  # decisions made without the shard
 
-    async def take(self, limit: Limit, key: Hashable) -> float:
-        wait = await super().take(limit, key)
-        if wait:
-            return wait
-        bucket = TokenBucket(limit.rate, burst=limit.burst)
+    async def take(self, limit: Limit, key: Hashable, bucket: TokenBucket) -> float:
+        """See `AskShard`."""
+        name = f"search-{limit.name}:{key}"
+        shard = self._shards.of(name)
         try:
-            name = self._shards.key(f"search-{limit.name}:{key}")
-            return await limits.take(self._shard, name, bucket.interval, bucket.span)
+            return await limits.take(shard, self._shards.key(name), bucket.interval, bucket.span)
         except SharedError:
-            self.alone += 1
+            self.alone[shard.name] += 1
             return 0.0
 
 
@@ -149,6 +143,6 @@ class SharedSessions:
 
 class SharedSearch:
     def __init__(self, shards: Shards) -> None:
-        self.limits = [SharedLimits(shards, number) for number in range(len(shards.all))]
+        self.limits = SharedLimits(shards)
         self.results = SharedResults(shards)
         self.sessions = SharedSessions(shards)

@@ -18,9 +18,10 @@ from chatserver.chat.principal import Principal
 from chatserver.log.index import Found, Hit, Question
 from chatserver.log.interface import Record
 from chatserver.log.memory import MemoryLog
+from chatserver.meters import TokenBucket
 
 ANN = Principal(7, "192.0.2.7")
-LIMITS = SearchLimits(Limit("user", 1.0, 1.0), (Limit("network", 1.0, 1.0), Limit("minute", 1.0, 1.0)))
+LIMITS = SearchLimits(Limit("user", 1e3, 1e3), (Limit("network", 1e3, 1e3), Limit("minute", 1e3, 1e3)))
 
 
 class Systems:
@@ -48,7 +49,7 @@ class Systems:
             self.running -= 1
         self.log.append(f".{name}")
 
-    async def take(self, limit: Limit, key: Hashable) -> float:
+    async def take(self, limit: Limit, key: Hashable, bucket: TokenBucket) -> float:
         await self.step(limit.name)
         return self.waits.get(limit.name, 0.0)
 
@@ -98,8 +99,7 @@ class Stage:
         self.systems = systems
         self.results = ResultCache()
         self.reader = LogReader(MemoryLog())
-        shard: Any = systems
-        self.limiters = Limiters([shard])
+        self.limiters = Limiters(systems.take)
         shared: Any = SimpleNamespace(sessions=systems, results=systems)
         self.pipeline = SearchPipeline(
             index=Finding(systems), shared=shared, limiters=self.limiters, limits=LIMITS, results=self.results,
