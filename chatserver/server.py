@@ -32,7 +32,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, grow_table, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
 from chatserver.net.states import Priority
-from chatserver.net.tls import TlsEngine, doubts, expiry, load_context
+from chatserver.net.tls import TlsEngine, examine, load_context
 from chatserver.observe import logs
 from chatserver.observe.loop import LoopMeter
 from chatserver.observe.memory import Collector, Heap, find_trim
@@ -337,9 +337,10 @@ class Server:
     def _load_certificate(self) -> tuple[ssl.SSLContext, float]:
         settings = self.settings
         context = load_context(settings.tls_cert, settings.tls_key)
-        for doubt in doubts(settings.tls_cert, map(forms.host, settings.allow_host)):
+        expires, doubts = examine(settings.tls_cert, map(forms.host, settings.allow_host))
+        for doubt in doubts:
             _log.warning("certificate_doubtful", path=settings.tls_cert, reason=doubt)
-        return context, expiry(settings.tls_cert)
+        return context, expires
 
     def stop_accepting(self) -> None:
         """Leave the peers in the accept queues to the other processes that have these sockets."""

@@ -1,6 +1,6 @@
 """TLS without a socket: ciphertext in, plaintext out, and back, by OpenSSL on buffers in memory.
 
-Owns: the rules of our TLS (`load_context`), what is wrong with a certificate (`doubts`), and the one pair of buffers
+Owns: the rules of our TLS (`load_context`), what is wrong with a certificate (`examine`), and the one pair of buffers
 that all connections share: a pair for each costs 0.7 to 1.7 KB more. May not: read or write a descriptor, know a state.
 
 OpenSSL on the descriptor itself could not distinguish "encrypted and kept" from "not yet encrypted", so a slow member
@@ -9,7 +9,7 @@ both empty, whether it returns or raises.
 """
 
 import ssl
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -151,29 +151,25 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
     return context
 
 
-def doubts(certificate: str, hosts: Iterable[str]) -> Iterator[str]:
-    """Why clients refuse a certificate that OpenSSL loads, or soon will. `hosts` are names under which they come."""
+def examine(certificate: str, hosts: Iterable[str]) -> tuple[float, list[str]]:
+    """When a certificate that OpenSSL loads expires, in seconds since 1970, and why clients refuse it, or soon will.
+
+    `hosts` are names under which they come. One that cannot be examined expires at 0.
+    """
     try:
         leaf = x509.load_pem_x509_certificate(Path(certificate).read_bytes())
         names = _names(leaf)
     except (OSError, ValueError) as error:
-        yield f"it cannot be examined: {error}"
-        return
+        return 0.0, [f"it cannot be examined: {error}"]
+    doubts = []
     now, ends = datetime.now(UTC), leaf.not_valid_after_utc
     if now < leaf.not_valid_before_utc:
-        yield f"it is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC"
+        doubts.append(f"it is not valid before {leaf.not_valid_before_utc:%Y-%m-%d %H:%M} UTC")
     if ends < now + EXPIRY_NOTICE:
-        yield f"it {'expired' if ends < now else 'expires'} at {ends:%Y-%m-%d %H:%M} UTC"
+        doubts.append(f"it {'expired' if ends < now else 'expires'} at {ends:%Y-%m-%d %H:%M} UTC")
     if others := [host for host in hosts if names.isdisjoint((host, f"*.{host.partition('.')[2]}"))]:
-        yield f"it is not for {', '.join(others)}, which --allow-host names"
-
-
-def expiry(certificate: str) -> float:
-    """When a certificate expires, in seconds since 1970; 0 if it cannot be examined."""
-    try:
-        return x509.load_pem_x509_certificate(Path(certificate).read_bytes()).not_valid_after_utc.timestamp()
-    except (OSError, ValueError):  # `doubts` says why
-        return 0.0
+        doubts.append(f"it is not for {', '.join(others)}, which --allow-host names")
+    return ends.timestamp(), doubts
 
 
 def _names(leaf: x509.Certificate) -> set[str]:

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from chatserver.net.tls import TlsEngine, TlsError, doubts, load_context
+from chatserver.net.tls import TlsEngine, TlsError, examine, load_context
 from chatserver.net.tls_records import (
     HEADER,
     MAX_HELLO,
@@ -172,7 +172,7 @@ def test_a_certificate_that_clients_will_refuse_is_told_of(tmp_path: Path) -> No
         ((1, 60), ("*.example", "::1"), ["it is not valid before ", "it is not for a.chat.example, 127.0.0.1, which"]),
     ]:
         cert, _ = certificate(tmp_path, names=names, days=days)
-        told = list(doubts(cert, ["chat.example", "a.chat.example", "127.0.0.1", "::1"]))
+        _, told = examine(cert, ["chat.example", "a.chat.example", "127.0.0.1", "::1"])
         assert len(told) == len(found), days
         assert all(map(str.startswith, told, found)), told
 
@@ -180,11 +180,12 @@ def test_a_certificate_that_clients_will_refuse_is_told_of(tmp_path: Path) -> No
 def test_a_certificate_without_names_or_of_an_unknown_form_is_told_of(tmp_path: Path) -> None:
     cert = tmp_path / "cert.pem"
     cert.write_bytes(authority().cert_pem.bytes())  # an authority's has no names of hosts
-    assert list(doubts(str(cert), [])) == []
-    assert list(doubts(str(cert), ["chat.example"])) == ["it is not for chat.example, which --allow-host names"]
+    assert examine(str(cert), [])[1] == []
+    assert examine(str(cert), ["chat.example"])[1] == ["it is not for chat.example, which --allow-host names"]
     cert.write_text("trusted")
-    [told] = doubts(str(cert), [])
+    expires, [told] = examine(str(cert), [])
     assert told.startswith("it cannot be examined: ")
+    assert expires == 0.0, "as far as /metrics knows"
 
 
 def test_an_error_in_the_files_is_one_line_that_names_the_flag(tmp_path: Path) -> None:
