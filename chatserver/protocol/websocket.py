@@ -12,7 +12,7 @@ from struct import Struct
 from typing import TypeAlias, cast
 
 import msgspec
-from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed, XorMaskerSimple
+from wsproto.frame_protocol import CloseReason, FrameProtocol, Opcode, ParseFailed
 
 from chatserver.protocol.errors import FrameError
 from chatserver.reasons import Reason
@@ -87,8 +87,6 @@ MAX_MERGED_CONTROLS = 256
 #: Bytes from which on an incomplete frame is moved into the `Assembly`. Shorter ones stay in the buffer, which is
 #: copied at each read.
 LONG_FRAME = 64 * 1024
-#: Bytes beyond which wsproto unmasks a payload as fast as the arithmetic in `_unmasked`.
-LONG_PAYLOAD = 1000
 
 _FIN = 0x80
 _MASKED = 0x80
@@ -261,10 +259,8 @@ def _payload(frames: bytes, at: int) -> bytes:
 
 
 def _unmasked(mask: bytes, payload: bytes) -> bytes:
-    """The payload without its mask. Up to LONG_PAYLOAD one large number is faster than wsproto, by 1 to 2 µs."""
+    """The payload without its mask. One large number is faster than wsproto, by 1 µs of 1.2 for 80 bytes."""
     size = len(payload)
-    if size > LONG_PAYLOAD:
-        return bytes(XorMaskerSimple(mask).process(bytearray(payload)))
     key = int.from_bytes((mask * (size // 4 + 1))[:size], "big")
     return (int.from_bytes(payload, "big") ^ key).to_bytes(size, "big")
 
@@ -308,16 +304,12 @@ def _broken(error: ParseFailed) -> FrameError:
     return FrameError(Reason.BAD_FRAME, "a close frame's code may not be sent")
 
 
-_SMALL_TEXT = tuple(bytes((0x81, length)) for length in range(126))
 EMPTY_PING, EMPTY_PONG = b"\x89\x00", b"\x8a\x80"  # the server's ping, and the start of a client's pong before its mask
 
 
 def text_frame(payload: bytes) -> bytes:
     """A text message in one frame. `payload` is UTF-8 already: a message is encoded once for all its readers."""
-    length = len(payload)
-    if length < 126:
-        return _SMALL_TEXT[length] + payload
-    return _header(0x81, length) + payload
+    return _header(0x81, len(payload)) + payload
 
 
 def text_frame_parts(parts: list[bytes]) -> list[bytes]:
