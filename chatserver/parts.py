@@ -20,7 +20,7 @@ from chatserver.api.keys import KeyRing
 from chatserver.api.monitoring import MonitoringHandlers
 from chatserver.api.origins import OriginPolicy, origin_policy
 from chatserver.api.pages import Pages
-from chatserver.api.pipelines import BackgroundSteps
+from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import Limiters
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.read_markers import ReadMarkerHandlers

@@ -3,13 +3,14 @@
 Owns: the limits of a question, and the JSON of results. May not: search; `pipelines/search.py` does.
 """
 
-from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 
 import msgspec
 
 from chatserver.api.answers import Answer, Later, Response
 from chatserver.api.pages import PAGE_BYTES
+from chatserver.api.pipelines.background import StartStep
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, search_limits
 from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
@@ -43,9 +44,8 @@ class SearchCounts:
 
 class SearchHandlers:
     def __init__(
-        self, services: Services, limiters: Limiters, start_in_background: Callable[..., None],
-        shared: SharedSearch | None,
-    ) -> None:  # fmt: skip
+        self, services: Services, limiters: Limiters, start_in_background: StartStep, shared: SharedSearch | None
+    ) -> None:
         self._services = services
         self._limiters = limiters
         self._limits = search_limits(services.settings)
@@ -60,7 +60,7 @@ class SearchHandlers:
             recent_rooms=self._recent_rooms,
             start_in_background=start_in_background,
             altered_meanwhile=services.hub.reader.altered_meanwhile,
-            after_steps=(self._write_audit,),
+            after_steps=(self._write_audit, self._store_markers),
         )
 
     def search(self, request: Request) -> Answer:
@@ -137,6 +137,11 @@ class SearchHandlers:
         question, visitor = asked.question, asked.visitor
         if question.user not in (None, visitor.author.id):
             self._services.audit.note_search(visitor, question.user, question.room or EVERYWHERE)
+
+    async def _store_markers(self, asked: Asked) -> None:
+        """Store read markers: the user may continue on another server, which needs them."""
+        with suppress(LogError):  # they wait for the task that stores all of them, and logs once why it cannot
+            await self._services.markers.store(asked.visitor.author.id)
 
 
 def _words(text: str | None) -> tuple[str, ...]:

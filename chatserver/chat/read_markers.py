@@ -52,6 +52,24 @@ class ReadMarkers:
         if before is None or before < offset:
             rooms[room] = offset
 
+    async def store(self, user_id: str) -> None:
+        """Store the markers of one user now, who may continue on another server. Raises LogError."""
+        moved = self._moved.get(user_id)
+        if moved is None:
+            return
+        stored = dict(moved)
+        markers = [Marker(user_id, room, offset) for room, offset in stored.items()]
+        for at in range(0, len(markers), STORE_GROUP):
+            await self._markers.move(markers[at : at + STORE_GROUP])
+        if self._moved.get(user_id) is not moved:
+            return  # a round of `run` has taken these meanwhile
+        for room, offset in stored.items():
+            if moved.get(room) == offset:
+                del moved[room]
+                self.waiting -= 1
+        if not moved:
+            del self._moved[user_id]
+
     async def unread(self, user_id: str, may_read: Callable[[str], bool]) -> dict[str, Unread]:
         """What is unread in the rooms in which a user has a marker and which it may read. Raises LogError.
 

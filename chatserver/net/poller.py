@@ -157,7 +157,7 @@ class Poller:
         """Queue the step of a connection whose deadline has passed.
 
         At the turn of its network, so what it sent in time is read first, and others that flood delay it little. Those
-        at rest are one item of the server's own, since they cost one ping each, of which a place in a queue takes a tenth.
+        at rest are one item of the server's own: each costs a ping, and a place in a queue takes a tenth of that.
         """
         if AT_REST[connection.state]:
             self._at_rest.append(connection)

@@ -1,5 +1,6 @@
 """`GET /search`: results, rights, and the cost of hostile questions."""
 
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -8,12 +9,15 @@ from urllib.parse import quote
 
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.api.pages import PAGE_BYTES
+from chatserver.log.interface import LogUnavailable
+from chatserver.log.markers import Marker
 from chatserver.protocol.validation import MAX_TEXT_BYTES
 from tests.api.asking import cookie
 from tests.support.peers import Peer, ask, chatter, connect, publish
-from tests.support.serving import Serving, sample, serving, until
+from tests.support.serving import Serving, eventually, sample, serving, until
 
 
 async def search(peer: Peer, words: str, query: str = "") -> Any:
@@ -66,6 +70,27 @@ async def test_filters_by_room_user_and_cursor(server: Serving, peer: Peer) -> N
     assert set(await texts(peer, "tea", f"&room=a&before={stored['cursor']}")) == {"tea 1", "tea 2"}
     assert len(await texts(peer, "tea", "&room=a&before=other-1")) == 3, "a cursor of another epoch filters nothing"
     assert await texts(peer, "tea", "&room=nobody") == []
+
+
+async def test_read_markers_that_the_disk_does_not_take_are_one_line_in_the_log(
+    server: Serving, peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """It was a line for each search."""
+    await publish(server.address, "lobby", "tea")
+    moves: list[int] = []
+
+    async def fails(markers: Sequence[Marker]) -> None:
+        moves.append(len(markers))
+        raise LogUnavailable("the disk is full")
+
+    monkeypatch.setattr(server.server.parts.log.markers, "move", fails)
+    with capture_logs() as lines:
+        assert (await peer.request("PUT", "/rooms/lobby/read", {"offset": 1})).status == 204
+        for number in range(1, 4):
+            await search(peer, "tea")
+            await eventually(lambda: len(moves) >= number)  # noqa: B023
+    warnings = [line["event"] for line in lines if line["log_level"] != "info"]
+    assert warnings in ([], ["read_markers_not_stored"]), "that of the task which stores all"
 
 
 async def test_malformed_searches_are_refused(peer: Peer) -> None:
@@ -174,3 +199,13 @@ async def test_a_search_for_another_users_messages_is_in_the_audit_trail(server:
     for entry, room in zip(entries, ("lobby", "*"), strict=True):
         assert (entry.action, entry.target, entry.room, entry.by_id, entry.minor) == ("search", user, room, mine, True)
         assert "tea" not in entry.detail
+
+
+async def test_a_search_stores_the_users_markers(server: Serving, peer: Peer) -> None:
+    stored = await publish(server.address, "lobby", "tea")
+    markers = server.server.parts.services.markers
+    with mock.patch("chatserver.chat.read_markers.STORE_EVERY", 3600.0):
+        assert (await peer.request("PUT", "/rooms/lobby/read", {"offset": stored["offset"]})).status == 204
+        assert markers.waiting == 1
+        await search(peer, "tea")
+        await eventually(lambda: markers.waiting == 0)

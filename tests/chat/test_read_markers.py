@@ -164,6 +164,58 @@ async def test_a_user_in_many_rooms_is_stored_in_groups_and_has_a_share(monkeypa
         assert [len(group) for group in notebook.groups] == [3, 3, 2]
         assert len(set(notebook.rows)) == 8
         assert markers.waiting == 0
+        for number in range(7):
+            markers.move("ann", f"room-{number}", 2)
+        await markers.store("ann")
+        assert [len(group) for group in notebook.groups[3:]] == [3, 3, 1]
+        assert markers.waiting == 0
+
+
+async def test_the_markers_of_one_user_can_be_stored_at_once() -> None:
+    async with storing() as (notebook, markers):
+        for user in ("ann", "bob"):
+            markers.move(user, "lobby", 3)
+        notebook.delay = 0.1
+        async with trio.open_nursery() as nursery:
+            for _ in range(2):
+                nursery.start_soon(markers.store, "ann")
+            await trio.sleep(0.05)
+            markers.move("ann", "lobby", 4)
+            markers.move("ann", "den", 1)
+        assert set(notebook.rows) == {("ann", "lobby", 3)}
+        assert (markers.waiting, await places(markers)) == (3, {"lobby": 4, "den": 1})
+        await markers.store("ann")
+        assert markers.waiting == 1
+        await markers.store("ann")
+        await markers.store("nobody")
+        await trio.sleep(2 * STORE_EVERY)
+        assert notebook.rows[-3:] == [("ann", "lobby", 4), ("ann", "den", 1), ("bob", "lobby", 3)]
+        assert markers.waiting == 0
+        markers.move("ann", "lobby", 5)
+        await trio.sleep(2 * STORE_EVERY)
+        assert notebook.rows[-1] == ("ann", "lobby", 5), "the next rounds go on"
+
+
+async def test_a_round_may_begin_while_the_markers_of_a_user_are_stored_at_once() -> None:
+    async with storing() as (notebook, markers):
+        markers.move("ann", "lobby", 3)
+        notebook.delay = 0.1
+        await trio.sleep(STORE_EVERY - 0.05)
+        await markers.store("ann")
+        await trio.sleep(1.0)
+        assert notebook.rows == [("ann", "lobby", 3)] * 2
+        assert (notebook.faults, markers.waiting) == (0, 0)
+
+
+async def test_markers_that_cannot_be_stored_at_once_stay_for_their_round() -> None:
+    async with storing() as (notebook, markers):
+        markers.move("ann", "lobby", 3)
+        notebook.failures.append(LogUnavailable("planted"))
+        with pytest.raises(LogUnavailable):
+            await markers.store("ann")
+        assert markers.waiting == 1
+        await trio.sleep(2 * STORE_EVERY)
+        assert notebook.rows == [("ann", "lobby", 3)]
 
 
 async def test_rights_in_many_rooms_are_checked_in_steps(monkeypatch: pytest.MonkeyPatch) -> None:

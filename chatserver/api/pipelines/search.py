@@ -24,6 +24,7 @@ import msgspec
 import trio
 
 from chatserver.api.pipelines import side_by_side
+from chatserver.api.pipelines.background import StartStep
 from chatserver.api.pipelines.limiters import Limiters, SearchLimits
 from chatserver.api.pipelines.results import Part, ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
@@ -80,7 +81,7 @@ class SearchPipeline:
     results: ResultCache
     recent_rooms: Callable[[int], Awaitable[Sequence[str]]]
     may_read: Callable[[Principal, str], bool]
-    start_in_background: Callable[..., None]
+    start_in_background: StartStep
     altered_meanwhile: Callable[[], AbstractContextManager[Alterations]]
     after_steps: Sequence[AfterStep]
     shared: SharedSearch | None = None

@@ -75,6 +75,9 @@ class Systems:
     async def audit(self, asked: Asked) -> None:
         await self.step("audit")
 
+    async def marker(self, asked: Asked) -> None:
+        await self.step("marker")
+
 
 class Finding:
     """An index."""
@@ -105,7 +108,7 @@ class Stage:
             index=Finding(systems), shared=shared, limiters=self.limiters, limits=LIMITS, results=self.results,
             recent_rooms=systems.rooms, may_read=lambda principal, room: room in systems.readable,
             start_in_background=start or nursery.start_soon,
-            altered_meanwhile=self.reader.altered_meanwhile, after_steps=[systems.audit],
+            altered_meanwhile=self.reader.altered_meanwhile, after_steps=[systems.audit, systems.marker],
         )  # fmt: skip
 
     async def search(self, word: str = "hi", *, room: str | None = None, limit: int = 20) -> Searched:

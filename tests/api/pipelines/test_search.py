@@ -5,7 +5,7 @@ import trio
 import trio.testing
 from msgspec.structs import replace
 
-from chatserver.api.pipelines import BackgroundSteps
+from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import OverLimitError
 from chatserver.api.pipelines.results import RESULT_LIFETIME
 from chatserver.api.pipelines.search import ROOMS_BUDGET, SHORT_ROOMS_BUDGET, Searched
@@ -15,7 +15,7 @@ from tests.api.pipelines.stage import ANN, LIMITS, CancelAfter, Stage, Systems, 
 Clock = trio.testing.MockClock
 #: Steps that a search of everywhere waits for when one answer does not hold all results.
 STEPS = ("network", "minute", "session", "user", "get", "everywhere", "rooms", "a", "b")
-AFTER = ("audit", "touch", "put")
+AFTER = ("audit", "marker", "touch", "put")
 
 
 @pytest.fixture
@@ -105,13 +105,15 @@ async def test_a_step_that_fails_fails_the_search_alone(autojump_clock: Clock, s
 @pytest.mark.parametrize("step", AFTER)
 async def test_a_failure_after_the_answer_affects_nothing(autojump_clock: Clock, systems: Systems, step: str) -> None:
     caught: list[object] = []
-    systems.errors = {step: ZeroDivisionError("planted")}
-    async with trio.open_nursery() as nursery:
-        stage = Stage(systems, nursery, BackgroundSteps(nursery, caught.append).start)
-        assert found(await stage.search()) == ["c", "b", "a"]
-    assert {f".{each}" for each in AFTER if each != step} <= set(systems.log), "the other steps succeed"
-    assert len(stage.results._kept) == 6
-    assert len(caught) == 1
+    for error in (LogUnavailable("planted"), ZeroDivisionError("planted")):
+        systems.errors, systems.far = {step: error}, {}
+        systems.log.clear()
+        async with trio.open_nursery() as nursery:
+            stage = Stage(systems, nursery, BackgroundSteps(nursery, caught.append).start)
+            assert found(await stage.search()) == ["c", "b", "a"]
+        assert {f".{each}" for each in AFTER if each != step} <= set(systems.log), "the other steps succeed"
+        assert len(stage.results._kept) == 6
+    assert len(caught) == 1, "the failure of a system is logged and is no fault"
 
 
 def test_cancelled_at_every_await() -> None:
