@@ -43,6 +43,7 @@ class ValkeyShard:
     def __init__(self, host: str, port: int, *, user: str | None = None, password: str | None = None) -> None:
         self.name = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         self.failures = 0  # calls without a good answer
+        self.connections = 0  # made so far
         self._location = TCPLocation(host, port)
         self._user, self._password = user, password
         self._connection: TCPConnection | None = None  # while connected
@@ -126,6 +127,7 @@ class ValkeyShard:
             nursery.start_soon(self._listen, connection, on_message)
             nursery.start_soon(self._watch, connection, channel)
             self._connection = connection
+            self.connections += 1
             if self._reason:
                 _log.info("shard_found", shard=self.name)
                 self._reason = ""

@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
 from chatserver.shared.datagrams import Datagrams
+from chatserver.shared.shards import SharedError
 from tests.shared.keeping import Keeping
 from tests.support.moderating import ELSEWHERE, guest, id_of, moderate, sanction
 from tests.support.peers import ask, chatter
@@ -171,6 +172,27 @@ async def test_no_result_from_before_a_deletion_is_used_though_a_shard_has_lost_
         else:
             results.forget()  # the search that has asked before may not share what it found
     await results.put(part, Found([], 7), lookup.generation)
+    again = await results.get(part)
+    assert again is None or again.found is None
+
+
+async def test_no_result_from_before_a_deletion_is_used_though_the_shard_was_away_then(it: Keeping) -> None:
+    """The server that had acknowledged the deletion showed the text for the rest of three seconds."""
+    await it.up()
+    results, part = SharedResults(it.shards), (Question(("tea",)), None)
+    lookup = await until(partial(results.get, part), lambda found: found is not None)
+    assert lookup is not None
+    await results.put(part, Found([], 7), lookup.generation)
+    kept = await results.get(part)
+    assert kept is not None
+    assert kept.found == Found([], 7)
+    ours = await it.shard.call(b"CLIENT", b"ID")
+    assert isinstance(ours, int)
+    with suppress(SharedError):
+        await it.shard.call(b"CLIENT", b"KILL", b"ID", ours, b"SKIPME", b"no")
+    await it.up(0)
+    results.forget()
+    await it.up()
     again = await results.get(part)
     assert again is None or again.found is None
 

@@ -63,18 +63,21 @@ class SharedResults:
     def __init__(self, shards: Shards) -> None:
         self._shards = shards
         self._generation = shards.key("generation")  # random bytes on each shard
+        self._forgotten: list[int] | None = None  # `_connections` of the last `forget`
         self.found = 0  # results that another process had found
 
     async def get(self, part: Part) -> Lookup | None:
         """Look up a recent result; None: nothing can be stored either, since the shard is unreachable or empty."""
         name = _name(part)
         shard = self._shards.of(name)
+        if self._forgotten not in (None, self._connections()):
+            self.forget()  # what it sent over an earlier connection, or while there was none, may not have arrived
         try:
             answer = await shard.call(b"MGET", self._generation, self._shards.key(name))
         except SharedError:
             return None
         match answer:
-            case [None, _]:  # it is new, or was restarted
+            case [None, _]:  # it was emptied
                 shard.send(b"SET", self._generation, token_bytes(8), b"NX")
             case [bytes() as generation, bytes() | None as kept]:
                 found = _read(kept, generation)
@@ -99,6 +102,11 @@ class SharedResults:
         """
         for shard in self._shards.all:
             shard.send(b"SET", self._generation, token_bytes(8))
+        self._forgotten = self._connections()
+
+    def _connections(self) -> list[int]:
+        """The number of connections made so far to each shard."""
+        return [shard.connections for shard in self._shards.all]
 
 
 def _name(part: Part) -> str:

@@ -18,6 +18,8 @@ PART = (Question(("word",)), None)
 class Answering:
     """A shard with one answer for all calls, which it records."""
 
+    connections = 0
+
     def __init__(self, answer: object = None) -> None:
         self.answer = answer
         self.calls: list[tuple[object, ...]] = []
