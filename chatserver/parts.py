@@ -193,7 +193,7 @@ class _Chat:
         write_limits, search_results = WriteLimits(settings), ResultCache()
         self.shared: SharedParts | None = None
         if settings.shared:
-            self.shared = shared = SharedParts(settings, log.identity.secret)
+            self.shared = shared = SharedParts(settings, log.identity)
             others, write_limits = shared.shards, shared.write_limits
             search_results = ResultCache(shared.search.results.forget)
         self.hub = hub = Hub(

@@ -15,6 +15,7 @@ from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.shared_rates import SharedWriteLimits
 from chatserver.chat.cluster import Cluster
 from chatserver.chat.moderation import Moderation
+from chatserver.log.interface import Identity
 from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
 from chatserver.shared.datagrams import Datagrams
@@ -47,9 +48,10 @@ class OtherProcesses:
 
 
 class SharedParts:
-    """What processes share with --shared. `secret` is the log's, since all processes on one log are one chat."""
+    """What processes share with --shared. `identity` is the log's, since all processes on one log are one chat."""
 
-    def __init__(self, settings: Settings, secret: bytes) -> None:
-        self.shards = open_shards(settings.shared, blake2b(secret, digest_size=6, person=b"shared").hexdigest())
-        self.search = SharedSearch(self.shards)
+    def __init__(self, settings: Settings, identity: Identity) -> None:
+        chat = blake2b(identity.secret, digest_size=6, person=b"shared").hexdigest()
+        self.shards = open_shards(settings.shared, chat)
+        self.search = SharedSearch(self.shards, identity.epoch)
         self.write_limits = SharedWriteLimits(settings, self.shards)

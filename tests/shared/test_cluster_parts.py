@@ -13,6 +13,7 @@ import trio
 
 from chatserver.api import shared_rates
 from chatserver.api.cluster_parts import OtherProcesses
+from chatserver.api.pipelines.results import Part
 from chatserver.api.pipelines.shared import SharedResults
 from chatserver.chat import cluster
 from chatserver.log.index import Found, Question
@@ -161,7 +162,7 @@ async def test_no_result_from_before_a_deletion_is_used_though_a_shard_has_lost_
 ) -> None:
     """A restarted shard counted deletions from the beginning, and so came to the same number again."""
     await it.up()
-    results, part = SharedResults(it.shards), (Question(("tea",)), None)
+    results, part = SharedResults(it.shards, "k3f9"), (Question(("tea",)), None)
     if lost_first:
         results.forget()
     lookup = await until(partial(results.get, part), lambda found: found is not None)
@@ -176,16 +177,33 @@ async def test_no_result_from_before_a_deletion_is_used_though_a_shard_has_lost_
     assert again is None or again.found is None
 
 
-async def test_no_result_from_before_a_deletion_is_used_though_the_shard_was_away_then(it: Keeping) -> None:
-    """The server that had acknowledged the deletion showed the text for the rest of three seconds."""
-    await it.up()
-    results, part = SharedResults(it.shards), (Question(("tea",)), None)
+async def keep_a_result(results: SharedResults) -> Part:
+    """Store a result, and return what it is the result of."""
+    part = Question(("tea",)), None
     lookup = await until(partial(results.get, part), lambda found: found is not None)
     assert lookup is not None
     await results.put(part, Found([], 7), lookup.generation)
     kept = await results.get(part)
     assert kept is not None
     assert kept.found == Found([], 7)
+    return part
+
+
+async def test_no_result_from_before_a_failover_is_used(it: Keeping) -> None:
+    """Messages that the new primary lacked were shown at offsets that it had given to others."""
+    await it.up()
+    part = await keep_a_result(SharedResults(it.shards, "k3f9"))
+    for epoch, is_used in (("k3f9", True), ("m5p2", False)):
+        lookup = await until(partial(SharedResults(it.shards, epoch).get, part), lambda found: found is not None)
+        assert lookup is not None
+        assert (lookup.found is not None) is is_used
+
+
+async def test_no_result_from_before_a_deletion_is_used_though_the_shard_was_away_then(it: Keeping) -> None:
+    """The server that had acknowledged the deletion showed the text for the rest of three seconds."""
+    await it.up()
+    results = SharedResults(it.shards, "k3f9")
+    part = await keep_a_result(results)
     ours = await it.shard.call(b"CLIENT", b"ID")
     assert isinstance(ours, int)
     with suppress(SharedError):

@@ -58,11 +58,11 @@ _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_En
 
 
 class SharedResults:
-    """Recent results of all processes."""
+    """Recent results of all processes. After a failover, those of the old `epoch` may have messages that were lost."""
 
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Shards, epoch: str) -> None:
         self._shards = shards
-        self._generation = shards.key("generation")  # random bytes on each shard
+        self._generation = shards.key(f"generation-{epoch}")  # random bytes on each shard
         self._forgotten: list[int] | None = None  # `_connections` of the last `forget`
         self.found = 0  # results that another process had found
 
@@ -150,7 +150,7 @@ class SharedSessions:
 
 
 class SharedSearch:
-    def __init__(self, shards: Shards) -> None:
+    def __init__(self, shards: Shards, epoch: str) -> None:
         self.limits = SharedLimits(shards)
-        self.results = SharedResults(shards)
+        self.results = SharedResults(shards, epoch)
         self.sessions = SharedSessions(shards)
