@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 
 import trio
+from msgspec.structs import replace
 
 from chatserver.chat.behind import Behind
 from chatserver.chat.broadcast import Broadcaster
@@ -108,6 +109,8 @@ class Hub:
         Returns the room if it is in memory: its `congested` tells whether the publisher should pause.
         """
         room = self.rooms.get(draft.room)
+        if room is not None:
+            draft = replace(draft, known=room.last)
         try:
             self._log.submit(draft, partial(self._answered, room, draft, done))
         except LogError as error:

@@ -157,6 +157,7 @@ class Draft(msgspec.Struct, frozen=True, gc=False):
     window_ms: int = 0  # how long after a message its author may edit and delete it
     as_moderator: bool = False  # may delete what others wrote, at any time
     is_blind: bool = False  # its author may not read the room, so a refusal tells nothing about messages of others
+    known: int = 0  # the room's last offset in the memory of this process
 
 
 class MessageState(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -66,7 +66,7 @@ _MOVE_ENDS = """
 class PostgresWriter:
     """Commits groups on one session, and other changes on another. `wall_ms`: None means the clock of the database.
 
-    `begin_epoch` is called when the database lacks records that were committed here.
+    `begin_epoch` is called when the database lacks records that were committed or read here.
     """
 
     def __init__(
@@ -106,8 +106,8 @@ class PostgresWriter:
             records, reacted = rows.records(places), rows.reactions(reactions)
         ends = locked.fetchall()
         rooms = {name: RoomEnd(id_, last, time) for name, id_, last, time, _ in ends}
-        stored = [(name, self._committed[name]) for name in ids if name in self._committed]
-        if any(name not in rooms or rooms[name].last < last for name, last in stored):
+        known = [(draft.room, max(draft.known, self._committed.get(draft.room, 0))) for draft in drafts]
+        if any((rooms[name].last if name in rooms else 0) < last for name, last in known):
             self._begin_epoch(connection)
             raise LogUnavailable("storing a message failed: the database lacks messages that were stored in it")
         if rooms.keys() != ids.keys():  # after the restore of a dump, an id may be that of another room

@@ -1,6 +1,7 @@
 """Publishers ahead of a room's members are paused, and resumed whatever happens to room, log or publisher."""
 
 from collections.abc import AsyncIterator
+from unittest import mock
 
 import pytest
 
@@ -53,6 +54,16 @@ async def test_a_publisher_ahead_by_half_a_ring_is_paused_and_resumed(it: Chatti
     assert paused(it) == []
     assert listener.offsets("lobby") == list(range(1, 7))
     assert listener.gaps("lobby") == []
+
+
+async def test_a_draft_has_the_last_offset_in_memory(it: Chatting) -> None:
+    """A log in which messages of another server are gone notices it by that."""
+    publish(it, it.peer(), 2)
+    await it.until_idle()
+    with mock.patch.object(it.log, "submit") as submit:
+        for room in ("lobby", "elsewhere"):
+            it.hub.publish(Draft(room, "u_1", "Ann", "hi"), mock.Mock())
+    assert [call.args[0].known for call in submit.call_args_list] == [2, 0]
 
 
 async def test_publishers_resume_after_the_members_were_offered_everything(
