@@ -20,6 +20,7 @@ import psycopg
 import structlog
 from psycopg.abc import RV, PQGen
 from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.errors import Diagnostic
 from psycopg.pq import TransactionStatus
 from psycopg.rows import TupleRow
 
@@ -74,6 +75,11 @@ class Connection(psycopg.Connection[TupleRow]):
     """A connection whose every wait ends at `deadline`, by the clock of `time.monotonic`."""
 
     deadline = 0.0
+    skipped_standby = False  # a synchronous standby may lack a commit
+
+    def note(self, notice: Diagnostic) -> None:
+        """Called with warnings: COMMIT succeeds with one if an administrator has cancelled its wait for a standby."""
+        self.skipped_standby |= notice.source_function == "SyncRepWaitForLSN"
 
     def wait(self, gen: PQGen[RV], interval: float = 0.1, timeout: float | None = None) -> RV:
         """Wait for the server until the deadline, or for the driver's own timeout if that is shorter."""
@@ -172,6 +178,7 @@ class Server:
         connection = Connection.connect(self._conninfo, autocommit=True)
         try:
             connection.deadline = deadline
+            connection.add_notice_handler(connection.note)
             _set_up(connection)
             for step in filter(None, (self._check, prepare)):
                 step(connection)
@@ -213,6 +220,9 @@ class Session:
             connection = self._connected(deadline)
             connection.deadline = deadline = monotonic() + seconds
             done = work(connection)
+            if connection.skipped_standby:
+                self.close()
+                raise LogUnavailable(f"{doing} failed: its wait for the synchronous standby was cancelled")
         except psycopg.Error as error:
             if isinstance(error, _REFUSALS):
                 self.close()

@@ -316,7 +316,10 @@ async def test_a_connection_that_is_refused_while_others_work_is_no_outage(
 async def test_a_retry_waits_for_the_synchronous_standby_as_the_first_attempt_did(
     postgres_server: PostgresServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A restart of the server, or a cancelled wait, shows a commit that the standby does not have."""
+    """A restart of the server, or a cancelled wait, shows a commit that the standby does not have.
+
+    If the wait is cancelled while the server has not given up the commit, PostgreSQL answers that it was done.
+    """
     with private_server(postgres_server) as primary:
         primary.start()
         async with running(PostgresLog(primary.url())) as log:
@@ -335,10 +338,20 @@ async def test_a_retry_waits_for_the_synchronous_standby_as_the_first_attempt_di
                 await eventually(lambda: has(primary, str(number)))
                 with pytest.raises(LogUnavailable, match="did not answer"):
                     await append(log, draft(str(number), key=str(number)))
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(trio.to_thread.run_sync, commit_that_is_cancelled, primary)
+                await eventually(lambda: primary.execute(f"{cancel} AND query ~ 'epoch = epoch'") != [])
             primary.execute("ALTER SYSTEM RESET synchronous_standby_names")
             primary.execute("SELECT pg_reload_conf()")
             stored = await publish_until_stored(log, str(number), str(number))
             assert (stored.record.offset, stored.fresh) == (number, False)
+
+
+def commit_that_is_cancelled(primary: PostgresServer) -> None:
+    commit = "BEGIN; UPDATE identity SET epoch = epoch; COMMIT"
+    session = connection_module.Session(connection_module.Server(primary.url()))
+    with pytest.raises(LogUnavailable, match="a test failed: its wait for the synchronous standby was cancelled"):
+        session.run("a test", lambda connection: connection.execute(commit), seconds=PATIENCE)
 
 
 @pytest.mark.slow
