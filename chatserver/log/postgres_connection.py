@@ -151,13 +151,16 @@ class Server:
         """Seconds until the next attempt to connect makes sense."""
         return max(self._not_before - monotonic(), 0.0)
 
-    def connect(self, deadline: float, prepare: Check | None = None) -> Connection:
-        """Make, check and prepare a connection by the deadline. Raises LogUnavailable, at once in the back-off."""
+    def connect(self, seconds: float, prepare: Check | None = None) -> Connection:
+        """Make a connection, and check and prepare it within `seconds`. Raises LogUnavailable, at once in the back-off.
+
+        Making it takes CONNECT_TIMEOUT for each address before the primary's at which no server answers.
+        """
         with self._lock:
             if monotonic() < self._not_before:
                 raise LogUnavailable(f"the database cannot be reached: {self._reason}")
         try:
-            connection = self._connect(deadline, prepare)
+            connection = self._connect(seconds, prepare)
         except LogOpenError as error:
             self._failed(str(error))
             if self._check is None:
@@ -173,11 +176,11 @@ class Server:
             _log.info("database_reached")
         return connection
 
-    def _connect(self, deadline: float, prepare: Check | None) -> Connection:
+    def _connect(self, seconds: float, prepare: Check | None) -> Connection:
         # The driver prepares statements that are used often. At first use that would be a second round trip of each.
         connection = Connection.connect(self._conninfo, autocommit=True)
         try:
-            connection.deadline = deadline
+            connection.deadline = monotonic() + seconds
             connection.add_notice_handler(connection.note)
             _set_up(connection)
             for step in filter(None, (self._check, prepare)):
@@ -217,7 +220,7 @@ class Session:
         seconds = JOB_DEADLINE if seconds is None else seconds
         deadline = monotonic() + seconds
         try:
-            connection = self._connected(deadline)
+            connection = self._connected(seconds)
             connection.deadline = deadline = monotonic() + seconds
             done = work(connection)
             if connection.skipped_standby:
@@ -240,11 +243,11 @@ class Session:
             self._connection.close()
             self._connection = None
 
-    def _connected(self, deadline: float) -> Connection:
+    def _connected(self, seconds: float) -> Connection:
         if self._connection is not None and not _is_idle(self._connection):
             self.close()
         if self._connection is None:
-            self._connection = self._server.connect(deadline, self._prepare)
+            self._connection = self._server.connect(seconds, self._prepare)
         return self._connection
 
     def _tidy(self) -> None:

@@ -126,7 +126,7 @@ class Listener:
 
     def _connect(self) -> tuple[Connection, dict[str, int]]:
         """Connect and listen; returns also the rooms that were written while there was no connection."""
-        self._connection = connection = self._server.connect(monotonic() + JOB_DEADLINE)
+        self._connection = connection = self._server.connect(JOB_DEADLINE)
         # The driver consumes notifications that arrive while it waits for an answer, and hands them to this.
         connection.add_notify_handler(lambda notification: self._arrived.append(notification.payload))
         try:

@@ -92,7 +92,7 @@ async def test_another_server_that_died_with_locks(
     """The database ends its transaction; otherwise a room stays locked until TCP detects the death."""
     await append(log, draft("one"))
     monkeypatch.setattr(connection_module, "IDLE_IN_TRANSACTION_MS", 200)
-    dead = connection_module.Server(postgres_tables).connect(monotonic() + PATIENCE)
+    dead = connection_module.Server(postgres_tables).connect(PATIENCE)
     dead.execute("BEGIN")
     dead.execute("SELECT * FROM rooms FOR UPDATE")
     assert (await publish_until_stored(log, "two", "k")).record.offset == 2
@@ -192,7 +192,7 @@ def test_attempts_to_connect_become_rarer_and_an_outage_is_two_lines(monkeypatch
     """Between two attempts a job fails at once: each would wait for a server that does not answer."""
     now, attempts, is_up = 1000.0, [], False
 
-    def connect(server: connection_module.Server, deadline: float, prepare: None) -> Mock:
+    def connect(server: connection_module.Server, seconds: float, prepare: None) -> Mock:
         attempts.append(now)
         if not is_up:
             raise psycopg.OperationalError("planted")
@@ -205,14 +205,14 @@ def test_attempts_to_connect_become_rarer_and_an_outage_is_two_lines(monkeypatch
     with capture_logs() as lines:
         for _ in range(1000):
             with pytest.raises(LogUnavailable, match="the database cannot be reached: planted"):
-                server.connect(now)
+                server.connect(PATIENCE)
             now += 0.01
         gaps = [later - earlier for earlier, later in pairwise(attempts)]
         assert connection_module.RETRY_FIRST / 2 <= gaps[0] <= connection_module.RETRY_FIRST + 0.02
         assert connection_module.RETRY_MOST / 2 <= gaps[-1] <= connection_module.RETRY_MOST + 0.02
         now, is_up = now + server.retry_in, True
         for _ in range(2):
-            server.connect(now)
+            server.connect(PATIENCE)
     assert [line["event"] for line in lines] == ["database_lost", "database_reached"]
 
 
