@@ -24,7 +24,7 @@ from chatserver.settings.spec import ConfigError
 from chatserver.shared import valkey
 from chatserver.shared.datagrams import Datagrams
 from chatserver.shared.shards import SharedError
-from tests.shared.keeping import Keeping
+from tests.shared.keeping import Keeping, keeping
 from tests.support.moderating import ELSEWHERE, guest, id_of, moderate, sanction
 from tests.support.peers import ask, chatter
 from tests.support.serving import Serving, eventually, neighbour, serving, until
@@ -213,6 +213,19 @@ async def test_no_result_from_before_a_deletion_is_used_though_the_shard_was_awa
     await it.up()
     again = await results.get(part)
     assert again is None or again.found is None
+
+
+async def test_no_result_from_before_a_deletion_is_used_though_the_shard_is_full(tmp_path: Path) -> None:
+    """It refused the new generation, and returned results of the old one until the next check of the shard."""
+    with valkeys(tmp_path, 1) as servers:
+        async with keeping(url_of(servers)) as it:
+            await it.up()
+            results = SharedResults(it.shards, "k3f9")
+            part = await keep_a_result(results)
+            await it.shard.call(b"CONFIG", b"SET", b"maxmemory", 1)
+            results.forget()
+            again = await results.get(part)
+            assert again is None or again.found is None
 
 
 async def test_a_user_who_publishes_at_both_has_one_rate_from_then_on(servers: list[Valkey]) -> None:

@@ -62,7 +62,7 @@ class SharedResults:
 
     def __init__(self, shards: Shards, epoch: str) -> None:
         self._shards = shards
-        self._generation = shards.key(f"generation-{epoch}")  # random bytes on each shard
+        self._generation = shards.key(f"generation-{epoch}")  # on each shard: random, since a count might repeat
         self._forgotten: list[int] | None = None  # `_connections` of the last `forget`
         self.found = 0  # results that another process had found
 
@@ -77,7 +77,7 @@ class SharedResults:
         except SharedError:
             return None
         match answer:
-            case [None, _]:  # it was emptied
+            case [None, _]:  # texts were removed, or the shard is new
                 shard.send(b"SET", self._generation, token_bytes(8), b"NX")
             case [bytes() as generation, bytes() | None as kept]:
                 found = _read(kept, generation)
@@ -98,10 +98,10 @@ class SharedResults:
     def forget(self) -> None:
         """Invalidate all results, since a text was edited, deleted or removed by retention.
 
-        A count would be the same again after a restart, and results of before would be valid again.
+        The next lookup begins a generation. A shard that is full refuses to set one, and still returns results.
         """
         for shard in self._shards.all:
-            shard.send(b"SET", self._generation, token_bytes(8))
+            shard.send(b"DEL", self._generation)
         self._forgotten = self._connections()
 
     def _connections(self) -> list[int]:
