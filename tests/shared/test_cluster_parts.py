@@ -182,7 +182,8 @@ async def keep_a_result(results: SharedResults) -> Part:
     part = Question(("tea",)), None
     lookup = await until(partial(results.get, part), lambda found: found is not None)
     assert lookup is not None
-    await results.put(part, Found([], 7), lookup.generation)
+    with mock.patch("chatserver.api.pipelines.shared.RESULT_LIFETIME", 600.0):
+        await results.put(part, Found([], 7), lookup.generation)
     kept = await results.get(part)
     assert kept is not None
     assert kept.found == Found([], 7)
