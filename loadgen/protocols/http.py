@@ -63,8 +63,7 @@ class HttpPeer:
             raise OperationFailedError(UNASKED)
 
     async def reconnect(self) -> None:
-        if self._dial is None:
-            raise OperationFailedError("the server closed after its answer")
+        assert self._dial is not None, "only a newcomer's connection cannot be made again, and it asks once"
         self._line = await self._dial()
         self._is_open, self.is_reused = True, False
 
