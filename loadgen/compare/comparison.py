@@ -166,7 +166,7 @@ class Comparison:
     def _reasons(self) -> list[str]:
         """What was done and what is missing; a comparison judges no server."""
         servers = len({part.target for part in self._parts})
-        done = [f"{len(self._parts)} measurements of {servers} servers"]
+        done = [f"{fmt.several(len(self._parts), 'measurement')} of {fmt.several(servers, 'server')}"]
         skipped = [f"{name} skipped: {why}" for name, why in self._skipped.items()]
         return [*done, *skipped, *(f"{each.scenario.name}, {line}" for each in self._results for line in each.failures)]
 

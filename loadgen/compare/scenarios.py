@@ -256,6 +256,7 @@ _TOLD: Final = (
     Column("ack_p99_ms", "p99, ms", compared=True),
     Column("ack_max_ms", "at worst, ms"),
     Column("message_errors", "errors"),
+    Column("unacknowledged", "unanswered"),
     Column("connect_p99_ms", "connect p99, ms"),
     Column("handshake_p99_ms", "established p99, ms", compared=True),
     Column("received_bytes_per_s", "received, B/s"),

@@ -4,8 +4,8 @@ import pytest
 
 from loadgen.compare import scenarios as scenarios_module
 from loadgen.compare.catalogue import PEERS
-from loadgen.compare.results import Scenario, Sizes
-from loadgen.compare.scenarios import scenarios
+from loadgen.compare.results import Entry, Results, Scenario, Sizes
+from loadgen.compare.scenarios import load, scenarios
 from loadgen.personas import registry
 from loadgen.report import figures
 from loadgen.report.schema import Report
@@ -30,6 +30,15 @@ def test_who_takes_part() -> None:
     assert taking_part("fanout") == crowded
     assert taking_part("beside") == crowded - {"nchan"}
     assert taking_part("attack-slow-read-ws") == set(PEERS) - {"chatserver-memory", "nchan"}
+
+
+def test_requests_without_an_answer_are_in_the_table() -> None:
+    """A server that answered nobody had 0 errors beside its name, and no other count."""
+    entry, floor = Entry(sample={"message_errors": 0, "unacknowledged": 300}), PEERS["floor"]
+    (found,) = Results(load({"request": 20}, rate=100, seconds=3), rounds=[{floor.name: entry}]).tables([floor])
+    [row] = found.rows
+    shown = dict(zip(found.columns, row, strict=True))
+    assert (shown["errors"], shown["unanswered"]) == ("0", "300")
 
 
 def run_of(held: int, bytes_each: float) -> Report:
