@@ -1,11 +1,6 @@
 // @ts-self-types="./chat.d.ts"
 /**
  * The chat for pages of your own: `import { connect } from 'https://chat.example/chat.js'`. docs/embed.md shows it.
- *
- *     const chat = connect('https://chat.example');
- *     const room = chat.join('lobby');
- *     room.addEventListener('message', ({ detail }) => console.log(detail.user.name, detail.text));
- *     const { offset } = await room.publish('hello'); // durable
  */
 import { ChatClient } from './client.js';
 import { TRANSPORTS } from './connection.js';

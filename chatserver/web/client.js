@@ -82,7 +82,7 @@ export class ChatClient extends EventTarget {
     const room = new Room(this, name);
     room.read = this.markers.ours[name] ?? null;
     if (head !== undefined) this.markers.mark(room, head);
-    if (head !== undefined && room.read === head) room.timeline.begin({ room: name, cursor: head, recovered: true, messages: [] });
+    if (room.read === head) room.timeline.begin({ room: name, cursor: head, recovered: true, messages: [] });
     this.rooms.set(name, room);
     if (!this.room) this.room = name;
     if (!this.#isStarted) {
@@ -114,6 +114,10 @@ export class ChatClient extends EventTarget {
     if (!this.rooms.delete(name)) return;
     this.outbox.leave(name);
     this.tell('left', { room: name });
+    if (this.current) return; // the page has entered another
+    const next = [...this.rooms.values()].find(({ out }) => !out);
+    if (next) this.enter(next.name);
+    else this.room = '';
   }
 
   /** For good: what is not sent will not be. */
@@ -249,17 +253,17 @@ export class ChatClient extends EventTarget {
 
   async opening(link) {
     if (link.isSocket) return;
-    if (this.current.read === null) await this.markers.fetch();
-    if (this.#staysOutOf(this.current)) link.begin?.();
+    if (this.current?.read === null) await this.markers.fetch();
+    if (!this.current || this.#staysOutOf(this.current)) link.begin?.();
     else link.follow(this.room, this.current.timeline.cursor, true);
   }
 
   async up(link, hello) {
-    if (this.current.read === null) await this.markers.fetch(); // else all would count as read
+    if (this.current?.read === null) await this.markers.fetch(); // else all would count as read
     if (link !== this.connection.link) return;
     if (this.api.needsToken) this.api.token ??= hello?.session || null;
     this.mayFollowMost = hello?.limits?.rooms ?? Infinity;
-    for (const room of new Set([this.current, ...this.rooms.values()])) {
+    for (const room of new Set([this.current, ...this.rooms.values()].filter(Boolean))) {
       room.knowsRights = false; // they may have changed meanwhile
       if ((link.isSocket || room !== this.current) && !this.#staysOutOf(room)) this.follow(room, this.outbox.isAbout(room.name));
     }
@@ -331,7 +335,7 @@ export class ChatClient extends EventTarget {
   /** In one room or in all; the sentence says it. */
   #muted(pushed) {
     for (const room of this.rooms.values()) room.knowsRights = false;
-    this.askRights(this.current);
+    if (this.current) this.askRights(this.current);
     this.tell('error', pushed);
   }
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.e2e.browser import Server
+from tests.e2e.browser import PATIENCE, Server
 from tests.e2e.conftest import Run
 
 pytestmark = pytest.mark.browser
@@ -196,6 +196,34 @@ def test_a_message_that_is_fetched_while_it_is_deleted_keeps_no_text(run: Run) -
         return [await fetched((log) => log.quoted(1)), await fetched((log) => log.older(log.timeline))];
     """
     assert run("room-log.js", body) == ["", ""]
+
+
+@pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
+def test_a_client_that_left_its_first_room_or_all_goes_on_after_a_reconnect(run: Run, transport: str) -> None:
+    """The next connection failed with a TypeError: no message came, and none was sent."""
+    body = f"""
+        const client = m.connect(location.origin, {{ transport: '{transport}' }});
+        const heard = (room) => new Promise((resolve, reject) => {{
+            room.addEventListener('message', ({{ detail }}) => resolve(detail.text));
+            setTimeout(reject, {PATIENCE}, new Error('nothing came'));
+        }});
+        const [first, second] = ['left-1-', 'left-2-'].map((name) => client.join(name + '{transport}'));
+        await first.publish('one');
+        first.leave();
+        client.reconnect();
+        const two = heard(second);
+        second.publish('two').catch(() => {{}});
+        const said = [await two];
+        second.leave();
+        client.reconnect();
+        const third = client.join('left-3-{transport}');
+        const three = heard(third);
+        third.publish('three').catch(() => {{}});
+        said.push(await three);
+        client.close();
+        return said;
+    """
+    assert run("chat.js", body) == ["two", "three"]
 
 
 def test_a_moderators_refusal_is_not_retried_automatically(run: Run) -> None:
