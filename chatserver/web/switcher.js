@@ -11,7 +11,7 @@ import { clock, dayName, plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
 const MAX_ROOMS = 7;
-const SEARCH_AFTER = 250; // ms without another letter
+const SEARCH_AFTER = 350; // ms without another letter; the server takes three a second
 const MAX_FOUND = 20;
 const SEARCHED = /\p{Ideographic}|[\p{L}\p{N}].|.[\p{L}\p{N}]/u; // not for one letter, or where no word is
 const WITHIN = /(?<!\S)in:#?(\S+)/; // limits a search to a room

@@ -6,6 +6,7 @@ import re
 import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
 
+from chatserver.settings.fields import Settings
 from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, wait_until
 from tests.e2e.conftest import OpenWindow
 
@@ -120,6 +121,21 @@ def test_a_search_opens_the_message(shared_server: Server, visit: OpenWindow) ->
     ann.page.evaluate("location.hash = 'archives/99999'")
     expect(ann.page.locator("#toast")).to_have_text("There is no such message, or not any more.")
     expect(ann.texts.last).to_have_text("nothing 119")
+
+
+def test_a_page_searches_no_more_often_than_the_server_allows(window: OpenWindow) -> None:
+    """The last search of a slow typist could be refused as one too many, and was not repeated."""
+    ann = window(room="reading-room", has_clock=True)
+    asked: list[str] = []
+    ann.page.on("request", lambda request: asked.append(request.url))
+    ann.search("")
+    ann.page.clock.pause_at(ann.page.evaluate("Date.now() + 10_000"))
+    for letter in "walrus":
+        ann.page.keyboard.type(letter)
+        ann.page.clock.run_for(int(1000 / Settings().search_rate))
+    ann.page.clock.resume()
+    expect(ann.page.locator("#switcher-note")).to_have_text(re.compile("message"))
+    assert [re.sub(r".*\?q=|&.*", "", url) for url in asked if "/search?" in url] == ["walrus"]
 
 
 def test_search_results_show_no_marks(shared_server: Server, visit: OpenWindow) -> None:
