@@ -82,7 +82,7 @@ export class ChatClient extends EventTarget {
     const room = new Room(this, name);
     room.read = this.markers.ours[name] ?? null;
     if (head !== undefined) this.markers.mark(room, head);
-    if (room.read === head) room.timeline.begin({ room: name, cursor: head, recovered: true, messages: [] });
+    if (room.read === head) room.timeline.begin({ cursor: head, messages: [] });
     this.rooms.set(name, room);
     if (!this.room) this.room = name;
     if (!this.#isStarted) {

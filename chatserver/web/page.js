@@ -22,6 +22,7 @@ import { TabLink } from './tab-link.js';
 import { FOREIGN, ROOM_NAME } from './wire.js';
 
 const FIRST_ROOM = 'lobby';
+const SIGN_IN_KEY = 'chat.signed-in'; // when: the user may be the same as before
 const DRAWERS = [
   { button: byId('show-rooms'), panel: byId('rooms-panel') },
   { button: byId('show-people'), panel: byId('people-panel') },
@@ -42,7 +43,10 @@ const messages = new MessagesView(client);
 const rooms = new RoomsView(client, browser);
 const personMenu = new PersonMenu(client, showToast);
 new PeopleView(client, personMenu);
-new Account(client, { changed: closePanels, signedOut: () => startAnew(tab, browser) });
+new Account(client, {
+  changed: () => (closePanels(), browser.setItem(SIGN_IN_KEY, Date())),
+  signedOut: () => startAnew(tab, browser),
+});
 new Notifier(client, browser);
 new Switcher(client, rooms);
 const composer = new Composer(client, {
@@ -276,7 +280,7 @@ addEventListener('storage', ({ key, newValue }) => {
   if (key === ME_KEY && newValue === null) return startAnew(tab);
   if (key === READ_KEY) client.readElsewhere();
   if (key === OURS_KEY && newValue !== null) rooms.changedElsewhere();
-  if (key === ME_KEY && client.state.phase === 'stopped') client.connection.checkNow(); // another tab signed in or out
+  if ([ME_KEY, SIGN_IN_KEY].includes(key) && client.state.phase === 'stopped') client.connection.checkNow(); // signed in or out
 });
 
 enterFromAddress();

@@ -1,6 +1,7 @@
 """Users who sign in, out, and whose sign-in ends, in the page."""
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from urllib.request import Request, urlopen
@@ -142,6 +143,29 @@ def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
     server.publish(f"left-open-{transport}", "hello")
     expect(ann.texts.last).to_have_text("hello")
     expect(ann.pending).to_have_attribute("data-state", "held")
+
+
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_user_who_signs_in_again_is_connected_in_all_tabs(server: Server, window: OpenWindow, transport: str) -> None:
+    """The other tabs stayed disconnected: the browser tells them of a changed user only, and this was the same one."""
+    ann, sub = window(), f"ora-{transport}"
+    sign_in(ann, server, sub)
+    ann.open(server, transport=transport, room=f"again-{transport}")
+    other = ann.page.context.new_page()
+    other.goto(ann.page.url)
+    expect(other.locator("#me")).to_contain_text("Ora")
+    signed_in = {"Authorization": f"Bearer {token(sub=sub)}"}
+    urlopen(Request(f"{server.url}/session", method="DELETE", headers=signed_in)).close()
+    for tab in (ann.page, other):
+        expect(tab.locator("#banner")).to_contain_text("You are disconnected: signed out.")
+    ann.page.click("#me")
+    ann.page.click("#account-by-token summary")
+    ann.page.fill("#account-token", token(sub=sub, name=sub.title(), iat=int(time.time()) + 2))
+    ann.page.press("#account-token", "Enter")
+    server.publish(f"again-{transport}", "hello")
+    for tab in (ann.page, other):
+        expect(tab.locator("#messages .text")).to_have_text(["hello"])
+        expect(tab.locator("#banner")).to_be_hidden()
 
 
 def test_without_a_websocket_the_page_says_that_a_sign_in_has_expired(server: Server, window: OpenWindow) -> None:
