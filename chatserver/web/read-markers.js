@@ -90,7 +90,7 @@ export class ReadMarkers {
     if (!marked) return;
     const { epoch } = splitCursor(head);
     const ours = room.read === null ? null : splitCursor(room.read);
-    if (ours?.epoch === epoch && ours.offset > marked.read) return; // ours is on its way to the server
+    if (ours?.epoch === epoch && ours.offset > marked.read) return this.reads(room, ours.offset); // it has not got ours, or not yet
     room.read = `${epoch}-${marked.read}`;
     room.counted = marked.mentions ?? 0;
   }

@@ -141,6 +141,23 @@ def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(
     assert run("client.js", body) == [1, 1, 1]
 
 
+def test_a_read_marker_that_the_server_did_not_get_is_sent_again(run: Run) -> None:
+    """It was lost with its request. Other devices showed as unread what was read here, until more was read there."""
+    body = """
+        const { Store } = await import('/storage.js');
+        let sent = () => {};
+        const client = { ask: async (request) => sent(request) };
+        const markers = new m.ReadMarkers(client, new Store());
+        markers.take({ rooms: { lobby: { read: 1, unread: 1, mentions: 0 } } });
+        return new Promise((resolve) => {
+            sent = resolve;
+            setTimeout(resolve, a);
+            markers.mark({ name: 'lobby', read: 'e-2' }, 'e-2');
+        });
+    """
+    assert run("read-markers.js", body, PATIENCE) == {"type": "read", "room": "lobby", "offset": 2}
+
+
 def test_a_reply_waits_after_a_lost_connection_until_it_is_known_whether_the_log_is_the_same(run: Run) -> None:
     """It was sent before the answer to the join: as a reply to whatever has that number in a new log."""
     body = """
