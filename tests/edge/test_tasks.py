@@ -1,6 +1,5 @@
 """A fault after a wait, or in the answer to a poll, ends one connection: neither the nursery nor the poller."""
 
-import gc
 import tracemalloc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -137,7 +136,6 @@ async def test_a_request_that_waits_keeps_no_header_fields(
             for peer in peers[MAX_TASKS:]:
                 await peer.send(asking)
             await server.in_phase("serving", len(peers))
-            gc.collect()
             kept, _ = tracemalloc.get_traced_memory()
         finally:
             tracemalloc.stop()
