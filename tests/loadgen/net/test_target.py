@@ -225,7 +225,7 @@ while True:
 
 def test_a_flood_before_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     """No single read timed out, so it was read for ever."""
-    monkeypatch.setattr(target, "PROBE_SECONDS", 1.0)
+    monkeypatch.setattr(target, "PROBE_SECONDS", 0.2)  # all of it is work
     command = [sys.executable, "-c", _FLOOD]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as flood:
         assert flood.stdout is not None
@@ -236,7 +236,7 @@ def test_a_flood_before_the_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) 
         finally:
             end.cancel()
             flood.kill()
-    assert page.error == "no whole answer within 1 s"
+    assert page.error == "no whole answer within 0.2 s"
 
 
 async def test_the_fields_of_requests_are_sent() -> None:
