@@ -11,8 +11,9 @@ from tests.support.peers import PATIENCE
 from tests.support.serving import neighbour, serving
 
 TOOL = "slowhttptest"
-#: Attackers, of which the tool opens as many in a second; the seconds of a test at most, and between two pieces.
-CLIENTS, SECONDS, PAUSE = 60, 20, 1
+#: Attackers, and how many of them the tool opens in a second, in which it never sleeps; the seconds of a test at most,
+#: and between two pieces.
+CLIENTS, RATE, SECONDS, PAUSE = 60, 600, 20, 1
 
 
 @pytest.mark.skipif(
@@ -25,7 +26,7 @@ async def test_slow_requests_of_another_tool_are_all_ended(attack: list[str], re
     """Its own report says so, by the state of each of its connections."""
     async with serving(head_deadline=2.0, body_deadline=2.0, per_ip=0) as server, neighbour(server):
         url = f"http://{server.address.host}:{server.address.port}/"
-        load = ["-c", str(CLIENTS), "-r", str(CLIENTS), "-l", str(SECONDS), "-i", str(PAUSE), "-p", str(int(PATIENCE))]
+        load = ["-c", str(CLIENTS), "-r", str(RATE), "-l", str(SECONDS), "-i", str(PAUSE), "-p", str(int(PATIENCE))]
         with trio.fail_after(SECONDS + 2 * PATIENCE):
             done = await trio.run_process([TOOL, *attack, *load, "-u", url], capture_stdout=True)
         told = re.sub(r"\x1b\[[\d;]*m", "", done.stdout.decode())
