@@ -216,14 +216,17 @@ async def test_no_result_from_before_a_deletion_is_used_though_the_shard_was_awa
     assert again is None or again.found is None
 
 
-async def test_no_result_from_before_a_deletion_is_used_though_the_shard_is_full(tmp_path: Path) -> None:
-    """It refused the new generation, and returned results of the old one until the next check of the shard."""
+@pytest.mark.parametrize("refuse", ["CONFIG SET maxmemory 1", "REPLICAOF 127.0.0.1 1"], ids=["full", "a replica"])
+async def test_no_result_from_before_a_deletion_is_used_though_the_shard_refuses_to_write(
+    tmp_path: Path, refuse: str
+) -> None:
+    """It refused to forget results, and returned them until the next check of the shard."""
     with valkeys(tmp_path, 1) as servers:
         async with keeping(url_of(servers)) as it:
             await it.up()
             results = SharedResults(it.shards, "k3f9")
             part = await keep_a_result(results)
-            await it.shard.call(b"CONFIG", b"SET", b"maxmemory", 1)
+            await it.shard.call(*refuse.encode().split())
             results.forget()
             again = await results.get(part)
             assert again is None or again.found is None

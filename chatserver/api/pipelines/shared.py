@@ -19,7 +19,7 @@ from chatserver.log.index import Found
 from chatserver.log.interface import system_ms
 from chatserver.meters import TokenBucket
 from chatserver.shared import limits
-from chatserver.shared.shards import Shards, SharedError
+from chatserver.shared.shards import Script, Shards, SharedError
 
 #: Seconds without a search after which a session is forgotten.
 SESSION_LIFETIME = 1800
@@ -54,6 +54,10 @@ class _Entry(msgspec.Struct, array_like=True):
     found: Found
 
 
+# The generation, made if there is none, and the result. It always writes: a shard that refuses that, as a replica does,
+# has refused to forget results too.
+_LOOK_UP = Script("return {redis.call('SET', KEYS[1], ARGV[1], 'NX', 'GET') or ARGV[1], redis.call('GET', KEYS[2])}")
+
 _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_Entry).decode
 
 
@@ -67,18 +71,16 @@ class SharedResults:
         self.found = 0  # results that another process had found
 
     async def get(self, part: Part) -> Lookup | None:
-        """Look up a recent result; None: nothing can be stored either, since the shard is unreachable or empty."""
+        """Look up a recent result; None: nothing can be stored either, since the shard is away or refuses to write."""
         name = _name(part)
         shard = self._shards.of(name)
         if self._forgotten not in (None, self._connections()):
             self.forget()  # what it sent over an earlier connection, or while there was none, may not have arrived
         try:
-            answer = await shard.call(b"MGET", self._generation, self._shards.key(name))
+            answer = await shard.run_script(_LOOK_UP, [self._generation, self._shards.key(name)], token_bytes(8))
         except SharedError:
             return None
         match answer:
-            case [None, _]:  # texts were removed, or the shard is new
-                shard.send(b"SET", self._generation, token_bytes(8), b"NX")
             case [bytes() as generation, bytes() | None as kept]:
                 found = _read(kept, generation)
                 self.found += found is not None
@@ -98,7 +100,7 @@ class SharedResults:
     def forget(self) -> None:
         """Invalidate all results, since a text was edited, deleted or removed by retention.
 
-        The next lookup begins a generation. A shard that is full refuses to set one, and still returns results.
+        The next lookup begins a generation. A shard that is full would refuse to set one here.
         """
         for shard in self._shards.all:
             shard.send(b"DEL", self._generation)
