@@ -91,6 +91,10 @@ class Line:
         return sockets.has_crossed(self.fileno)
 
     @property
+    def ended_first(self) -> bool:
+        return sockets.ended_first(self.fileno)
+
+    @property
     def fileno(self) -> int:
         return self._sock.fileno()
 

@@ -158,6 +158,15 @@ def has_crossed(fd: int) -> bool:
     return info[0] != CLOSE_WAIT or any(info[_UNACKNOWLEDGED])
 
 
+def ended_first(fd: int) -> bool:
+    """Whether the peer's FIN certainly came before the peer had what was sent last.
+
+    It acknowledges nothing of that, or it has been followed by a reset, which Linux then reports as EPIPE.
+    """
+    info = _tcp_info(fd, _UNACKNOWLEDGED.stop)
+    return any(info[_UNACKNOWLEDGED]) if info[0] == CLOSE_WAIT else pending_error(fd) == errno.EPIPE
+
+
 def round_trip_seconds(fd: int) -> float:
     return int.from_bytes(_tcp_info(fd, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
 

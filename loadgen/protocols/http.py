@@ -38,10 +38,10 @@ class HttpPeer:
         self._is_open = True  # another request may follow, which is not so after an answer that closes
         self.is_reused = False  # it has had an answer, and a server may end it before it sees the next request
 
-    @property
-    def may_ask_again(self) -> bool:
-        """Whether a request may have crossed with the end of an idle connection."""
-        return self.is_reused and self._line.has_crossed
+    def may_ask_again(self, planned_ends: list[float]) -> bool:
+        """Whether a request has crossed with the end of an idle connection; if not for certain, as a planned end."""
+        has_crossed = self.is_reused and self._line.has_crossed
+        return has_crossed and (self._line.ended_first or is_planned(planned_ends))
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_BODY_BYTES)
@@ -126,7 +126,7 @@ class GetVictim(Victim):
         try:
             failure = await _get(peer, self.context)
         except EndedError:
-            if not peer.may_ask_again or not is_planned(self._planned_ends):
+            if not peer.may_ask_again(self._planned_ends):
                 raise
             await peer.reconnect()
             failure = await _get(peer, self.context)

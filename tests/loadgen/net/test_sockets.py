@@ -114,11 +114,13 @@ def test_what_one_end_has_written_and_the_other_has_no_room_for(ends: SockDiag, 
 
 
 @pytest.mark.parametrize(
-    ("is_sent_before", "is_read", "crosses"), [(True, True, False), (True, False, True), (False, False, True)]
+    ("is_sent_before", "is_read", "crosses", "is_certain"),
+    [(True, True, False, False), (True, False, True, False), (False, False, True, True)],
 )
 def test_what_a_program_has_read_did_not_cross_with_its_end(
-    is_sent_before: bool, is_read: bool, crosses: bool, listener: socket.socket, monkeypatch: pytest.MonkeyPatch
-) -> None:
+    is_sent_before: bool, is_read: bool, crosses: bool, is_certain: bool,
+    listener: socket.socket, monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
     with socket.create_connection(listener.getsockname()[:2]) as ours:
         theirs, _ = listener.accept()
         with theirs:
@@ -133,5 +135,6 @@ def test_what_a_program_has_read_did_not_cross_with_its_end(
                 ours.sendall(b"request")
             assert sockets.is_ended(ours.fileno())
             assert sockets.has_crossed(ours.fileno()) is crosses
+            assert sockets.ended_first(ours.fileno()) is is_certain
             monkeypatch.setattr(sockets, "CROSSING_SECONDS", -1.0)
             assert not sockets.has_crossed(ours.fileno()), "too long ago"
