@@ -115,26 +115,26 @@ def test_a_pong_may_answer_all_pings_before_it() -> None:
     assert heard_of(script, b"\x81\x01x").unexpected == Said(SaidKind.TEXT, b"x"), "a message waits for its pongs"
 
 
-@pytest.mark.parametrize(
-    ("said", "fault"),
-    [
-        (b"\x88\x02\x03\xed", "a code that may not be sent"),
-        (b"\x88\x03\x03\xe8\xff", "a reason that is not UTF-8"),
-        (b"\x88\x01\x03", "a code that may not be sent"),
-        (b"\x88\x00\x81\x00", "goes on after its close frame"),
-        (b"\x81\x01\xff", "sends what it may not"),
-        (b"\x80\x00", "unexpected CONTINUATION"),
-        (b"\x83\x00", "Invalid opcode"),
-        (b"\xc1\x01x", "Reserved bit"),
-        (b"\x81\x81\0\0\0\0x", "masked"),
-        (b"\x01\x01x\x81\x01x", "expected CONTINUATION"),
-        (b"\x89\x7e\x00\x7e", "len > 125"),
-    ],
-)
-def test_what_no_server_may_send_is_a_fault(said: bytes, fault: str) -> None:
-    heard = heard_of(Script(), said)
-    assert fault in heard.fault
-    assert judge(Script(), heard) == (Mark.WRONG, heard.fault)
+FAULTS: list[tuple[bytes, str]] = [
+    (b"\x88\x02\x03\xed", "a code that may not be sent"),
+    (b"\x88\x03\x03\xe8\xff", "a reason that is not UTF-8"),
+    (b"\x88\x01\x03", "a code that may not be sent"),
+    (b"\x88\x00\x81\x00", "goes on after its close frame"),
+    (b"\x81\x01\xff", "sends what it may not"),
+    (b"\x80\x00", "unexpected CONTINUATION"),
+    (b"\x83\x00", "Invalid opcode"),
+    (b"\xc1\x01x", "Reserved bit"),
+    (b"\x81\x81\0\0\0\0x", "masked"),
+    (b"\x01\x01x\x81\x01x", "expected CONTINUATION"),
+    (b"\x89\x7e\x00\x7e", "len > 125"),
+]
+
+
+def test_what_no_server_may_send_is_a_fault() -> None:
+    for said, fault in FAULTS:
+        heard = heard_of(Script(), said)
+        assert fault in heard.fault, said
+        assert judge(Script(), heard) == (Mark.WRONG, heard.fault)
 
 
 ALIVE, TEXT = b"\x8a\x0c" + PROBE, b"\x81\x01x"
@@ -162,74 +162,74 @@ def _close(code: int) -> bytes:
     return b"\x88\x02" + code.to_bytes(2)
 
 
-@pytest.mark.parametrize(
-    ("script", "heard", "ended", "mark", "why"),
-    [
-        (OPEN, b"", None, Mark.WRONG, "does not answer the handshake"),
-        (OPEN, b"", FIN, Mark.WRONG, "does not answer the handshake, but FIN"),
-        (OPEN, b"SSH-2.0-x\r\n\r\n", None, Mark.WRONG,
-         "sends what it may not: not an HTTP/1.1 status line: 'SSH-2.0-x'"),
-        (OPEN, _no(404), None, Mark.WRONG, "answers the handshake with 404"),
-        (OPEN, _no(429), None, Mark.NOT_EXERCISED, "turns us away: 429"),
-        (OPEN, _no(503), FIN, Mark.NOT_EXERCISED, "turns us away: 503"),
-        (OPEN, YES + TEXT + ALIVE, None, Mark.OK, ""),
-        (OPEN, YES + TEXT, None, Mark.WRONG, "does not answer a ping afterwards"),
-        (OPEN, YES + ALIVE, None, Mark.WRONG, "never sends text b'x'"),
-        (OPEN, YES + TEXT + TEXT, None, Mark.WRONG, "sends text b'x'"),
-        (OPEN, YES + TEXT + _close(1000), FIN, Mark.WRONG, "ends the connection: close 1000"),
-        (OPEN, YES + TEXT + _close(1000), None, Mark.WRONG, "ends the connection: close 1000"),
-        (OPEN, YES + TEXT, FIN, Mark.WRONG, "ends the connection: FIN"),
-        (LARGE, YES + _close(1009), FIN, Mark.NOT_EXERCISED, "over a limit of the server's own: close 1009"),
-        (LARGE, YES + _close(1002), FIN, Mark.WRONG, "ends the connection: close 1002"),
-        (SMALL, YES + _close(1009), FIN, Mark.WRONG, "ends the connection: close 1009"),  # below every message
-        (AGREED, _yes(f"{_EXTENSIONS}deflate; x=1") + ALIVE, None, Mark.OK, ""),
-        (AGREED, _yes(f"{_EXTENSIONS}deflate; x, more"), None, Mark.WRONG, "agrees to the extensions deflate, more"),
-        (AGREED, _yes(f"{_EXTENSIONS}more", f"{_EXTENSIONS}deflate"), None, Mark.WRONG,
-         "agrees to the extensions more, deflate"),
-        (AGREED, _yes(f"{_EXTENSIONS}deflate; client_max_window_bits=9"), None, Mark.WRONG,
-         "answers with client_max_window_bits, which was not offered"),
-        (AGREED, _yes("Sec-WebSocket-Protocol: chat"), None, Mark.WRONG, "agrees to the subprotocol 'chat'"),
-        # node's ws takes the first that is offered unless it is told what to take, which the RFC leaves to it
-        (OFFERED, _yes("Sec-WebSocket-Protocol: chat") + ALIVE, None, Mark.NON_STRICT,
-         "agrees to the unknown subprotocol 'chat'"),
-        (OFFERED, _yes("Sec-WebSocket-Protocol: talk"), None, Mark.WRONG, "agrees to the subprotocol 'talk'"),
-        (AGREED, YES.replace(_FIELDS[2], b"X: y"), None, Mark.WRONG, "a 101 with the wrong Sec-WebSocket-Accept"),
-        (AGREED, YES.replace(_FIELDS[0], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
-        (AGREED, YES.replace(_FIELDS[1], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
-        (REFUSED, b"", FIN, Mark.NON_STRICT, "does not answer the handshake, but FIN"),
-        (REFUSED, b"", None, Mark.WRONG, "does not answer the handshake"),
-        (REFUSED, _no(400), None, Mark.OK, ""),
-        (REFUSED, _no(404), None, Mark.NON_STRICT, "answers the handshake with 404"),
-        (REFUSED, YES, None, Mark.WRONG, "accepts it"),
-        (replace(REFUSED, lenient=True), YES, None, Mark.NON_STRICT, "accepts it"),
-        (replace(REFUSED, field="x-a"), _no(400), None, Mark.WRONG, "answers the handshake with 400 without x-a"),
-        (replace(REFUSED, field="x-a"), _no(400)[:-2] + b"X-A: 1\r\n\r\n", None, Mark.OK, ""),
-        (replace(REFUSED, codes=frozenset({503})), _no(503), None, Mark.OK, ""),
-        (FAILED, YES + _close(1002), FIN, Mark.OK, ""),
-        (FAILED, YES + ALIVE, None, Mark.WRONG, "goes on as if nothing were wrong"),
-        (replace(FAILED, lenient=True), YES + ALIVE, None, Mark.NON_STRICT, "goes on as if nothing were wrong"),
-        (replace(FAILED, lenient=True), YES, None, Mark.WRONG, "waits for more"),
-        (FAILED, YES, RST, Mark.NON_STRICT, "no close frame, but RST"),
-        (FAILED, YES + _close(1002), None, Mark.NON_STRICT, "leaves the connection open"),
-        (replace(FAILED, hears=[SAID]), YES + _close(1002), FIN, Mark.NON_STRICT, "never sends text b'x'"),
-        (replace(FAILED, sends=LARGE.sends), YES + _close(1008), FIN, Mark.NON_STRICT, "sends close 1008, not 1002"),
-        (CLOSED, YES + _close(1000), FIN, Mark.OK, ""),
-        (CLOSED, YES, FIN, Mark.WRONG, "no close frame, but FIN"),
-        (CLOSED, YES, None, Mark.WRONG, "does not answer the close"),
-        (CLOSED, YES + _close(1000), None, Mark.WRONG, "leaves the connection open after both close frames"),
-        (CLOSED, YES + _close(1002), FIN, Mark.WRONG, "takes it for an error: close 1002"),
-        (replace(CLOSED, lenient=True), YES + _close(1002), FIN, Mark.NON_STRICT, "takes it for an error: close 1002"),
-        (replace(CLOSED, codes=frozenset({1002})), YES + _close(1002), FIN, Mark.OK, ""),
-        (replace(CLOSED, codes=frozenset({1005})), YES + b"\x88\x00", FIN, Mark.OK, ""),
-        (CLOSED, YES + b"\x88\x00", FIN, Mark.NON_STRICT, "answers with close without a code"),
-        (replace(CLOSED, hears=[SAID]), YES + _close(1000), FIN, Mark.NON_STRICT, "never sends text b'x'"),
-    ],
-)  # fmt: skip
-def test_the_mark_of_what_was_heard(script: Script, heard: bytes, ended: Ending | None, mark: Mark, why: str) -> None:
-    found = Heard(script)
-    found.feed(heard)
-    found.ended = ended
-    assert judge(script, found) == (mark, why)
+MARKS: list[tuple[Script, bytes, Ending | None, Mark, str]] = [
+    (OPEN, b"", None, Mark.WRONG, "does not answer the handshake"),
+    (OPEN, b"", FIN, Mark.WRONG, "does not answer the handshake, but FIN"),
+    (OPEN, b"SSH-2.0-x\r\n\r\n", None, Mark.WRONG,
+     "sends what it may not: not an HTTP/1.1 status line: 'SSH-2.0-x'"),
+    (OPEN, _no(404), None, Mark.WRONG, "answers the handshake with 404"),
+    (OPEN, _no(429), None, Mark.NOT_EXERCISED, "turns us away: 429"),
+    (OPEN, _no(503), FIN, Mark.NOT_EXERCISED, "turns us away: 503"),
+    (OPEN, YES + TEXT + ALIVE, None, Mark.OK, ""),
+    (OPEN, YES + TEXT, None, Mark.WRONG, "does not answer a ping afterwards"),
+    (OPEN, YES + ALIVE, None, Mark.WRONG, "never sends text b'x'"),
+    (OPEN, YES + TEXT + TEXT, None, Mark.WRONG, "sends text b'x'"),
+    (OPEN, YES + TEXT + _close(1000), FIN, Mark.WRONG, "ends the connection: close 1000"),
+    (OPEN, YES + TEXT + _close(1000), None, Mark.WRONG, "ends the connection: close 1000"),
+    (OPEN, YES + TEXT, FIN, Mark.WRONG, "ends the connection: FIN"),
+    (LARGE, YES + _close(1009), FIN, Mark.NOT_EXERCISED, "over a limit of the server's own: close 1009"),
+    (LARGE, YES + _close(1002), FIN, Mark.WRONG, "ends the connection: close 1002"),
+    (SMALL, YES + _close(1009), FIN, Mark.WRONG, "ends the connection: close 1009"),  # below every message
+    (AGREED, _yes(f"{_EXTENSIONS}deflate; x=1") + ALIVE, None, Mark.OK, ""),
+    (AGREED, _yes(f"{_EXTENSIONS}deflate; x, more"), None, Mark.WRONG, "agrees to the extensions deflate, more"),
+    (AGREED, _yes(f"{_EXTENSIONS}more", f"{_EXTENSIONS}deflate"), None, Mark.WRONG,
+     "agrees to the extensions more, deflate"),
+    (AGREED, _yes(f"{_EXTENSIONS}deflate; client_max_window_bits=9"), None, Mark.WRONG,
+     "answers with client_max_window_bits, which was not offered"),
+    (AGREED, _yes("Sec-WebSocket-Protocol: chat"), None, Mark.WRONG, "agrees to the subprotocol 'chat'"),
+    # node's ws takes the first that is offered unless it is told what to take, which the RFC leaves to it
+    (OFFERED, _yes("Sec-WebSocket-Protocol: chat") + ALIVE, None, Mark.NON_STRICT,
+     "agrees to the unknown subprotocol 'chat'"),
+    (OFFERED, _yes("Sec-WebSocket-Protocol: talk"), None, Mark.WRONG, "agrees to the subprotocol 'talk'"),
+    (AGREED, YES.replace(_FIELDS[2], b"X: y"), None, Mark.WRONG, "a 101 with the wrong Sec-WebSocket-Accept"),
+    (AGREED, YES.replace(_FIELDS[0], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
+    (AGREED, YES.replace(_FIELDS[1], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
+    (REFUSED, b"", FIN, Mark.NON_STRICT, "does not answer the handshake, but FIN"),
+    (REFUSED, b"", None, Mark.WRONG, "does not answer the handshake"),
+    (REFUSED, _no(400), None, Mark.OK, ""),
+    (REFUSED, _no(404), None, Mark.NON_STRICT, "answers the handshake with 404"),
+    (REFUSED, YES, None, Mark.WRONG, "accepts it"),
+    (replace(REFUSED, lenient=True), YES, None, Mark.NON_STRICT, "accepts it"),
+    (replace(REFUSED, field="x-a"), _no(400), None, Mark.WRONG, "answers the handshake with 400 without x-a"),
+    (replace(REFUSED, field="x-a"), _no(400)[:-2] + b"X-A: 1\r\n\r\n", None, Mark.OK, ""),
+    (replace(REFUSED, codes=frozenset({503})), _no(503), None, Mark.OK, ""),
+    (FAILED, YES + _close(1002), FIN, Mark.OK, ""),
+    (FAILED, YES + ALIVE, None, Mark.WRONG, "goes on as if nothing were wrong"),
+    (replace(FAILED, lenient=True), YES + ALIVE, None, Mark.NON_STRICT, "goes on as if nothing were wrong"),
+    (replace(FAILED, lenient=True), YES, None, Mark.WRONG, "waits for more"),
+    (FAILED, YES, RST, Mark.NON_STRICT, "no close frame, but RST"),
+    (FAILED, YES + _close(1002), None, Mark.NON_STRICT, "leaves the connection open"),
+    (replace(FAILED, hears=[SAID]), YES + _close(1002), FIN, Mark.NON_STRICT, "never sends text b'x'"),
+    (replace(FAILED, sends=LARGE.sends), YES + _close(1008), FIN, Mark.NON_STRICT, "sends close 1008, not 1002"),
+    (CLOSED, YES + _close(1000), FIN, Mark.OK, ""),
+    (CLOSED, YES, FIN, Mark.WRONG, "no close frame, but FIN"),
+    (CLOSED, YES, None, Mark.WRONG, "does not answer the close"),
+    (CLOSED, YES + _close(1000), None, Mark.WRONG, "leaves the connection open after both close frames"),
+    (CLOSED, YES + _close(1002), FIN, Mark.WRONG, "takes it for an error: close 1002"),
+    (replace(CLOSED, lenient=True), YES + _close(1002), FIN, Mark.NON_STRICT, "takes it for an error: close 1002"),
+    (replace(CLOSED, codes=frozenset({1002})), YES + _close(1002), FIN, Mark.OK, ""),
+    (replace(CLOSED, codes=frozenset({1005})), YES + b"\x88\x00", FIN, Mark.OK, ""),
+    (CLOSED, YES + b"\x88\x00", FIN, Mark.NON_STRICT, "answers with close without a code"),
+    (replace(CLOSED, hears=[SAID]), YES + _close(1000), FIN, Mark.NON_STRICT, "never sends text b'x'"),
+]  # fmt: skip
+
+
+def test_the_mark_of_what_was_heard() -> None:
+    for script, heard, ended, mark, why in MARKS:
+        found = Heard(script)
+        found.feed(heard)
+        found.ended = ended
+        assert judge(script, found) == (mark, why), (script, heard, ended)
 
 
 @pytest.mark.parametrize("chunk", [b"\x00\x7e\xff\xff" + bytes(65_535), bytes(65_536)], ids=["fragments", "a frame"])

@@ -4,33 +4,32 @@ import pytest
 
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit, describe, longest, merge
 
+WORDS: list[tuple[Finding, Unit, str]] = [
+    (Found(value=10.018, uncertainty=0.06), Unit.SECONDS, "10.0 s ±0.06"),
+    (Found(value=10.018, uncertainty=0.06, others=(10.0, 10.05)), Unit.SECONDS, "10.0 s ±0.06"),
+    (Found(value=75, uncertainty=0.06, others=(60, 89)), Unit.SECONDS, "60.0 s to 89.0 s"),
+    (Found(value=5, uncertainty=0.06, others=(float("inf"),)), Unit.SECONDS, "5.00 s or more"),
+    (Found(value=1, others=(0, 1)), Unit.YES_NO, "not always"),
+    (Found(value=2.5, uncertainty=0.3), Unit.SECONDS, "2.50 s ±0.30"),
+    (Found(value=16384, uncertainty=1), Unit.BYTES, "16,384 B"),
+    (Found(value=16384, uncertainty=64), Unit.BYTES, "16,384 B (to 16,448)"),
+    (Found(value=512, uncertainty=256), Unit.RATE, "512 B/s (ended at 256 B/s)"),
+    (Found(value=100), Unit.FIELDS, "100 fields"),
+    (Found(value=99.07), Unit.PERCENT, "99.07%"),
+    (Found(value=1), Unit.YES_NO, "yes"),
+    (Found(value=0), Unit.YES_NO, "no"),
+    (NoneSeen(looked=105.2), Unit.SECONDS, "none seen within 105 s"),
+    (NoneSeen(looked=2.25), Unit.SECONDS, "none seen within 2.2 s"),
+    (NoneSeen(looked=105.2), Unit.RATE, "none seen within 105 s"),
+    (NoneSeen(looked=65536), Unit.FRAGMENTS, "none seen up to 65,536 fragments"),
+    (NotApplicable(why="the target is plain http"), Unit.SECONDS, "not applicable"),
+    (Failed(why="connection refused"), Unit.SECONDS, "failed"),
+]
 
-@pytest.mark.parametrize(
-    ("finding", "unit", "words"),
-    [
-        (Found(value=10.018, uncertainty=0.06), Unit.SECONDS, "10.0 s ±0.06"),
-        (Found(value=10.018, uncertainty=0.06, others=(10.0, 10.05)), Unit.SECONDS, "10.0 s ±0.06"),
-        (Found(value=75, uncertainty=0.06, others=(60, 89)), Unit.SECONDS, "60.0 s to 89.0 s"),
-        (Found(value=5, uncertainty=0.06, others=(float("inf"),)), Unit.SECONDS, "5.00 s or more"),
-        (Found(value=1, others=(0, 1)), Unit.YES_NO, "not always"),
-        (Found(value=2.5, uncertainty=0.3), Unit.SECONDS, "2.50 s ±0.30"),
-        (Found(value=16384, uncertainty=1), Unit.BYTES, "16,384 B"),
-        (Found(value=16384, uncertainty=64), Unit.BYTES, "16,384 B (to 16,448)"),
-        (Found(value=512, uncertainty=256), Unit.RATE, "512 B/s (ended at 256 B/s)"),
-        (Found(value=100), Unit.FIELDS, "100 fields"),
-        (Found(value=99.07), Unit.PERCENT, "99.07%"),
-        (Found(value=1), Unit.YES_NO, "yes"),
-        (Found(value=0), Unit.YES_NO, "no"),
-        (NoneSeen(looked=105.2), Unit.SECONDS, "none seen within 105 s"),
-        (NoneSeen(looked=2.25), Unit.SECONDS, "none seen within 2.2 s"),
-        (NoneSeen(looked=105.2), Unit.RATE, "none seen within 105 s"),
-        (NoneSeen(looked=65536), Unit.FRAGMENTS, "none seen up to 65,536 fragments"),
-        (NotApplicable(why="the target is plain http"), Unit.SECONDS, "not applicable"),
-        (Failed(why="connection refused"), Unit.SECONDS, "failed"),
-    ],
-)
-def test_a_finding_in_words(finding: Finding, unit: Unit, words: str) -> None:
-    assert describe(finding, unit) == words
+
+def test_a_finding_in_words() -> None:
+    for finding, unit, words in WORDS:
+        assert describe(finding, unit) == words, finding
 
 
 def found(value: float, *others: float, how: str = "") -> Found:

@@ -28,6 +28,7 @@ from tests.loadgen.stage import (
     talking,
     until,
 )
+from tests.support.errors import error_of
 
 _HTTP = requests.cases("x:1", "/", "/rooms/lobby/messages", "/ws")
 _FOREIGN = foreign_cases("x:1", "/", "/rooms/foreign-page/messages", "/ws")
@@ -50,16 +51,19 @@ _BEGINNINGS = frozenset((
 ))  # fmt: skip
 
 
-@pytest.mark.parametrize("name", sorted(set(_HTTP) - _TAKEN - _BEGINNINGS))
-def test_requests_are_refused_by_an_independent_parser(name: str) -> None:
-    with pytest.raises((h11.RemoteProtocolError, RemoteProtocolError)):
-        _read(_HTTP[name], upgrade=name.startswith("upgrade"))
+def test_requests_are_refused_by_an_independent_parser() -> None:
+    for name in set(_HTTP) - _TAKEN - _BEGINNINGS:
+        if name.startswith("upgrade"):
+            error_of(RemoteProtocolError, _upgrade, _HTTP[name])
+        else:
+            error_of(h11.RemoteProtocolError, _read, _HTTP[name])
 
 
-def _read(request: bytes, *, upgrade: bool) -> None:
-    if upgrade:
-        wsproto.WSConnection(wsproto.ConnectionType.SERVER).receive_data(request)
-        return
+def _upgrade(request: bytes) -> None:
+    wsproto.WSConnection(wsproto.ConnectionType.SERVER).receive_data(request)
+
+
+def _read(request: bytes) -> None:
     server = h11.Connection(h11.SERVER)
     server.receive_data(request)
     while server.next_event() not in (h11.NEED_DATA, h11.PAUSED):
