@@ -9,6 +9,7 @@ from wsproto.connection import Connection
 
 from loadgen.net import wire
 from loadgen.personas._websocket import decode
+from tests.support.errors import error_of
 
 
 def _reply(status: int, body: bytes, *fields: tuple[str, str]) -> bytes:
@@ -100,30 +101,29 @@ def test_a_field_that_is_said_twice_has_both_values() -> None:
     assert head.fields == {"x-a": "1", "sec-x": "a; b, c"}
 
 
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"SSH-2.0-OpenSSH\r\n",  # which ends no head
-        b"ICY",
-        b"HTTP/1.1 abc\r\n\r\n",
-        b"HTTP/1.1\r\n\r\n",
-        b"ICY 200 OK\r\n\r\n",
-        b"\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Length: 5\r\n\r\nhello",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-6\r\n",  # the next size is looked for before it
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\nhello\r\n0\r\n\r\n",
-        b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % (b"9" * 5000),  # int() takes 4,300 digits
-        b"HTTP/1.1 %s OK\r\n\r\n" % (b"9" * 5000),
-        b"x" * (wire.MAX_HEAD_BYTES + 1),
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * wire.MAX_HEAD_BYTES,
-        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"x" * wire.MAX_HEAD_BYTES,
-    ],
-)
-def test_what_no_server_should_send_is_an_error(data: bytes) -> None:
-    with pytest.raises(wire.WireError):
-        wire.Response().feed(data)
+WRONG: list[bytes] = [
+    b"SSH-2.0-OpenSSH\r\n",  # which ends no head
+    b"ICY",
+    b"HTTP/1.1 abc\r\n\r\n",
+    b"HTTP/1.1\r\n\r\n",
+    b"ICY 200 OK\r\n\r\n",
+    b"\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: 6\r\nContent-Length: 5\r\n\r\nhello",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nxyz\r\n",
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-6\r\n",  # the next size is looked for before it
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n+5\r\nhello\r\n0\r\n\r\n",
+    b"HTTP/1.1 200 OK\r\nContent-Length: %s\r\n\r\n" % (b"9" * 5000),  # int() takes 4,300 digits
+    b"HTTP/1.1 %s OK\r\n\r\n" % (b"9" * 5000),
+    b"x" * (wire.MAX_HEAD_BYTES + 1),
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5;" + b"x" * wire.MAX_HEAD_BYTES,
+    b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n" + b"x" * wire.MAX_HEAD_BYTES,
+]
+
+
+def test_what_no_server_should_send_is_an_error() -> None:
+    for data in WRONG:
+        error_of(wire.WireError, wire.Response().feed, data)
 
 
 @pytest.mark.parametrize(

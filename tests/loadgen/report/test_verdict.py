@@ -1,5 +1,7 @@
 """The verdict, as a table: facts in, outcome and reasons out."""
 
+from collections.abc import Mapping
+
 import pytest
 
 from loadgen.report import bar
@@ -17,49 +19,49 @@ LOST = HARD | {"acknowledged_lost": 1.0}
 NOTHING: dict[str, float | None] = dict.fromkeys(GOOD)
 
 
-def _decide(figures: dict[str, float | None] | dict[str, float], **facts: object) -> Verdict:
+def _decide(figures: Mapping[str, float | None], **facts: object) -> Verdict:
     return decide(figures, (COUNT, TIME, PROOF), **facts)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("figures", "facts", "outcome"),
-    [
-        (GOOD, {}, Outcome.HELD),
-        (HARD, {}, Outcome.FELL_SHORT),
-        (LATE, {}, Outcome.FELL_SHORT),
-        (NOTHING, {}, Outcome.FELL_SHORT),
-        # late answers need not be the target's on a noisy machine; failures are
-        (LATE, {"doubts": ("the host took 9%",)}, Outcome.INVALID),
-        (HARD, {"doubts": ("the host took 9%",)}, Outcome.FELL_SHORT),
-        (GOOD, {"doubts": ("the host took 9%",)}, Outcome.HELD),
-        # answers that never came in time are late ones, if others had the processors before the attack already
-        (HARD, {"unproven": ("attack_failed",), "doubts": ("the host took 9%",)}, Outcome.INVALID),
-        (HARD, {"unproven": ("attack_failed",)}, Outcome.FELL_SHORT),
-        (HARD, {"unproven": ("newcomers_failed",), "doubts": ("the host took 9%",)}, Outcome.FELL_SHORT),
-        # a bar that a loud baseline made loose: keeping it proves nothing, being over it all the same does
-        (GOOD, {"unsure": ("a loud baseline",)}, Outcome.INVALID),
-        (LATE, {"unsure": ("a loud baseline",)}, Outcome.FELL_SHORT),
-        (LATE, {"unsure": ("a loud baseline",), "doubts": ("the host took 9%",)}, Outcome.INVALID),
-        # a generator that ran out of something measured itself
-        (GOOD, {"faults": ("no ports",)}, Outcome.INVALID),
-        (HARD, {"faults": ("no ports",)}, Outcome.INVALID),
-        (NOTHING, {"faults": ("no ports",)}, Outcome.INVALID),
-        # and loses no message of the server's
-        (LOST, {"faults": ("no ports",)}, Outcome.FELL_SHORT),
-        # an attack that did not take place proves nothing, unless the target fell short all the same
-        (GOOD, {"not_exercised": ("404s",)}, Outcome.NOT_EXERCISED),
-        (HARD, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
-        (LATE, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
-        (LATE, {"not_exercised": ("404s",), "doubts": ("the host took 9%",)}, Outcome.NOT_EXERCISED),
-        (GOOD, {"not_exercised": ("404s",), "unsure": ("300 ms late",)}, Outcome.NOT_EXERCISED),
-        # a dead server is a dead server
-        (GOOD, {"down": "it does not listen"}, Outcome.FELL_SHORT),
-        (NOTHING, {"down": "it does not listen", "faults": ("no ports",)}, Outcome.FELL_SHORT),
-        (HARD, {"interrupted": True, "down": "it does not listen"}, Outcome.INTERRUPTED),
-    ],
-)
-def test_what_facts_come_to(figures: dict[str, float], facts: dict[str, object], outcome: Outcome) -> None:
-    assert _decide(figures, **facts).outcome is outcome
+OUTCOMES: list[tuple[Mapping[str, float | None], dict[str, object], Outcome]] = [
+    (GOOD, {}, Outcome.HELD),
+    (HARD, {}, Outcome.FELL_SHORT),
+    (LATE, {}, Outcome.FELL_SHORT),
+    (NOTHING, {}, Outcome.FELL_SHORT),
+    # late answers need not be the target's on a noisy machine; failures are
+    (LATE, {"doubts": ("the host took 9%",)}, Outcome.INVALID),
+    (HARD, {"doubts": ("the host took 9%",)}, Outcome.FELL_SHORT),
+    (GOOD, {"doubts": ("the host took 9%",)}, Outcome.HELD),
+    # answers that never came in time are late ones, if others had the processors before the attack already
+    (HARD, {"unproven": ("attack_failed",), "doubts": ("the host took 9%",)}, Outcome.INVALID),
+    (HARD, {"unproven": ("attack_failed",)}, Outcome.FELL_SHORT),
+    (HARD, {"unproven": ("newcomers_failed",), "doubts": ("the host took 9%",)}, Outcome.FELL_SHORT),
+    # a bar that a loud baseline made loose: keeping it proves nothing, being over it all the same does
+    (GOOD, {"unsure": ("a loud baseline",)}, Outcome.INVALID),
+    (LATE, {"unsure": ("a loud baseline",)}, Outcome.FELL_SHORT),
+    (LATE, {"unsure": ("a loud baseline",), "doubts": ("the host took 9%",)}, Outcome.INVALID),
+    # a generator that ran out of something measured itself
+    (GOOD, {"faults": ("no ports",)}, Outcome.INVALID),
+    (HARD, {"faults": ("no ports",)}, Outcome.INVALID),
+    (NOTHING, {"faults": ("no ports",)}, Outcome.INVALID),
+    # and loses no message of the server's
+    (LOST, {"faults": ("no ports",)}, Outcome.FELL_SHORT),
+    # an attack that did not take place proves nothing, unless the target fell short all the same
+    (GOOD, {"not_exercised": ("404s",)}, Outcome.NOT_EXERCISED),
+    (HARD, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
+    (LATE, {"not_exercised": ("404s",)}, Outcome.FELL_SHORT),
+    (LATE, {"not_exercised": ("404s",), "doubts": ("the host took 9%",)}, Outcome.NOT_EXERCISED),
+    (GOOD, {"not_exercised": ("404s",), "unsure": ("300 ms late",)}, Outcome.NOT_EXERCISED),
+    # a dead server is a dead server
+    (GOOD, {"down": "it does not listen"}, Outcome.FELL_SHORT),
+    (NOTHING, {"down": "it does not listen", "faults": ("no ports",)}, Outcome.FELL_SHORT),
+    (HARD, {"interrupted": True, "down": "it does not listen"}, Outcome.INTERRUPTED),
+]
+
+
+def test_what_facts_come_to() -> None:
+    for figures, facts, outcome in OUTCOMES:
+        assert _decide(figures, **facts).outcome is outcome, (figures, facts)
 
 
 @pytest.mark.parametrize("down", ["", "it does not listen"])
