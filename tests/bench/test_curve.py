@@ -1,6 +1,7 @@
 """The bench of the curve runs; its treatment of a late client, its table and its plot."""
 
 import math
+from collections.abc import Iterator
 from contextlib import ExitStack, nullcontext
 from dataclasses import replace
 
@@ -10,16 +11,16 @@ import pytest
 from tests.bench import curve, wire
 from tests.bench.curve_table import Cell, markdown, plots
 from tests.bench.figures import Plot, Result, Scale
-from tests.bench.processes import Process
 
 CELL = Cell("server", 2_000, 1_999.5, 0.5, 2.25, 0.1, 41.5, 0.08)
 
 
-@pytest.fixture
-def ours(server: Process) -> dict[str, curve.Subject]:
-    """What is measured of our server."""
-    subjects = [each for each in curve.SUBJECTS if each.name in {curve.OURS, curve.CHAT}]
-    return {each.name: replace(each, start=lambda: nullcontext(server)) for each in subjects}
+@pytest.fixture(scope="module")
+def ours() -> Iterator[dict[str, curve.Subject]]:
+    """What is measured of our server: one process is enough, as no figure is looked at."""
+    subjects = {each.name: each for each in curve.SUBJECTS if each.name in {curve.OURS, curve.CHAT}}
+    with subjects[curve.OURS].start() as server:
+        yield {name: replace(each, start=lambda: nullcontext(server)) for name, each in subjects.items()}
 
 
 def test_the_curve_has_a_plot_and_a_row_for_each_server(

@@ -5,6 +5,7 @@ The figures are not checked, since the machine is busy with the tests.
 
 import json
 import socket
+from collections.abc import Iterator
 from contextlib import nullcontext
 from functools import partial
 from importlib import import_module
@@ -18,12 +19,18 @@ from tests.bench import clients, processes, report
 from tests.bench.figures import Plot, Result, Scale, Verdict, at_least, at_most
 from tests.bench.instructions import Counted
 from tests.bench.plot import Line, Panel, svg
-from tests.bench.processes import Process, peer
+from tests.bench.processes import Process, chatserver, peer
 from tests.bench.publishers import Publisher, publishing
 from tests.e2e.browser import find_chromium
 
 LOWER = at_most("lower", " B", bound=10, aim=5)
 HIGHER = at_least("higher", "%", bound=5, aim=10)
+
+
+@pytest.fixture(scope="module")
+def server() -> Iterator[Process]:
+    with chatserver() as running:
+        yield running
 
 
 @pytest.mark.parametrize(
@@ -34,6 +41,7 @@ HIGHER = at_least("higher", "%", bound=5, aim=10)
     ],
 )  # fmt: skip
 def test_a_bench_runs_and_gives_figures(name: str, server: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the server that they start one is enough for all."""
     module = import_module(f"tests.bench.{name}")
     if hasattr(module, "chatserver"):
         monkeypatch.setattr(module, "chatserver", lambda: nullcontext(server))
