@@ -40,7 +40,7 @@ class State(IntEnum):
 class Priority(IntEnum):
     """The scheduler's classes, each with its own share of the loop's time."""
 
-    FIRST = 0  # the server's own: accept, answers of the log, housekeeping, evictions, bans; not behind any network
+    FIRST = 0  # the server's own: accept, answers of the log, pings, housekeeping, evictions, bans; behind no network
     NORMAL = 1  # connections that have sent something or whose deadline has passed, and other short work
     BULK = 2  # the rest of long work, and TLS handshakes
 
@@ -77,7 +77,7 @@ class Row:
     priority: Priority = Priority.NORMAL
     reclaim: Reclaim = Reclaim.NEVER
     reads: Reads = Reads.YES
-    at_rest: bool = False  # whether deadlines may be rounded to common ticks, so that pings go out in batches
+    at_rest: bool = False  # whether deadlines are rounded to common ticks and handled together: pings go out in batches
     total: bool = True  # progress does not move its deadline; False: it does, up to a cap
     awaited: bool = True  # whether the outcome of its bytes is awaited; if not, the poller may nap before it reads more
     announces: bool = False  # whether the handler knows how many bytes are still to come (`Handler.lacking`)
