@@ -5,6 +5,7 @@ import os
 import random
 import sqlite3
 import struct
+import tracemalloc
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing, suppress
 from functools import partial
@@ -117,6 +118,7 @@ async def test_a_deleted_text_leaves_every_file(
 ) -> None:
     """SQLite leaves copies of a row at its place before a page split, and another process may write them back."""
     monkeypatch.setattr(scrub_module, "STEP_BYTES", 65_536)
+    monkeypatch.setattr(scrub_module, "READ_BYTES", 16_384)
     chance = random.Random(seed)
     async with hurried(path, monkeypatch, processes) as logs:
         for log in logs:
@@ -301,6 +303,23 @@ async def test_a_scrub_syncs_in_the_step_that_writes(path: Path, monkeypatch: py
     scrubber.close()
     assert set(steps) == {("pwrite", "fsync"), ()}
     assert len(steps) > 3
+
+
+async def test_a_scrub_reads_little_at_a_time(path: Path) -> None:
+    """It read 4 MiB at once; after that, the C library kept up to 8 MiB of free heap for good."""
+    async with running(SqliteLog(str(path))) as log:
+        await submit_all(log, [draft("q" * 900, room="ab"[number % 2]) for number in range(1_000)])
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        scrubber = Scrubber(connection, path)
+        tracemalloc.start()
+        try:
+            assert scrubber.step(1) == 0, "the whole file in one step"
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+    scrubber.close()
+    assert len(bytes_on_disk(path)) > 1_000_000
+    assert most < 300_000
 
 
 def plant(path: Path) -> None:
