@@ -34,6 +34,8 @@ from chatserver.workers.shared_log import SharedLog, shared_log
 RESTART_PAUSE, MAX_RESTART_PAUSE = 0.1, 5.0
 #: Seconds after its start from which a worker's death is not an early one.
 STABLE_AFTER = 10.0
+#: Seconds until a replacement that could not open the log is tried again.
+REPLACE_PAUSE = 30.0
 #: Workers that start at a time, for each processor: a start takes half a second of one.
 MAX_STARTING = 4
 #: Settings that a reload cannot change: sockets are bound, workers share one log, and the supervisor also writes logs.
@@ -231,10 +233,8 @@ class Supervisor:
         for slot in self._slots:
             if self._stopping.is_set():
                 return
-            new = self._launch(slot, settings)
-            await new.changed.wait()
-            if not new.ready:
-                _log.error("worker_not_replaced", worker=new.number, code=new.code)
+            new = await self._replacement(slot, settings)
+            if new is None:
                 return
             self._settings = settings
             old, slot.child, slot.pause = slot.child, new, RESTART_PAUSE
@@ -242,6 +242,24 @@ class Supervisor:
                 old.stop(replaced=True)
                 await old.end_in_time()
         _log.info("workers_replaced", workers=len(self._slots))
+
+    async def _replacement(self, slot: Slot, settings: Settings) -> Child | None:
+        """A ready worker with these settings, or None if it cannot start.
+
+        A log that cannot be opened is mostly a database that restarts, so this is tried again until another signal
+        comes: a renewed certificate must not depend on it.
+        """
+        while True:
+            new = self._launch(slot, settings)
+            await new.changed.wait()
+            if new.ready:
+                return new
+            _log.error("worker_not_replaced", worker=new.number, code=new.code)
+            if new.code != EXIT_LOG:
+                return None
+            await trio.sleep(REPLACE_PAUSE)
+            if self._stopping.is_set() or self._hangups.statistics().current_buffer_used:
+                return None
 
 
 def _start_failure(child: Child) -> int:

@@ -1,6 +1,7 @@
 """The supervisor, with fake workers: a hangup replaces them one after the other."""
 
 import errno
+import signal
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 import trio
 
+from chatserver.exits import EXIT_LOG
 from chatserver.settings.fields import Settings
 from chatserver.settings.spec import ConfigError
 from tests.workers.fakes import KILLED, FakeWorker, hang_up, supervised
@@ -97,6 +99,31 @@ async def test_a_replacement_that_cannot_serve_replaces_no_worker(
         assert it.events("workers_replaced") == []
         serving, failed = it.started[:2], it.started[2:]
         assert not numbers(serving) & numbers(failed), "it would take the sockets of a worker that still serves"
+
+
+async def test_a_replacement_is_tried_again_while_the_log_cannot_be_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else a certificate that is renewed while the database restarts would not be read. A new signal reads settings."""
+    monkeypatch.setattr("chatserver.workers.supervisor.REPLACE_PAUSE", 2.0)
+    async with supervised(tmp_path) as it:
+        it.manner = {"code_at_start": EXIT_LOG}
+        await hang_up()
+        await it.logged("worker_not_replaced", 2)
+        assert [(worker.number, worker.stops) for worker in it.running] == [(1, 0), (2, 0)]
+        it.settings = replace(it.settings, head_deadline=3.0)
+        await hang_up()
+        it.manner = {}
+        await it.logged("workers_replaced")
+        await trio.sleep(5)
+        assert [worker.setup.settings.head_deadline for worker in it.running] == [3.0, 3.0]
+        assert len(it.started) == 6, "two, two that could not start, and their replacements"
+        it.manner = {"code_at_start": EXIT_LOG}
+        await hang_up()
+        await it.logged("worker_not_replaced", 3)
+        signal.raise_signal(signal.SIGTERM)
+        await it.until(lambda: it.code is not None)
+        assert it.code == 0
 
 
 async def test_a_worker_that_starts_beside_a_draining_one_has_other_sockets(tmp_path: Path) -> None:
