@@ -44,6 +44,11 @@ _REMOVED = f"""CREATE TRIGGER message_removed AFTER DELETE ON messages WHEN {_IS
     UPDATE search_debris SET removals = removals + 1;
 END"""  # noqa: S608
 
+# Another program that removes or renames a room makes the server give its offsets again, so that begins an epoch.
+_ROOM_GOES = """CREATE TRIGGER room_{} AFTER {} ON rooms BEGIN
+    UPDATE identity SET epoch = lower(hex(randomblob(3)));
+END"""
+
 _SANCTIONS_AND_AUDIT = (
     # AUTOINCREMENT: the id of a sanction that was lifted is never reused.
     """CREATE TABLE sanctions (
@@ -142,6 +147,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _REMOVED,
         "UPDATE search_words SET version = ''",
     ),
+    (_ROOM_GOES.format("removed", "DELETE"), _ROOM_GOES.format("renamed", "UPDATE OF id, name")),
 )
 #: Segments of one level of the index from which on they are merged. With FTS5's usual 4 each word is written on more
 #: levels, and an edit costs the writing thread 6% more; a search costs the same.

@@ -22,7 +22,7 @@ import msgspec
 from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, targets_of, used_keys
 from chatserver.log.file_lock import FileLock
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, LogUnavailable, Record, new_identity
+from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, LogUnavailable, Record
 from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import FILE_ERRORS, OpenFiles, unavailable
@@ -40,11 +40,11 @@ _FIND_ENDS = f"""
     CROSS JOIN rooms ON rooms.name = asked
     LEFT JOIN messages ON place = (SELECT max(place) FROM messages WHERE {IN_ROOM})
 """  # noqa: S608
-# Nobody could read a record whose room has no row.
-_IN_ROOMS = f"SELECT * FROM (ROWS) WHERE column1 >> {OFFSET_BITS} IN (SELECT id FROM rooms)"  # noqa: S608
-_INSERT_MESSAGES = f"INSERT INTO messages (place, time, user_id, user_name, text) {_IN_ROOMS}"
+# Another epoch: another program has removed a room, whose offsets would be given again.
+_IN_EPOCH = "SELECT * FROM (ROWS) WHERE column1 > 0 AND (SELECT epoch FROM identity) = ?"
+_INSERT_MESSAGES = f"INSERT INTO messages (place, time, user_id, user_name, text) {_IN_EPOCH}"
 # OR ROLLBACK: SQLite need not copy the pages to undo this statement alone.
-_INSERT_RECORDS = f"INSERT OR ROLLBACK INTO messages (place, {COLUMNS}) {_IN_ROOMS}"
+_INSERT_RECORDS = f"INSERT OR ROLLBACK INTO messages (place, {COLUMNS}) {_IN_EPOCH}"
 # Past the records of rooms that another program removed, which would be in the new room.
 _MAKE_ROOM = f"""
     INSERT INTO rooms (id, name) SELECT 1 + max(
@@ -77,12 +77,12 @@ class SqliteWriter:
         self, connection: sqlite3.Connection, wall_ms: Callable[[], int], turn: FileLock | None = None
     ) -> None:
         self._connection = connection
+        [self._epoch] = connection.execute("SELECT epoch FROM identity").fetchone()
         self._files = OpenFiles(connection)
         self._wall_ms = wall_ms
         self._shared = turn is not None
         self._turn: AbstractContextManager[None] = turn or nullcontext()  # held while writing
         self._rooms: dict[str, RoomEnd] = {}
-        self._room_was_removed = False  # by another program; nothing is written from then on
         self._keys_since_expiry = 0
 
     def close(self) -> None:
@@ -116,8 +116,6 @@ class SqliteWriter:
         with self._turn:
             try:
                 self._files.check(doing)
-                if self._room_was_removed:
-                    raise LogUnavailable(f"{doing} failed: another program removed a room; restart the server")
                 if self._connection.in_transaction:  # an earlier rollback failed
                     self._undo()
                 if self._shared:
@@ -169,16 +167,8 @@ class SqliteWriter:
             row = place, record.time, record.user_id, record.user_name, record.text
             rows.append((*row, int(record.kind), record.target, more_of(record)) if is_rich else row)
         statement, width = (_INSERT_RECORDS, 8) if is_rich else (_INSERT_MESSAGES, 5)
-        if execute_rows(self._connection, statement, rows, width).rowcount < len(rows):
-            self._begin_epoch()
-
-    def _begin_epoch(self) -> None:
-        """Make the next start begin an epoch, since the room's offsets will be given again. Raises LogUnavailable."""
-        self._room_was_removed = True
-        if self._connection.in_transaction:
-            self._undo()
-        self._connection.execute("UPDATE identity SET epoch = ?", (new_identity().epoch,))
-        raise LogUnavailable("storing a message failed: another program removed its room; restart the server")
+        if execute_rows(self._connection, statement, rows, width, self._epoch).rowcount < len(rows):
+            raise LogUnavailable("storing a message failed: another program removed a room; restart the server")
 
     def _write_keys(self, keys: Mapping[Key, Record], now: int) -> None:
         rooms = self._rooms

@@ -21,8 +21,9 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import Draft, Head, LogError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
-from tests.log.support import Clock, draft, offsets, running, submit_all, texts
+from tests.log.support import Clock, draft, offsets, running, shared_log, submit_all, texts
 from tests.log.test_records import react
+from tests.log.test_sqlite_open import execute
 from tests.support.groups import append
 from tests.support.parked import descriptors
 from tests.support.serving import eventually
@@ -200,22 +201,28 @@ async def test_a_server_whose_lock_another_one_has_writes_no_more(log: SqliteLog
         assert (await append(other, draft("three"))).record.offset == 3
 
 
-@pytest.mark.parametrize("made", [draft("two"), draft("two", key="k"), replace(draft("two"), mentions=("u_bob",))])
-async def test_nothing_is_written_after_another_program_removed_a_room(path: Path, made: Draft) -> None:
-    """Messages there were acknowledged, and nobody could read them.
+@pytest.mark.parametrize("change", ["DELETE FROM rooms", "UPDATE rooms SET name = 'other'"])
+@pytest.mark.parametrize("when", ["alone", "with neighbours", "after a failure", "stopped"])
+async def test_another_program_that_removes_a_room_begins_an_epoch(tmp_path: Path, when: str, change: str) -> None:
+    """Messages there were acknowledged, and nobody could read them, or their offsets were given again in this epoch.
 
     A room that was made later could get no message: those of the removed room were in their place.
     """
-    async with running(SqliteLog(str(path))) as log:
+    path = tmp_path / "chat.db"
+    async with running(shared_log(tmp_path) if when == "with neighbours" else SqliteLog(str(path))) as log:
         await append(log, draft("one"))
-        other = sqlite3.connect(path)
-        other.execute("DELETE FROM rooms")
-        other.commit()
-        other.close()
-        for each in (made, draft("three", room="den")):
-            with pytest.raises(LogUnavailable, match="another program removed"):
-                await append(log, each)
         epoch = log.identity.epoch
+        if when == "after a failure":
+            with pytest.raises(LogUnavailable):
+                await log.change("failing", lambda connection: connection.execute("INSERT INTO nowhere VALUES (1)"))
+        if when != "stopped":
+            execute(path, change)
+            two = draft("two")
+            for each in (two, draft("two", key="k"), replace(two, mentions=("u_bob",)), draft("three", room="den")):
+                with pytest.raises(LogUnavailable, match="another program removed a room; restart"):
+                    await append(log, each)
+    if when == "stopped":
+        execute(path, change)
     async with running(SqliteLog(str(path))) as log:
         assert log.identity.epoch != epoch
         for room in ("den", "lobby"):
