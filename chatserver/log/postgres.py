@@ -110,8 +110,9 @@ class PostgresLog(DatabaseLog[Connection]):
                 await self._groups.run(partial(self._note, news), program, task_status=task_status)
             if self._replaced.is_set():
                 raise LogOpenError(
-                    "the database has another history than when this server was started (a standby was promoted, or a "
-                    "backup restored), so offsets may be given twice; restart the server, which tells its clients"
+                    "the database has another history than when this server was started (a standby was promoted, a "
+                    "backup restored, or a room removed), so offsets may be given twice; restart the server, which "
+                    "tells its clients"
                 )
         finally:
             self._opened = None

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from psycopg import errors
 
-from chatserver.log.interface import Identity, LogOpenError, new_identity
+from chatserver.log.interface import EPOCH_LENGTH, Identity, LogOpenError, new_identity
 from chatserver.log.postgres_connection import SCHEMA_NAME, Connection, sentence
-from chatserver.log.postgres_news import OPENED, notify
+from chatserver.log.postgres_news import CHANNEL, OPENED, notify
 from chatserver.log.words import VERSION
 
 #: The advisory lock for migrations: "chat", as SQLite's APPLICATION_ID.
@@ -26,6 +26,13 @@ MIGRATION_DEADLINE = 600
 #: Kilobytes of the index's pending list at which a commit merges it itself, the most that there can be: one that merged
 #: 64 MB took longer than a statement may, so that no message could be stored.
 PENDING_KB = 2_147_483_647
+
+# A room that another program removes or renames is made again with its first offsets, so that begins an epoch.
+_ROOM_GOES = f"""CREATE FUNCTION room_goes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    UPDATE {SCHEMA_NAME}.identity SET epoch = substr(md5(random()::text), 1, {EPOCH_LENGTH});
+    PERFORM pg_notify('{CHANNEL}', '["", {{"{OPENED}": 0}}]');
+    RETURN NULL;
+END $$"""  # noqa: S608
 
 # A migration is a tuple of statements; the n-th makes version n out of version n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
@@ -108,6 +115,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "DROP INDEX IF EXISTS messages_words, messages_unused",
         f"""CREATE INDEX messages_words ON messages USING gin (words, (ARRAY[user_id]))
             WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL""",
+    ),
+    (
+        _ROOM_GOES,
+        """CREATE TRIGGER room_goes AFTER DELETE OR TRUNCATE OR UPDATE OF id, name ON rooms
+            FOR EACH STATEMENT EXECUTE FUNCTION room_goes()""",
     ),
 )
 # With another version of `words` the words of all messages are stored anew, in the background.

@@ -12,11 +12,12 @@ import trio
 
 from chatserver.log import postgres_news as news_module
 from chatserver.log import threads as threads_module
-from chatserver.log.interface import Head
+from chatserver.log.interface import Head, LogOpenError
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import text_array
-from tests.log.support import Node, draft, fill, nodes, offsets, submit_all
+from tests.log.support import Node, draft, fill, nodes, offsets, running, submit_all
+from tests.log.test_postgres_open import execute
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -139,3 +140,26 @@ async def test_concurrent_retention_by_several_servers(postgres_tables: str) -> 
 
 def _notify(payload: str, connection: Connection) -> None:
     connection.execute("SELECT pg_notify('chatserver', %s)", (payload,))
+
+
+@pytest.mark.parametrize(
+    "change",
+    ["DELETE FROM chatserver.rooms", "UPDATE chatserver.rooms SET name = name || '-'", "TRUNCATE chatserver.rooms"],
+)
+async def test_another_program_that_removes_a_room_begins_an_epoch(postgres_tables: str, change: str) -> None:
+    """A server that did not know the room made it again, and its members elsewhere missed the new messages."""
+    epochs = set()
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+        async with running(PostgresLog(postgres_tables)) as log:
+            epochs.add(log.identity.epoch)
+            await append(log, draft("one"))
+            execute(postgres_tables, change)
+            with trio.fail_after(30):
+                await trio.sleep_forever()
+    assert caught.group_contains(LogOpenError, match="or a room removed")
+    for _ in range(2):
+        async with running(PostgresLog(postgres_tables)) as log:
+            epochs.add(log.identity.epoch)
+            assert (await append(log, draft("two"))).record.offset == 1
+        execute(postgres_tables, change)
+    assert len(epochs) == 3
