@@ -48,10 +48,14 @@ class OtherProcesses:
 
 
 class SharedParts:
-    """What processes share with --shared. `identity` is the log's, since all processes on one log are one chat."""
+    """What processes share with --shared. `identity` is the log's, since all processes on one log are one chat.
+
+    So is its epoch: a restored copy has the same secret, and search results of an old primary may have lost messages.
+    """
 
     def __init__(self, settings: Settings, identity: Identity) -> None:
-        chat = blake2b(identity.secret, digest_size=6, person=b"shared").hexdigest()
+        epoch = identity.epoch.encode()
+        chat = blake2b(epoch, digest_size=6, key=identity.secret, person=b"shared").hexdigest()
         self.shards = open_shards(settings.shared, chat)
-        self.search = SharedSearch(self.shards, identity.epoch)
+        self.search = SharedSearch(self.shards)
         self.write_limits = SharedWriteLimits(settings, self.shards)

@@ -147,7 +147,7 @@ async def shards(servers: list[Valkey], seconds: float) -> AsyncIterator[SharedS
         nursery.start_soon(opened.run, lambda message: None)
         while opened.reachable < len(servers):  # noqa: ASYNC110  it is connected in its own time
             await trio.sleep(0.01)
-        yield SharedSearch(opened, "k3f9")
+        yield SharedSearch(opened)
         nursery.cancel_scope.cancel()
 
 

@@ -62,11 +62,11 @@ _encode, _decode = msgspec.msgpack.Encoder().encode, msgspec.msgpack.Decoder(_En
 
 
 class SharedResults:
-    """Recent results of all processes. After a failover, those of the old `epoch` may have messages that were lost."""
+    """Recent results of all processes."""
 
-    def __init__(self, shards: Shards, epoch: str) -> None:
+    def __init__(self, shards: Shards) -> None:
         self._shards = shards
-        self._generation = shards.key(f"generation-{epoch}")  # on each shard: random, since a count might repeat
+        self._generation = shards.key("generation")  # on each shard: random, since a count might repeat
         self._forgotten: list[int] | None = None  # `_connections` of the last `forget`
         self.found = 0  # results that another process had found
 
@@ -152,7 +152,7 @@ class SharedSessions:
 
 
 class SharedSearch:
-    def __init__(self, shards: Shards, epoch: str) -> None:
+    def __init__(self, shards: Shards) -> None:
         self.limits = SharedLimits(shards)
-        self.results = SharedResults(shards, epoch)
+        self.results = SharedResults(shards)
         self.sessions = SharedSessions(shards)

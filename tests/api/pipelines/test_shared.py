@@ -32,7 +32,7 @@ class Answering:
 
 
 def results_on(shard: Answering) -> SharedResults:
-    return SharedResults(Shards(cast(Any, [shard]), "chat"), "k3f9")
+    return SharedResults(Shards(cast(Any, [shard]), "chat"))
 
 
 async def test_while_its_server_is_away_a_process_keeps_the_limit_alone(autojump_clock: trio.testing.MockClock) -> None:
