@@ -281,15 +281,19 @@ class Server:
         messages, age_ms = settings.retain_messages, int(settings.retain_age * 1000)
         if not (messages or age_ms or policies.retain):
             return
+        is_failing = False  # and the log says so already
         while True:
             await trio.sleep(RETENTION)
             try:
                 firsts = await self.parts.log.retain(partial(policies.keeps, messages, age_ms))
             except LogError as error:
-                _log.warning("retention_failed", reason=str(error))
+                if not is_failing:  # a disk may be full for a day
+                    _log.warning("retention_failed", reason=str(error))
+                is_failing = True
             except Exception:  # noqa: BLE001
                 self.parts.connections.faults.caught(self)
             else:
+                is_failing = False
                 self._attempt(partial(self.parts.services.search_results.forget, firsts))
                 chores = (partial(self.parts.hub.retained, {room: first}) for room, first in firsts.items())
                 await in_steps(map(self._attempt, chores))

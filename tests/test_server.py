@@ -123,7 +123,7 @@ async def test_the_servers_own_work_does_not_wait_for_networks_that_flood(monkey
 async def test_old_messages_are_removed_after_attempts_that_failed(
     settings: dict[str, Any], left: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.server.RETENTION", 5.0)
+    monkeypatch.setattr("chatserver.server.RETENTION", 3.0)
     monkeypatch.setattr(results, "RESULT_LIFETIME", math.inf)
     faults = int(settings != {"retain_messages": 0})  # with nothing to remove the log is not asked
     async with serving(faults=faults, **settings) as server, chatter(server.address) as friend:
@@ -136,16 +136,19 @@ async def test_old_messages_are_removed_after_attempts_that_failed(
         now, retain, tried = log.wall_ms() + 61_000, log.retain, 0
         log.wall_ms = lambda: now
 
-        async def fail_twice(*arguments: Any) -> Any:
+        failures = [LogUnavailable("the disk is full"), LogUnavailable("still full"), RuntimeError("planted"), None,
+                    LogUnavailable("full again")]  # fmt: skip
+
+        async def fail_sometimes(*arguments: Any) -> Any:
             nonlocal tried
             tried += 1
-            if tried <= 2:
-                raise LogUnavailable("the disk is full") if tried == 1 else RuntimeError("planted")
+            if tried <= len(failures) and (failure := failures[tried - 1]) is not None:
+                raise failure
             return await retain(*arguments)
 
-        monkeypatch.setattr(log, "retain", fail_twice)
+        monkeypatch.setattr(log, "retain", fail_sometimes)
         if faults:
-            await eventually(lambda: tried == 3)
+            await eventually(lambda: tried == 6)
         else:
             await trio.sleep(6.0)
             assert tried == 0
@@ -153,7 +156,7 @@ async def test_old_messages_are_removed_after_attempts_that_failed(
         page = (await ask(server.address, "GET", "/rooms/lobby/messages?after=0")).json
         assert (page["recovered"], len(page["messages"])) == (left == 4, left)
         failed = [line["reason"] for line in server.logs if line["event"] == "retention_failed"]
-        assert failed == ["the disk is full"] * faults
+        assert failed == ["the disk is full", "full again"] * faults
 
 
 async def test_rooms_that_lost_messages_are_visited_few_in_a_step(monkeypatch: pytest.MonkeyPatch) -> None:

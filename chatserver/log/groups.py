@@ -188,7 +188,7 @@ class GroupWriter:
             done = committing[self._overdue].done
             self._overdue += 1
             self._counts.late += 1
-            self._tell(done, LogUnavailable("the disk did not answer in time; it may store the message all the same"))
+            self._tell(done, LogUnavailable("the message was not stored in time, and may be stored all the same"))
         late = [(network, entry) for network, entry in self._waiting.firsts() if entry.deadline <= now][:MAX_GROUP]
         for network, entry in late:
             self._waiting.remove(network, entry)
