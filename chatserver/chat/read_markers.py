@@ -93,10 +93,13 @@ class ReadMarkers:
                     await self._idle.park()
                 await trio.sleep(STORE_EVERY)
                 await self._store()
-        finally:
+        except trio.Cancelled:
             with trio.move_on_after(LAST_ROUND_DEADLINE, shield=True):
                 await self._store()
                 await self._store()  # markers that were moved during the previous round
+            if self.waiting:
+                _log.warning("read_markers_lost", markers=self.waiting)
+            raise
 
     async def _store(self) -> None:
         """One round. Markers moved during it, and those that could not be stored, are left for the next round."""

@@ -129,12 +129,14 @@ async def test_a_failing_log_loses_no_marker_and_a_fault_only_the_current_group(
 
 async def test_the_rest_is_stored_at_the_end_unless_the_log_hangs() -> None:
     for delay, stored in ((0.1, 2), (100.0, 0)):
-        async with storing() as (notebook, markers):
-            notebook.delay = delay
-            markers.move("ann", "lobby", 1)
-            await trio.sleep(STORE_EVERY + 0.05)  # it is being stored
-            markers.move("ann", "ops", 1)
+        with capture_logs() as lines:
+            async with storing() as (notebook, markers):
+                notebook.delay = delay
+                markers.move("ann", "lobby", 1)
+                await trio.sleep(STORE_EVERY + 0.05)  # it is being stored
+                markers.move("ann", "ops", 1)
         assert len(notebook.rows) == stored
+        assert [(line["event"], line["markers"]) for line in lines] == [("read_markers_lost", 2)] * (not stored)
 
 
 async def test_the_number_of_waiting_markers_is_limited(monkeypatch: pytest.MonkeyPatch) -> None:
