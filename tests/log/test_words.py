@@ -79,6 +79,27 @@ def test_a_snippet_begins_at_a_word_shortly_before_the_first_hit() -> None:
         assert Matcher(["needle"], prefix=False).snippet(text) == snippet
 
 
+def test_a_snippet_folds_a_text_once_and_marks_its_words(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To fold each of 2,700 ideographs made a search twice as long, in a thread that competes with the loop."""
+    folded: list[str] = []
+    fold = words_module.fold
+
+    def noted(text: str) -> str:
+        folded.append(text)
+        return fold(text)
+
+    monkeypatch.setattr(words_module, "fold", noted)
+    for text, hits in [
+        ("\u4eac" * 2_700 + " Caf\xe9", ["Caf\xe9"]),
+        ("\u6771\u3099 cafe", ["\u6771\u3099", "cafe"]),  # with a mark that does not belong to it
+        ("\u0301\u20e3 \u6771 cafe", ["\u6771", "cafe"]),  # after marks without a letter
+    ]:
+        folded.clear()
+        snippet = Matcher(["\u6771", "cafe"], prefix=False).snippet(text)
+        assert [piece for piece, is_hit in snippet if is_hit] == hits
+        assert folded == [text]
+
+
 def test_snippets_and_words_agree_on_every_character() -> None:
     for character in characters():
         text = f"x{character}y"
