@@ -31,7 +31,7 @@ from cyclopts import (
 from chatserver import __version__
 from chatserver.cli_admin import admin
 from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, complain, drop_output
-from chatserver.settings.describe import limits_json, print_limits, shown_value
+from chatserver.settings.describe import print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.sources import load_settings
 from chatserver.settings.spec import ConfigError, Section
@@ -155,7 +155,6 @@ def _show_every_flag() -> int:
 @app.command
 def limits(
     *,
-    json: Annotated[bool, Parameter(negative="", help="Print JSON, for programs.")] = False,
     config: ConfigFile = None,
     flags: AllFlags = Flags(),  # noqa: B008  (immutable)
 ) -> int:
@@ -163,11 +162,7 @@ def limits(
 
     Takes the flags of `serve`, the environment and --config, and shows the values that would be in force.
     """
-    settings = _settings(flags, config)
-    if json:
-        print(limits_json(settings))
-    else:
-        print_limits(settings, sys.stdout)
+    print_limits(_settings(flags, config), sys.stdout)
     return 0
 
 

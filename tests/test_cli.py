@@ -1,4 +1,3 @@
-import json
 import os
 import re
 import signal
@@ -151,7 +150,7 @@ def test_bad_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[st
         (["chat", "http://h/rooms/ops"], "URL: 'http://h/rooms/ops' is the address of a room; say http://h --room ops"),
         (["token", "--sub", "u"], "--key is missing. Usage: chatserver token --key FILE --sub ID [OPTIONS]; "),
         (["token", "--kye", "k", "--sub", "u"], "--key is missing. Did you mean --key instead of --kye? Usage: "),
-        (["limits", "--jsn"], "Did you mean --json? Usage: chatserver limits [OPTIONS]; see chatserver limits --help"),
+        (["limits", "--por"], "Did you mean --port? Usage: chatserver limits [OPTIONS]; see chatserver limits --help"),
         (["chat", "ftp://x"], "URL: 'ftp://x'"),
         (["chat", "x", "--name", "\udcff"], "a word of the command line is not UTF-8"),
         (["chat", "x", "--retry-for", "soon"], "--retry-for: 'soon' is not a number. Usage: "),
@@ -232,15 +231,6 @@ def test_output_that_nobody_reads_any_more_is_no_fault() -> None:
         os.close(reader)
         assert with_output_to(writer, "chatserver", command) == (0, ""), command
         os.close(writer)
-
-
-def test_limits_as_json(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("limits", "--json", "--per-ip", "0") == 0
-    limits = {entry["flag"]: entry for entry in json.loads(capsys.readouterr().out)}
-    assert limits["--per-ip"]["value"] == 0
-    assert limits["--per-ip"]["zero"] == "no cap"
-    assert limits["--head-deadline"]["unit"] == "s"
-    assert limits["--head-deadline"]["variable"] == "CHATSERVER_HEAD_DEADLINE"
 
 
 def test_help_imports_neither_trio_nor_the_server() -> None:

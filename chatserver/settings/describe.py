@@ -1,10 +1,9 @@
 """`chatserver limits`: every limit with its value, its unit and the reason for it.
 
-Owns: the form of that list on a terminal, in a pipe and as JSON. May not: know a limit by name; the list comes from
-fields.py, so a new limit needs no change here.
+Owns: the form of that list on a terminal and in a pipe. May not: know a limit by name; the list comes from fields.py,
+so a new limit needs no change here.
 """
 
-import json
 import shutil
 from typing import IO
 
@@ -12,7 +11,6 @@ from rich.console import Console
 from rich.table import Table
 
 from chatserver.settings.fields import SPECS, Settings, flag_name, share
-from chatserver.settings.sources import variable_name
 from chatserver.settings.spec import Section, Sharing, Spec, Unit, plain
 
 
@@ -26,27 +24,6 @@ def print_limits(settings: Settings, file: IO[str]) -> None:
     value_width = max(len(value) for _, value, *_ in rows)
     for flag, value, meaning, reason in rows:
         print(f"{flag:<{flag_width}}  {value:<{value_width}}  {meaning} [{reason}]", file=file)
-
-
-def limits_json(settings: Settings) -> str:
-    """Return the same list for programs, one object a limit."""
-    records = [
-        {
-            "flag": f"--{flag_name(name)}",
-            "variable": variable_name(name),
-            "value": getattr(settings, name),
-            "unit": spec.unit.value,
-            "minimum": spec.minimum,
-            "maximum": spec.maximum,
-            "zero": spec.zero,
-            "section": spec.section.value,
-            "meaning": spec.meaning,
-            "reason": spec.reason,
-            "workers": spec.sharing.value,
-        }
-        for name, spec in _limits()
-    ]
-    return json.dumps(records, indent=2)
 
 
 def shown_value(name: str, value: object) -> str:
