@@ -178,7 +178,10 @@ class Server:
 
     def _connect(self, seconds: float, prepare: Check | None) -> Connection:
         # The driver prepares statements that are used often. At first use that would be a second round trip of each.
-        connection = Connection.connect(self._conninfo, autocommit=True)
+        try:
+            connection = Connection.connect(self._conninfo, autocommit=True)
+        except OSError as error:  # the driver waits with a descriptor of its own, and there may be none left
+            raise psycopg.OperationalError(str(error)) from error
         try:
             connection.deadline = monotonic() + seconds
             connection.add_notice_handler(connection.note)

@@ -1,12 +1,15 @@
 """Connections to PostgreSQL by themselves; test_postgres_faults.py has what a log makes of their failures."""
 
+import errno
 from contextlib import closing
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
 from chatserver.log import postgres_connection as connection_module
+from chatserver.log.interface import LogUnavailable
 from tests.support.postgres import PATIENCE
 
 
@@ -27,3 +30,18 @@ def test_addresses_that_do_not_answer_leave_time_for_the_one_that_does(
     with closing(connection_module.Session(connection_module.Server(postgres_tables))) as session:
         found = session.run("a test", lambda connection: connection.row("SELECT 1"), seconds=PATIENCE)
     assert (found, waited) == ((1,), PATIENCE)
+
+
+def test_a_connection_for_which_there_is_no_descriptor_is_tried_again(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error ended the task that listens, and the server with it."""
+    server = connection_module.Server(postgres_tables)
+    server.opened(lambda connection: None)
+    with monkeypatch.context() as patch:
+        patch.setattr("psycopg.waiting.DefaultSelector", Mock(side_effect=OSError(errno.EMFILE, "no descriptor left")))
+        with pytest.raises(LogUnavailable, match="no descriptor left"):
+            server.connect(PATIENCE)
+    assert not server.reachable
+    sleep(server.retry_in)
+    server.connect(PATIENCE).close()
