@@ -80,7 +80,7 @@ export class ChatClient extends EventTarget {
     const known = this.rooms.get(name);
     if (known) return known;
     const room = new Room(this, name);
-    room.read = this.markers.ours[name] ?? null;
+    room.read = this.markers.of(name);
     if (head !== undefined) this.markers.mark(room, head);
     if (room.read === head) room.timeline.begin({ cursor: head, messages: [] });
     this.rooms.set(name, room);

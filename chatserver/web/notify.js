@@ -6,11 +6,10 @@
  */
 import { byId } from './dom.js';
 import { inShort } from './markdown.js';
-import { readTexts } from './storage.js';
 import { actionIn, plural } from './text.js';
 
 /** @typedef {'mentions' | 'all' | 'nothing'} Level */
-const KEY = 'chat.notify';
+const KEY = 'chat.notify.'; // and the room: a choice counts in all tabs at once
 const MAX_BODY = 200; // characters of a message
 const MAX_SPOKEN = 3; // messages at a time; of more only the number is spoken
 
@@ -30,25 +29,22 @@ function notification(title, options) {
 
 export class Notifier {
   #choice = byId('notify');
-  /** @type {{[room: string]: Level}} */
-  #levels;
   /** @type {WeakSet<Message>} without a mention of the user so far; an edit may add one */
   #forOthers = new WeakSet();
 
   constructor(client, storage) {
     this.client = client;
     this.storage = storage;
-    this.#levels = readTexts(storage, KEY);
     for (const event of ['room', 'unread', 'left']) client.addEventListener(event, () => this.#showTitle());
-    client.addEventListener('room', () => (this.#choice.value = this.#level(client.room)));
     client.addEventListener('messages', ({ detail }) => this.#heard(detail));
     this.#choice.addEventListener('change', () => this.#chosen());
     byId('notify-allow').addEventListener('click', () => this.#askPermission());
     byId('room-menu').addEventListener('beforetoggle', () => this.#showPermission());
   }
 
+  /** @returns {Level} */
   #level(room) {
-    return this.#levels[room] ?? 'mentions';
+    return this.storage.getItem(KEY + room) ?? 'mentions';
   }
 
   #showTitle() {
@@ -59,8 +55,7 @@ export class Notifier {
 
   async #chosen() {
     const level = this.#choice.value;
-    this.#levels[this.client.room] = level;
-    this.storage.setItem(KEY, JSON.stringify(this.#levels));
+    this.storage.setItem(KEY + this.client.room, level);
     this.#showTitle();
     if (level !== 'nothing' && permission() === 'default') await this.#askPermission();
     this.#showPermission();
@@ -73,7 +68,7 @@ export class Notifier {
   }
 
   #showPermission() {
-    const isWanted = this.#choice.value !== 'nothing';
+    const isWanted = (this.#choice.value = this.#level(this.client.room)) !== 'nothing';
     byId('notify-allow').hidden = !isWanted || permission() !== 'default';
     byId('notify-blocked').hidden = !isWanted || permission() !== 'denied';
   }
@@ -83,7 +78,8 @@ export class Notifier {
     if (isLive && room === this.client.room) this.#speak(added.filter((message) => !this.client.identity.owns(message)));
     if (!isLive || permission() !== 'granted') return;
     if (!document.hidden && document.hasFocus() && room === this.client.room) return;
-    const wanted = { all: [...mentions, ...added], mentions, nothing: [] }[this.#level(room)];
+    const level = this.#level(room);
+    const wanted = level === 'all' ? [...mentions, ...added] : level === 'nothing' ? [] : mentions;
     const message = wanted.findLast((each) => !this.client.identity.owns(each));
     if (message) this.#show(message);
   }

@@ -278,7 +278,7 @@ client.addEventListener('identity', () => {
 addEventListener('storage', ({ key, newValue }) => {
   // The tab of the sign-out has cleared the browser's storage, which may be the next user's by now.
   if (key === ME_KEY && newValue === null) return startAnew(tab);
-  if (key === READ_KEY) client.readElsewhere();
+  if (key?.startsWith(READ_KEY)) client.readElsewhere();
   if (key === OURS_KEY && newValue !== null) rooms.changedElsewhere();
   if ([ME_KEY, SIGN_IN_KEY].includes(key) && client.state.phase === 'stopped') client.connection.checkNow(); // signed in or out
 });

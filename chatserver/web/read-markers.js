@@ -6,15 +6,14 @@
  * @import { Room } from './room.js'
  * @import { Store } from './storage.js'
  */
-import { readTexts } from './storage.js';
 import { ChatError, splitCursor } from './wire.js';
 
-export const READ_KEY = 'chat.read'; // a cursor for each room
+export const READ_KEY = 'chat.read.'; // and the room: two tabs that write the markers of their rooms at once keep both
 const READ_AFTER = 500; // ms between reading further and telling the server
 
 export class ReadMarkers {
-  /** @type {{[room: string]: {read: number, unread: number, mentions: number}}} of the server */
-  #marks = {};
+  /** @type {Map<string, {read: number, unread: number, mentions: number}>} of the server, by room */
+  #marks = new Map();
   /** @type {Promise<void> | null} */
   #asking = null;
   /** @type {Map<string, number>} timers, by room */
@@ -31,17 +30,17 @@ export class ReadMarkers {
 
   /** The rooms that the user has read, also on other devices. */
   get rooms() {
-    return Object.keys(this.#marks);
+    return this.#marks.keys();
   }
 
-  /** @returns {{[room: string]: string}} our markers */
-  get ours() {
-    return readTexts(this.browser, READ_KEY);
+  /** @returns {string | null} our marker */
+  of(room) {
+    return this.browser.getItem(READ_KEY + room);
   }
 
   /** @param {number} offset up to which the room is read now */
   reads({ name, read }, offset) {
-    this.browser.setItem(READ_KEY, JSON.stringify({ ...this.ours, [name]: read }));
+    this.browser.setItem(READ_KEY + name, read);
     clearTimeout(this.#reading.get(name));
     if (offset === 0) return;
     const send = () => this.client.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next marker includes this one
@@ -53,9 +52,8 @@ export class ReadMarkers {
    * @param {Iterable<Room>} rooms
    */
   readElsewhere(rooms) {
-    const { ours } = this;
     for (const room of rooms) {
-      const read = ours[room.name];
+      const read = this.of(room.name);
       const isFurther = read && (room.read === null || splitCursor(read).offset > splitCursor(room.read).offset);
       if (isFurther) Object.assign(room, { read, counted: 0 });
     }
@@ -72,7 +70,7 @@ export class ReadMarkers {
   }
 
   take({ rooms }) {
-    this.#marks = rooms;
+    this.#marks = new Map(Object.entries(rooms));
   }
 
   /** Fetch them again with the next connection, which may have another user. */
@@ -86,7 +84,7 @@ export class ReadMarkers {
    * @param {string} head the end of its log
    */
   mark(room, head) {
-    const marked = this.#marks[room.name];
+    const marked = this.#marks.get(room.name);
     if (!marked) return;
     const { epoch } = splitCursor(head);
     const ours = room.read === null ? null : splitCursor(room.read);

@@ -62,6 +62,3 @@ export function readJson(storage, key, example, otherwise) {
     return otherwise;
   }
 }
-
-/** A stored object with texts as its values. */
-export const readTexts = (storage, key) => Object.fromEntries(Object.entries(readJson(storage, key, {}, {})).filter(([, value]) => typeof value === 'string'));

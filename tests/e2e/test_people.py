@@ -206,25 +206,35 @@ def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: Op
 
 
 def test_notifications_follow_the_setting_of_the_room(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(first=NOTIFICATIONS, room="loud")
+    """Of each tab, also if another has changed it. Every object has a `constructor`: that room ended the page."""
+    room = "constructor"
+    ann = window(first=NOTIFICATIONS, room=room)
     expect(ann.page.locator("#people li")).to_have_count(1)
     ann.go("quiet")
-    badge = ann.page.locator("#rooms a[href='#loud'] .badge")
-    shared_server.publish("loud", "nobody asked")
+    badge = ann.page.locator(f"#rooms a[href='#{room}'] .badge")
+    shared_server.publish(room, "nobody asked")
     expect(badge).to_have_text("1 unread")
-    ann.page.click("#rooms a[href='#loud']")
+    ann.page.click(f"#rooms a[href='#{room}']")
     ann.page.click("#room-menu-button")
     ann.page.select_option("#notify", "all")
     ann.page.keyboard.press("Escape")
     ann.go("quiet")
-    shared_server.publish("loud", "now they did")
+    shared_server.publish(room, "now they did")
     expect(badge).to_have_text("1 unread")
     ann.page.wait_for_function("() => window.notes.length > 0")
     (note,) = ann.page.evaluate("window.notes")
-    assert note.endswith(" in #loud: now they did")
+    assert note.endswith(f" in #{room}: now they did")
     ann.page.reload()
-    ann.page.click("#rooms a[href='#loud']")
-    expect(ann.page.locator("#notify")).to_have_value("all")
+    other = ann.page.context.new_page()
+    other.goto(f"{shared_server.url}/#{room}")
+    other.click("#room-menu-button")
+    expect(other.locator("#notify")).to_have_value("all")
+    other.select_option("#notify", "nothing")
+    other.close()
+    shared_server.publish(room, "not any more")
+    expect(badge).to_have_text("1 unread")
+    expect(ann.page).to_have_title("#quiet · chat")
+    assert ann.page.evaluate("window.notes") == []
 
 
 def test_messages_read_on_one_device_are_read_on_another(

@@ -126,6 +126,31 @@ def test_unread_counts_offsets_despite_retention(run: Run) -> None:
     assert run("room.js", ROOM + body) == [0, 17, 17, 18, 22, 4, "e-21", 2]
 
 
+def test_tabs_that_read_at_once_keep_both_markers(run: Run) -> None:
+    """Each wrote the markers of all rooms, those of other tabs as they had been a moment before: a third tab counted a
+    message as unread until the server had told it otherwise.
+    """
+    body = """
+        const stored = new Map();
+        const makeTab = () => {
+            const seen = new Map(stored);  // a process gets what others have stored a moment later
+            return new m.ReadMarkers({}, {
+                getItem: (key) => seen.get(key) ?? null,
+                setItem: (key, value) => [seen, stored].forEach((each) => each.set(key, value)),
+            });
+        };
+        const [first, second] = [makeTab(), makeTab()];
+        first.reads({ name: 'a', read: 'e-1' }, 0);
+        second.reads({ name: 'b', read: 'e-2' }, 0);
+        const rooms = ['a', 'b', 'constructor'].map((name) => ({ name, read: null }));
+        const third = makeTab();
+        third.readElsewhere(rooms);
+        third.mark(rooms[2], 'e-3');
+        return rooms.map(({ read }) => String(read));
+    """
+    assert run("read-markers.js", body) == ["e-1", "e-2", "null"]
+
+
 def test_a_push_before_the_first_page_is_not_shown_twice(run: Run) -> None:
     """Another tab of the browser follows the room already, so the push is no hole."""
     body = """

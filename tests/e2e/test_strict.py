@@ -66,8 +66,8 @@ def test_a_browser_that_refuses_what_the_page_can_do_without(shared_server: Serv
 STRANGE = {
     "chat.me": ({"id": "g_1"}, {"id": "g_1", "name": 1}, 5),
     "chat.rooms": ([None], [["a"]], {}),
-    "chat.read": ({"strange": 5}, {"strange": {}}, "x"),
-    "chat.notify": ({"strange": 1}, 5),
+    "chat.read.strange": (5, "x-y", {}),
+    "chat.notify.strange": (5, "x"),
     "chat.outbox": ([None], [{"key": "a", "room": "strange"}], {}),
     "chat.about.strange": ({"message": {"user": {"name": "Ann"}}}, {"message": {"user": {"name": "Ann"}, "text": 5}}),
 }
