@@ -11,6 +11,8 @@ MAX_MENTIONS = 20  # in one message, as in the server
 
 #: Not within an address; other than Latin letters may precede an @, as Chinese has no blank there.
 _NO_WORD = r"(?<!(?a:\w))"
+#: Not within a word; Chinese, Japanese and Korean have no blank behind a Latin name.
+_NAME_ENDS = r"(?:(?!\w)|(?<=(?a:\w))(?=[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]))"
 _NUMBER = re.compile(r"#([1-9][0-9]{0,14})")
 #: The most words of each kind of argument; any other kind is a text.
 _MOST_WORDS = {"": 0, "ROOM": 1, "EMOJI": 1, "COMMAND": 1, "COUNT": 1}
@@ -166,7 +168,7 @@ def mentioned(text: str, people: Mapping[str, str]) -> list[str]:
     At each @ the longest name that fits counts, but no part of a longer word.
     """
     names = sorted(map(re.escape, people.values()), key=len, reverse=True)
-    found = set(re.findall(rf"{_NO_WORD}@({'|'.join(names)})(?!\w)", text))
+    found = set(re.findall(rf"{_NO_WORD}@({'|'.join(names)}){_NAME_ENDS}", text))
     return [id_ for id_, name in people.items() if name in found][:MAX_MENTIONS]
 
 

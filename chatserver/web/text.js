@@ -14,7 +14,8 @@ export function withoutTail(link) {
   return link.slice(0, end);
 }
 
-const WORD_BEHIND = /^[\p{L}\p{N}_]/u;
+/** From the last character of a name on; Chinese has no blank behind it. */
+const WORD_BEHIND = /^(?!\w[぀-ヿ㐀-鿿가-힯]).[\p{L}\p{N}_]/u;
 
 /**
  * The mentions in a text: at each @ the longest name that fits, but no part of a longer word.
@@ -27,7 +28,7 @@ export function mentionsIn(text, names) {
   for (let at = text.indexOf('@'), next; at >= 0; at = text.indexOf('@', next)) {
     next = at + 1;
     if (at && /\w/.test(text[at - 1])) continue; // an address; Chinese has no blank before an @
-    const length = lengths.find((each) => known.has(text.slice(next, next + each)) && !WORD_BEHIND.test(text.slice(next + each)));
+    const length = lengths.find((each) => known.has(text.slice(next, next + each)) && !WORD_BEHIND.test(text.slice(next + each - 1)));
     if (!length) continue;
     const name = text.slice(next, next + length);
     found.push({ at, name });

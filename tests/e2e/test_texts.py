@@ -186,7 +186,8 @@ def test_a_mention_is_the_longest_name_and_a_whole_word(run: Run) -> None:
         "@ @nobody ann@Bob": [],
         "@me @Bob @Bob": ["me @Bob", "Bob"],
         "@Bob@Ann_ @Ann-": ["Bob", "Ann"],
-        "请@Ann Lee 看": ["Ann Lee"],
+        "请@Ann Lee看 @Bobへ @Ann님": ["Ann Lee", "Bob", "Ann"],
+        "@Annéa @Bob文x @al٣": ["Bob"],
     }
     body = "return a.map(([text, names]) => m.mentionsIn(text, names).map(({ name }) => name))"
     assert run("text.js", body, [[text, names] for text in said]) == list(said.values())

@@ -143,7 +143,8 @@ def test_the_longest_name_behind_an_at_sign_is_mentioned() -> None:
         ("@Ann, ask @Ann Lee", ["u_a", "u_al"]),
         ("@Annabel, write to ann@bob.example", []),
         ("(@Ann)", ["u_a"]),
-        ("请@Ann 看", ["u_a"]),
+        ("请@Ann看", ["u_a"]),
+        ("@Anné @bob٣", []),
         ("@", []),
     ]:
         assert mentioned(text, PEOPLE | {"u_b2": "bob"}) == found
