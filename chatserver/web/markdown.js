@@ -16,7 +16,7 @@ const CELLS = /[^\t]\t/; // a row of a spreadsheet; code begins with tabs
  * not behind a backslash, which stays: ¯\_(ツ)_/¯.
  */
 const INLINE =
-  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|(?<![\w\\])_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>\bhttps?:\/\/[^\s<>"`、。〈-】！-／：-＠]+)/giu;
+  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|(?<![\w\\])_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>(?:\bhttps?:\/\/|(?<![\w/.@-])www\.(?=\w))[^\s<>"`、。〈-】！-／：-＠]+)/giu;
 const MAX_DEPTH = 6; // marks within marks
 /** `#room`, or `#room/42` for a message, as in the address; a name at the end of a sentence ends before the dot. */
 const ROOM = /(?<![\w#/&])(#[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:\/[1-9]\d{0,14})?)(?![\w/-])/gi;
@@ -65,7 +65,8 @@ function inline(text, names, depth = 0) {
     else if (star || under) nodes.push(make('em', {}, ...inline(star ?? under, names, depth + 1)));
     else {
       const url = href ?? withoutTail(whole);
-      nodes.push(...(URL.canParse(url) ? [link(url, label ?? url), label ? '' : whole.slice(url.length)] : [whole]));
+      const target = /^http/i.test(url) ? url : `https://${url}`;
+      nodes.push(...(URL.canParse(target) ? [link(target, label ?? url), label ? '' : whole.slice(url.length)] : [whole]));
     }
   }
   return [...nodes, ...mentions(text.slice(end), names)];

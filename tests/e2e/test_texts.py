@@ -26,6 +26,8 @@ LINKS = {
     "https://a.example/?a=% https://a.example/# «https://a.example/x_»…": [
         *("https://a.example/?a=%", "https://a.example/#", "https://a.example/x_"),
     ],
+    "www.a.example/x, (WWW.b.example)": ["https://www.a.example/x", "https://WWW.b.example"],
+    "www. a.www.b ann@www.a.example ftp://www.a.example/www.b": [],
     "javascript:alert(1) data:text/html,x file:///etc ftp://a.example": [],
     "javascript:x//http://a.example": ["http://a.example"],
     "https:// http://[ https://": [],
