@@ -93,9 +93,9 @@ _IDLE: Final = Scenario(
     layouts=(
         Layout(
             "Idle WebSockets: what one costs",
-            "Memory is the growth of Pss while the second half of the crowd connected, left out if it is too small"
-            " to tell from noise, and without the kernel's socket memory. Each connection is pinged and answers once"
-            " in the window.",
+            "Memory is the growth of Pss, without pages of files and the kernel's socket memory, while the second half"
+            " of the crowd connected, left out if it is too small to tell from noise. Each connection is pinged and"
+            " answers once in the window.",
             (
                 Column("bytes", "memory each, B", compared=True),
                 Column("fit", "fit in 1 GiB"),

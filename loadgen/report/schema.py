@@ -73,7 +73,7 @@ class PhaseRow(msgspec.Struct, frozen=True, kw_only=True):
     spread: Spread  # of all; a failed one counts with the whole timeout
     histogram: str = ""  # the whole distribution: HdrHistogram V2 in base64, in microseconds
     server_cpu_percent: float | None = None  # of one core, children included
-    server_pss_bytes: int | None = None  # at the phase's end, shared pages counted once
+    server_pss_bytes: int | None = None  # at the phase's end, without pages of files; shared pages counted once
 
 
 class Tally(msgspec.Struct, kw_only=True):

@@ -1,8 +1,8 @@
 """What the kernel reports of a process and of this machine: memory, CPU, descriptors, and how processors were shared.
 
-Owns: the choice of figure. Memory is Pss, read only at the ends of a phase because the kernel walks the page tables for
-it; the timeline uses the cheap resident size. CPU is read from the kernel's clock of a process, because /proc/PID/stat
-counts in ticks of 10 ms. May not: judge.
+Owns: the choice of figure. Memory is Pss without the pages of files. It is read only at the ends of a phase, because
+the kernel walks the page tables for it; the timeline uses the cheap resident size. CPU is read from the kernel's clock
+of a process, because /proc/PID/stat counts in ticks of 10 ms. May not: judge.
 """
 
 import errno
@@ -159,11 +159,14 @@ def _resident(pid: int) -> int:
     return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
 
 
+#: Not Pss_File: a server's share of the pages of its libraries changes by megabytes when another program that uses them
+#: starts or ends.
+_OWN: Final = re.compile(r"^Pss_(?:Anon|Shmem): +(\d+) kB$", re.MULTILINE)
+
+
 def _pss(pid: int) -> int:
-    for line in (_PROC / str(pid) / "smaps_rollup").read_text().splitlines():
-        if line.startswith("Pss:"):
-            return int(line.split()[1]) * 1024
-    return 0  # a zombie has no memory
+    found = _OWN.findall((_PROC / str(pid) / "smaps_rollup").read_text())
+    return 1024 * sum(map(int, found))  # 0 for a zombie
 
 
 def _cpu(pid: int) -> float:
