@@ -32,13 +32,22 @@ def test_who_takes_part() -> None:
     assert taking_part("attack-slow-read-ws") == set(PEERS) - {"chatserver-memory", "nchan"}
 
 
-def test_requests_without_an_answer_are_in_the_table() -> None:
-    """A server that answered nobody had 0 errors beside its name, and no other count."""
-    entry, floor = Entry(sample={"message_errors": 0, "unacknowledged": 300}), PEERS["floor"]
+@pytest.mark.parametrize(
+    ("figure", "title"),
+    [
+        ("unacknowledged", "unanswered"),  # of a server that answered nobody
+        ("unreturned", "not returned"),
+        ("missed", "missed"),
+        ("surplus", "surplus"),
+    ],
+)
+def test_what_a_server_lost_is_in_the_table(figure: str, title: str) -> None:
+    """It had 0 errors beside its name, and no other count."""
+    entry, floor = Entry(sample={"message_errors": 0, figure: 300}), PEERS["floor"]
     (found,) = Results(load({"request": 20}, rate=100, seconds=3), rounds=[{floor.name: entry}]).tables([floor])
     [row] = found.rows
     shown = dict(zip(found.columns, row, strict=True))
-    assert (shown["errors"], shown["unanswered"]) == ("0", "300")
+    assert (shown["errors"], shown[title]) == ("0", "300")
 
 
 def run_of(held: int, bytes_each: float) -> Report:
