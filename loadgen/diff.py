@@ -77,7 +77,7 @@ def compare(a: Report, b: Report, what: str) -> Report:
     both = [name for name in before if before[name] and after.get(name)]
     rows = [row for name in both for row in _rows(name, before[name], after[name])]
     left_out = [name or a.command for name in {**before, **after} if name not in both]
-    compared = sum(len(before[name][0].figures) for name in both)
+    compared = sum(1 for name in both for _ in _in_both(before[name], after[name]))
     worse = [" ".join(filter(None, row[:2])) for row in rows if row[-1] == "worse"]
     outcome = Outcome.FELL_SHORT if worse else Outcome.HELD if both else Outcome.NOT_EXERCISED
     held = f"nothing got worse; {len(rows)} of {compared} figures moved" if both else "nothing could be compared"
@@ -124,13 +124,20 @@ def _rows(name: str, before: Sequence[Report], after: Sequence[Report]) -> Itera
     if held[0] != held[1]:
         words = [Outcome.HELD if each else Outcome.FELL_SHORT for each in held]
         yield [name, "verdict", *words, "better" if held[1] else "worse"]
-    for figure in before[0].figures:
-        a, b = _values(before, figure), _values(after, figure)
-        if a and b and (mark := _mark(wording.declared(figure), a, b)):
+    for figure, a, b in _in_both(before, after):
+        if mark := _mark(wording.declared(figure), a, b):
             lower = before if mark == "better" else after
             if figure == "capacity" and not _values(lower, "fell_short_at"):  # no more was tried, or could be
                 mark = "moved"
             yield [name, figure, *(str(wording.figure(figure, statistics.median(each))) for each in (a, b)), mark]
+
+
+def _in_both(before: Sequence[Report], after: Sequence[Report]) -> Iterator[tuple[str, list[float], list[float]]]:
+    """The figures that were measured in both, with their values."""
+    for figure in before[0].figures:
+        a, b = _values(before, figure), _values(after, figure)
+        if a and b:
+            yield figure, a, b
 
 
 def _values(reports: Sequence[Report], figure: str) -> list[float]:

@@ -94,6 +94,14 @@ def test_what_is_within_chance_is_not(name: str, figures: Mapping[str, float | N
     assert moved(recorded(name), changed(recorded(name), **figures)) == {}
 
 
+def test_only_what_was_measured_in_both_is_said_to_be_compared() -> None:
+    """Of a report without the server's process, "0 of 68 figures moved" counted its memory and CPU."""
+    one = recorded("attack-a")
+    one.figures = {"attack_failed": 0.0, "server_bytes_left": 92_689.0, "acknowledged_lost": None}
+    for other in (changed(one, server_bytes_left=None), changed(one, acknowledged_lost=0.0, server_bytes_left=None)):
+        assert compare(one, other, "a to b").verdict.reasons == ["nothing got worse; 0 of 1 figures moved"]
+
+
 def test_a_verdict_that_turned_is_worse() -> None:
     one, other = recorded("attack-a"), recorded("attack-a")
     other.verdict = verdict(Outcome.FELL_SHORT, ["collateral"])
