@@ -122,15 +122,16 @@ class Scorecard:
             return Player(self.plan, experiment, found).report_without(f"--start: the target {error}")
 
     async def _why_gone(self) -> str:
-        """Why the target is gone, or an empty text. It died after the last attack, so that row fell short."""
+        """Why the target is gone, or an empty text. It died after the last attack it met, so that row fell short."""
         if self.start:
             return ""
         cause = await cause_of_death(self.plan)
         if not cause:
             return ""
-        last = self.parts[-1] if self.parts else None
-        if last is not None and last.outcome is Outcome.HELD:
-            last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"])
+        last = next((part for part in reversed(self.parts) if part.phases), None)
+        if last is not None and last.outcome is not Outcome.FELL_SHORT:
+            known = last.verdict
+            last.verdict = verdict(Outcome.FELL_SHORT, [f"the server died: {cause}"], [*known.reasons, *known.notes])
         return f"not exercised: the server was gone before this attack ({cause})"
 
     @asynccontextmanager

@@ -80,25 +80,26 @@ def test_the_last_line_of_a_scorecard_has_the_main_reason_of_each_row_that_decid
     assert played._report().verdict == verdict(Outcome.HELD, [], told[1:])
 
 
-@pytest.mark.parametrize("last", [Outcome.HELD, Outcome.INVALID])
-async def test_a_server_that_died_after_a_row_was_held_is_blamed_there(
-    last: Outcome, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    causes = iter(["", "process 7 is gone"])
+@pytest.mark.parametrize("last", [Outcome.HELD, Outcome.INVALID, Outcome.NOT_EXERCISED])
+async def test_a_server_that_died_after_a_row_is_blamed_there(last: Outcome, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only a row that was held was, and only the one just before: behind one that needs TLS, the scorecard was held."""
+    causes = iter(["", "process 7 is gone", "process 7 is gone"])
 
     async def cause_of_death(_: Plan) -> str:
         return next(causes)
 
     async def play(self: Player) -> Report:
-        return msgspec.structs.replace(reports.attack(), verdict=verdict(last, ["300 ms late"]))
+        return msgspec.structs.replace(reports.attack(), verdict=verdict(last, ["300 ms late"], ["a note"]))
 
     monkeypatch.setattr("loadgen.scorecard.cause_of_death", cause_of_death)
     monkeypatch.setattr(Player, "reported", play)
-    kinds = [registry()[name] for name in ("slow-head", "idle-connect")]
-    first, second = (await Scorecard(plan(NOBODY), config({"slow-head": 1}), kinds, 5).play()).parts
-    died = (Outcome.FELL_SHORT, ["the server died: process 7 is gone"])
-    assert (first.outcome, first.verdict.reasons) == (died if last is Outcome.HELD else (last, ["300 ms late"]))
-    assert second.outcome is Outcome.NOT_EXERCISED
+    kinds = [registry()[name] for name in ("slow-head", "tls-key-updates", "idle-connect", "slow-body")]
+    report = await Scorecard(plan(NOBODY), config({"slow-head": 1}), kinds, 5).play()
+    first, *others = report.parts
+    died = verdict(Outcome.FELL_SHORT, ["the server died: process 7 is gone"], ["300 ms late", "a note"])
+    assert first.verdict == died
+    assert report.outcome is Outcome.FELL_SHORT
+    assert [part.outcome for part in others] == [Outcome.NOT_EXERCISED] * 3
 
 
 # The floor
