@@ -65,7 +65,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     speakers: int = 0  # clients that the schedule can use once they are held
     has_opened: bool = True  # every client that was to open is held or has failed
     outstanding: int  # messages or operations without an answer yet
-    connected: int = 0  # victims
+    connected: int = 0  # victims that have been so far
     failures: int = 0  # of victims: connects that failed and connections that ended
     last_failure: str = ""
     last_held: float = 0.0  # when a client last became held

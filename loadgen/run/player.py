@@ -274,7 +274,7 @@ class Player:
         status = victims.current
         if status.connected < wanted:
             died = await cause_of_death(self._plan)
-            chats = bool(KEEPS_MESSAGES & probes.victims.keys()) and not died
+            chats = bool(KEEPS_MESSAGES & probes.victims.keys()) and not (status.connected or died)
             hint = f"; for a server that does not speak chat.v1, say {self._experiment.otherwise}"
             raise InvalidRunError(
                 f"only {status.connected} of {wanted} victims could do their work before the attack:"

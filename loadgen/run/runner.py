@@ -83,7 +83,7 @@ class ProbeRunner:
         return Status(
             calls=calls,
             outstanding=sum(len(probe.pending) for probe in self._probes),
-            connected=self._context.connected,
+            connected=len(self._context.connected),
             failures=self._context.failures,
             last_failure=self._context.last_failure,
             recent=self._context.recorder.recent.take(),

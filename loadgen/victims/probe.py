@@ -121,7 +121,7 @@ class Context:
         self.recorder = Recorder()
         self.endpoint = endpoint
         self.stopped = False
-        self.connected = 0  # victims
+        self.connected: set[int] = set()  # the indices of the victims that have been so far
         self.failures = 0
         self.last_failure = ""
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused

@@ -7,8 +7,7 @@ newcomer connects when it is due. A kind of victim defines only what one connect
 import math
 from abc import abstractmethod
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar, Final, NamedTuple
@@ -109,23 +108,18 @@ class Victim(Probe):
 
     # What a kind of victim uses
 
-    @contextmanager
-    def connected(self) -> Iterator[None]:
-        """Count the victim as connected within the block."""
+    def connected(self) -> None:
+        """Count the victim as connected."""
         self._locked_out = ""
-        self.context.connected += 1
-        try:
-            yield
-        finally:
-            self.context.connected -= 1
+        self.context.connected.add(self.index)
 
     async def speak(self, say: Callable[[int], Awaitable[None]]) -> None:
         """Begin one operation after the other, as they come due, each with the whole timeout for its part here."""
-        with self.connected():
-            while True:
-                number = await self.next_operation()
-                with trio.fail_after(self.context.timeout_seconds):
-                    await say(number)
+        self.connected()
+        while True:
+            number = await self.next_operation()
+            with trio.fail_after(self.context.timeout_seconds):
+                await say(number)
 
     async def next_operation(self) -> int:
         """Wait for the next operation that has not failed yet, and return its number."""

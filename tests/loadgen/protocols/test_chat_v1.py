@@ -229,7 +229,7 @@ async def test_a_message_under_way_at_a_planned_end_is_looked_for_in_the_room_an
         if not is_stored and not is_acknowledged:
             assert await serve(second) == 1
         if failed:
-            await until(lambda: context.connected)
+            await until(lambda: not victim._locked_out)
             context.recorder.timeout_seconds = 0.0
             victim.fail_pending()
         await until(lambda: not victim.pending)

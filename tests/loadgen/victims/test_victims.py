@@ -82,8 +82,9 @@ async def test_a_victim_that_is_cut_off_between_two_operations_has_failed_once(
 
     class CutOff(EchoVictim):
         async def live(self) -> None:
-            with self.connected() if is_in else nullcontext():
-                raise OperationFailedError(reason)
+            if is_in:
+                self.connected()
+            raise OperationFailedError(reason)
 
     results = await played(CutOff, lambda victim: bool(victim._issued))
     assert [result.failed for result in results] == [failed] * bool(failed)
@@ -112,12 +113,12 @@ async def test_a_planned_end_between_two_operations_is_no_failure_unless_it_come
         async def live(self) -> None:
             nonlocal lives
             lives += 1
-            with self.connected():
-                if lives <= ends:
-                    if is_owed:
-                        await self.next_operation()
-                    raise planned
-                self.book(await self.next_operation())
+            self.connected()
+            if lives <= ends:
+                if is_owed:
+                    await self.next_operation()
+                raise planned
+            self.book(await self.next_operation())
 
     [result] = await played(Ended, lambda victim: bool(victim._issued) and not victim.pending)
     assert result.latency.count == 1
