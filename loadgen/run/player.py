@@ -157,7 +157,7 @@ class Player:
         if experiment.speaks:
             await self._drain()
         if victims is not None and probes is not None:
-            await self._see_what_is_left()
+            await self._see_what_is_left(victims)
             await self._end(victims, probes)
         if cause := await cause_of_death(self._plan):
             self._measured.down = f"the server died: {cause}"
@@ -293,8 +293,12 @@ class Player:
         await victims.call(ProbeRunner.end, reread=reread)
         await self._session.until(lambda: victims.up_to_date, chat_v1.REREAD_SECONDS)
 
-    async def _see_what_is_left(self) -> None:
-        """Give the server time to close what the attackers left behind, and count its descriptors."""
+    async def _see_what_is_left(self, victims: Worker) -> None:
+        """Give the server time to close what the attackers left behind, and count its descriptors.
+
+        Newcomers stop. Of those that have left, a server that keeps their descriptors for 5 s has more than at the end
+        of a short baseline, attacked or not.
+        """
         found = self._measured
 
         def is_back() -> bool:
@@ -305,6 +309,7 @@ class Player:
         if not is_back():
             unnoticed = max((each.unnoticed_seconds for each in self._experiment.attackers), default=0.0)
             limit = unnoticed + RETURN_SECONDS
+            await victims.call(ProbeRunner.stop_newcomers)
             self._plan.progress.say(f"waiting up to {limit:g} s for the server to close what the attackers left open")
             await self._session.until(is_back, limit)
 

@@ -23,7 +23,6 @@ class ProbeRunner:
         self._context = Context(role.target, tag, role.endpoint)
         self._probes: list[Probe] = []
         self._reread = Reread()
-        self._stopped_at = float("inf")
         self._made = trio.Event()
 
     async def run(self) -> None:
@@ -55,12 +54,15 @@ class ProbeRunner:
         self._context.recorder.begin(phase)
         self._context.clock.lag.begin(phase)
 
+    def stop_newcomers(self) -> None:
+        for probe in self._probes:
+            if isinstance(probe, Newcomers):
+                probe.stop()
+
     def stop(self) -> None:
         """Issue the operations that are due by now, and none afterwards."""
-        self._stopped_at = now()
         for probe in self._probes:
-            probe.issue(self._stopped_at)
-        self._context.stopped = True
+            probe.stop()
 
     async def end(self, *, reread: bool) -> None:
         """Book every outstanding operation as failed; `reread` every acknowledged message, if the target keeps them."""
@@ -76,7 +78,7 @@ class ProbeRunner:
         ends = [begin for begin, _ in self._context.recorder.phases[1:]] + [now()]
         for (begin, phase), end in zip(self._context.recorder.phases, ends, strict=True):
             for probe in self._probes:
-                expected[phase, probe.kind] += probe.schedule.count_between(begin, min(end, self._stopped_at))
+                expected[phase, probe.kind] += probe.schedule.count_between(begin, min(end, probe.stopped_at))
         return expected
 
     def status(self, calls: int) -> Status:

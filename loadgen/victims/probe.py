@@ -120,7 +120,6 @@ class Context:
         self.clock = Clock()
         self.recorder = Recorder()
         self.endpoint = endpoint
-        self.stopped = False
         self.connected: set[int] = set()  # the indices of the victims that have been so far
         self.failures = 0
         self.last_failure = ""
@@ -173,6 +172,7 @@ class Probe(ABC):
         self.index = index
         self.schedule = schedule
         self.pending: dict[int, float] = {}  # when each outstanding operation was due, by number, oldest first
+        self.stopped_at = NEVER
         self._issued = 0
 
     @abstractmethod
@@ -184,10 +184,16 @@ class Probe(ABC):
         """Begin an operation that is due."""
 
     async def keep_schedule(self) -> None:
-        while not self.context.stopped:
+        while self.stopped_at == NEVER:
             await self.context.clock.sleep_until(self.schedule.due(self._issued))
-            if not self.context.stopped:
+            if self.stopped_at == NEVER:
                 self.issue(now())
+
+    def stop(self) -> None:
+        """Issue the operations that are due by now, and none afterwards."""
+        if self.stopped_at == NEVER:
+            self.stopped_at = now()
+            self.issue(self.stopped_at)
 
     def issue(self, moment: float) -> None:
         """Begin every operation that is due before `moment`."""

@@ -168,6 +168,8 @@ class Server:
         if peer in self.peers:
             self._count(peer, -1)
             self._selector.unregister(peer.sock)
+            if self.plant.keeps_closed:
+                self._later(self.plant.keeps_closed, peer.sock.dup().close)
             peer.sock.close()
             if not self.peers:
                 self.idle.set()

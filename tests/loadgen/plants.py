@@ -51,6 +51,7 @@ class Plant:
     send_buffer: int = 0  # SO_SNDBUF; a peer whose buffer is full is thrown out
     stall: float = 0.0  # sleep that long, and hold up all clients, ...
     stall_on_text: str | None = None  # ... when the first published text has this in it
+    keeps_closed: float = 0.0  # s, the descriptor of each connection that has ended
     accepts_every: float = 0.0  # take so long for each connection of the crowd, ...
     backlog: int = 4096  # ... of which so many may wait
     deaf_every: int = 0  # tell every n-th message to its author only

@@ -68,6 +68,19 @@ async def test_a_server_has_time_to_notice_that_attackers_have_vanished(monkeypa
     assert figure(report, "attackers_came") == 20
 
 
+async def test_descriptors_of_newcomers_that_have_left_are_not_what_the_attack_left(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """hypercorn keeps each for 5 s, has more of them after a baseline of 3 s, and fell short in every row."""
+    monkeypatch.setattr("loadgen.run.player.RETURN_SECONDS", 20.0)
+    with planted_process(Plant(keeps_closed=2.0), watched=True) as (url, pid):
+        report = await play_attack(
+            url, {"idle-connect": 1}, server_pid=pid, victims=1, newcomers_per_s=50.0, baseline=0.3, seconds=1.0
+        )
+    assert figure(report, "server_descriptors_left") <= 0
+    assert figure(report, "newcomers_came") >= 25
+
+
 async def test_attackers_have_as_many_addresses_as_asked_and_users_keep_theirs() -> None:
     brief: dict[str, Any] = {"baseline": 0.3, "seconds": 1.0, "recovery": 0.1}
     with planted() as server:
