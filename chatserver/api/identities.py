@@ -36,10 +36,11 @@ from chatserver.chat.principal import (
     user_number,
 )
 from chatserver.chat.signed_out import SignedOut
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import MessageError, bad_field
 from chatserver.protocol.head import Head
 from chatserver.protocol.response import cookie
 from chatserver.protocol.validation import check_user_id
+from chatserver.reasons import ErrorCode
 
 COOKIE = "chat_session"
 #: Seconds for which a browser keeps a guest's cookie: a year. Chromium allows 400 days at most.
@@ -151,13 +152,13 @@ class Identities:
         return self._guest(0, network)
 
     def _make_user(self, header: str, network: str) -> Principal:
-        """The user that a proxy names. Two values in the header are refused: a client may have sent the first."""
+        """The user that a proxy names. A refusal says why: the operator may have chosen a header of another kind."""
         try:
-            user_id = check_user_id(header.encode("latin-1").decode())
+            user_id = check_user_id(header.encode("latin-1").decode(errors="surrogateescape"), self._user_header)
             if "," in user_id:
-                raise refused()
-        except (MessageError, UnicodeError):
-            raise refused() from None
+                raise bad_field(self._user_header, "one value without a comma; of two a client may have sent the first")
+        except MessageError as error:
+            raise RefusedError(ErrorCode.UNAUTHENTICATED, f"the proxy's {error.message}") from None
         face = User(user_id, name_of(user_id))
         return self._signed_in(user_number(user_id, self._secret), network, pack(face, None), rights_of(None, None))
 

@@ -64,11 +64,22 @@ async def test_a_client_cannot_send_it_through_a_tcp_balancer() -> None:
         assert (await peer.response()).json["guest"]
 
 
-async def test_an_invalid_name_is_refused() -> None:
+async def test_an_invalid_name_is_refused_with_the_reason() -> None:
+    """An operator whose proxy sent the name of a certificate read of a token that was not valid."""
     async with serving(**TRUSTED) as server:
-        for value in ("g_2d4a90c4b1f0e37", "ann, bob", "x" * 65, "a\x80b"):
+        for value, reason in (
+            ("g_2d4a90c4b1f0e37", "begins the id of a guest"),
+            ("ann, bob", "without a comma"),
+            ("CN=Ann,O=Example", "without a comma"),
+            ("x" * 65, "1 to 64 printable characters"),
+            ("a\x80b", "1 to 64 printable characters"),
+            ("a\xffb", "1 to 64 printable characters"),
+        ):
             answer = await ask(server.address, "GET", "/session", headers={"X-Forwarded-User": value})
             assert (answer.status, answer.error) == (401, "unauthenticated"), value
+            message = answer.json["error"]["message"]
+            assert message.startswith("the proxy's x-forwarded-user: "), message
+            assert reason in message
 
 
 def test_the_setting_needs_a_header_of_its_own() -> None:
