@@ -1,5 +1,5 @@
-"""Behind nginx and Caddy, configured and started as docs/operations.md and nodes.md say: each transport works, each
-client has its own address, and a node that is down is left out.
+"""Behind nginx, Caddy and HAProxy, configured and started as docs/operations.md and nodes.md say: each transport works,
+each client has its own address, and a node that is down is left out.
 
 Only ports, paths and the proxy's own surroundings are put in.
 """
@@ -45,8 +45,13 @@ def caddy(config: str) -> tuple[str, str]:
     return "Caddyfile", f"{{\n admin off\n auto_https disable_redirects\n skip_install_trust\n}}\n{inside}"
 
 
+def haproxy(config: str) -> tuple[str, str]:
+    return "haproxy.cfg", config
+
+
 NGINX = ["nginx", "-e", "nginx.err", "-p", ".", "-c", "nginx.conf", "-g", "daemon off; master_process off;"]
 CADDY = ["caddy", "run", "--config", "Caddyfile", "--adapter", "caddyfile"]
+HAPROXY = ["haproxy", "-db", "-f", "haproxy.cfg"]
 
 
 def _printed(path: Path, kind: str) -> tuple[str, list[str]]:
@@ -57,6 +62,13 @@ def _printed(path: Path, kind: str) -> tuple[str, list[str]]:
     return page[at][1], flags
 
 
+def _store_certificate(folder: Path) -> None:
+    """Under the names of the page."""
+    cert, key = (Path(path).read_bytes() for path in certificate(folder, names=(NAME, "localhost")))
+    for name, content in (("fullchain.pem", cert), ("privkey.pem", key), ("haproxy.pem", cert + key)):
+        (folder / name).write_bytes(content)
+
+
 @asynccontextmanager
 async def _behind(
     folder: Path, kind: str, surround: Callable[[str], tuple[str, str]], command: list[str], page: Path = OPERATIONS
@@ -64,14 +76,13 @@ async def _behind(
     """The address of a proxy in front of a server, until the block ends. Of several nodes only the first is up."""
     config, flags = _printed(page, kind)
     front, back = steady_port(), steady_port()
-    cert, key = certificate(folder, names=(NAME, "localhost"))
-    for path, name in ((cert, "fullchain.pem"), (key, "privkey.pem")):
-        shutil.copy(path, folder / name)
+    _store_certificate(folder)
     name, config = surround(config)
     config = re.sub(r"(127\.0\.0\.1|10\.0\.0\.1):(8000|8443)", f"127.0.0.1:{back}", config)
     config = config.replace("10.0.0.2:8000", f"127.0.0.1:{steady_port()}")
     flags = ["127.0.0.1" if flag == "10.0.0.3" else flag for flag in flags]
-    config = config.replace("/etc/ssl/chat", str(folder)).replace("listen 443", f"listen {front}")
+    config = config.replace("/etc/ssl/chat", str(folder))
+    config = config.replace("listen 443", f"listen {front}").replace("bind :443", f"bind 127.0.0.1:{front}")
     (folder / name).write_text(config.replace(f"{NAME} {{", f"{NAME}:{front} localhost:{front} {{"))
     if "--port" in flags:
         del flags[(at := flags.index("--port")) : at + 2]
@@ -112,6 +123,7 @@ def _needs(tool: str, module: Path | None = None) -> pytest.MarkDecorator:
         pytest.param("nginx", nginx, NGINX, marks=_needs("nginx"), id="nginx"),
         pytest.param("nginx stream", nginx_stream, NGINX, marks=_needs("nginx", _STREAM_MODULE), id="nginx-stream"),
         pytest.param("caddy", caddy, CADDY, marks=_needs("caddy"), id="caddy"),
+        pytest.param("haproxy", haproxy, HAPROXY, marks=_needs("haproxy"), id="haproxy"),
     ],
 )
 async def test_each_transport_works_behind_a_proxy_and_each_client_has_its_own_address(
