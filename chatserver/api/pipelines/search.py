@@ -23,6 +23,7 @@ from typing import NamedTuple, TypeAlias
 import msgspec
 import trio
 
+from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines import side_by_side
 from chatserver.api.pipelines.background import StartStep
 from chatserver.api.pipelines.limiters import Limiters, SearchLimits
@@ -118,7 +119,7 @@ class SearchPipeline:
         complete = await self._rank_rounds(question, asked.limit, principal, ranking)
         if complete or question.room is not None:
             return
-        is_short = len(ranking) < asked.limit
+        is_short = not ranking.fills(asked.limit)
         with trio.move_on_after(SHORT_ROOMS_BUDGET if is_short else ROOMS_BUDGET):
             recent = await self.recent_rooms(MAX_READ if is_short else ROOMS_CONSIDERED)
             rooms = dict.fromkeys(chain(recent, principal.rights.named if is_short else ()))
@@ -128,7 +129,7 @@ class SearchPipeline:
                     for room in islice(readable, QUERIED_ROOMS):
                         in_room = msgspec.structs.replace(question, room=room)
                         nursery.start_soon(self._rank, (in_room, None), principal, ranking)
-                if len(ranking) >= asked.limit:
+                if ranking.fills(asked.limit):
                     break
 
     async def _rank_rounds(self, question: Question, limit: int, principal: Principal, ranking: "Ranking") -> bool:
@@ -136,7 +137,7 @@ class SearchPipeline:
         go_on = None
         for _ in range(MAX_ROUNDS):
             go_on = await self._rank((question, go_on), principal, ranking)
-            if go_on is None or len(ranking) >= limit:
+            if go_on is None or ranking.fills(limit):
                 break
         return go_on is None
 
@@ -203,5 +204,7 @@ class Ranking:
         """The best so far, best first."""
         return nlargest(limit, self._hits.values(), key=lambda hit: (hit.score, hit.record.time, hit.record.offset))
 
-    def __len__(self) -> int:
-        return len(self._hits)
+    def fills(self, limit: int) -> bool:
+        """Whether these are enough for an answer, which has PAGE_BYTES at most."""
+        hits = self._hits.values()
+        return len(hits) >= limit or sum(len(hit.record.text) for hit in hits) >= PAGE_BYTES

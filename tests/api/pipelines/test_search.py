@@ -5,6 +5,7 @@ import trio
 import trio.testing
 from msgspec.structs import replace
 
+from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.background import BackgroundSteps
 from chatserver.api.pipelines.limiters import OverLimitError
 from chatserver.api.pipelines.results import RESULT_LIFETIME
@@ -53,6 +54,15 @@ async def test_one_query_is_enough_for_most_searches(autojump_clock: Clock, syst
     assert "rooms" not in systems.log
     await stage.search("other", limit=1)
     assert systems.log.count("everywhere") == 2, "once for each search of everywhere"
+
+
+async def test_one_query_is_enough_if_its_results_fill_an_answer(
+    autojump_clock: Clock, systems: Systems, stage: Stage
+) -> None:
+    """Of messages of 8 KB an answer has eight: a search for fifty took a second query, as long as the first."""
+    systems.length = PAGE_BYTES
+    assert found(await stage.search(room="a")) == ["a"]
+    assert systems.log.count("a") == 1
 
 
 async def test_rooms_that_are_slow_are_left_out(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
