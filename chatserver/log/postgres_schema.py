@@ -51,7 +51,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             room bigint NOT NULL, place bigint NOT NULL, time bigint NOT NULL,
             user_id text NOT NULL, user_name text NOT NULL, text text NOT NULL,
             kind smallint NOT NULL DEFAULT 0, target bigint NOT NULL DEFAULT 0, more text NOT NULL DEFAULT '',
-            PRIMARY KEY (room, place)
+            words tsvector, PRIMARY KEY (room, place)
         )""",
         # used: a digest of user and key, since the size of an index entry is limited.
         """CREATE TABLE keys (
@@ -64,9 +64,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             room bigint NOT NULL, place bigint NOT NULL, emoji text NOT NULL, user_id text NOT NULL,
             PRIMARY KEY (room, place, emoji, user_id)
         )""",
-        "ALTER TABLE messages ADD COLUMN words tsvector",
-        """CREATE INDEX messages_words ON messages USING gin (words, (ARRAY[user_id]))
-            WITH (fastupdate = on, gin_pending_list_limit = 65536) WHERE words IS NOT NULL""",
         # How far each user has read. The oldest markers are searched for so rarely that an index does not pay.
         """CREATE TABLE markers (
             user_id text NOT NULL, room bigint NOT NULL, read bigint NOT NULL, moved bigint NOT NULL,
@@ -101,7 +98,6 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
         # The position up to which old words are stored anew; without a row there is nothing to do.
         "CREATE TABLE old_words (room bigint NOT NULL, place bigint NOT NULL)",
-        "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)",
     ),
     # words: the version of `words` that made the words of the messages.
     ("ALTER TABLE identity ADD COLUMN words text NOT NULL DEFAULT ''",),
@@ -109,7 +105,7 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         "ALTER TABLE sanctions ADD COLUMN user_name text NOT NULL DEFAULT ''",
         "ALTER TABLE audit ADD COLUMN target_name text NOT NULL DEFAULT ''",
     ),
-    (f"ALTER INDEX messages_words SET (gin_pending_list_limit = {PENDING_KB})",),
+    (),  # changed the index that the next one makes anew
     (
         # Earlier servers made it without the authors. `messages_unused`: what an attempt to make it anew has left.
         "DROP INDEX IF EXISTS messages_words, messages_unused",
