@@ -153,15 +153,11 @@ def migrate(connection: Connection) -> Found:
     except errors.InsufficientPrivilege as error:
         raise LogOpenError(f"its tables cannot be made or used: {sentence(error)}; {_LET_OWN}") from error
     except (errors.UndefinedTable, errors.UndefinedColumn, errors.UndefinedFunction, errors.DuplicateTable) as error:
-        raise _foreign(sentence(error)) from error
+        raise LogOpenError(
+            f"its schema {SCHEMA_NAME} has not the tables that a server makes: {sentence(error)}; restore it whole, or "
+            "name another database"
+        ) from error
     return Found(identity, cluster, has_old_words)
-
-
-def _foreign(what: str) -> LogOpenError:
-    return LogOpenError(
-        f"its schema {SCHEMA_NAME} has not the tables that a server makes: {what}; restore it whole, or name another "
-        "database"
-    )
 
 
 def _migrate(connection: Connection) -> None:
@@ -181,7 +177,6 @@ def _migrate(connection: Connection) -> None:
             f"its tables have version {version}, this server knows up to {len(MIGRATIONS)}: a newer server has changed "
             "them; start that version here"
         )
-    _check_tables(connection, version)
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
@@ -189,18 +184,11 @@ def _migrate(connection: Connection) -> None:
         connection.execute("UPDATE version SET version = %s", (len(MIGRATIONS),))
 
 
-def _check_tables(connection: Connection, version: int) -> None:
-    """Raise LogOpenError if a table is missing: one dropped by hand would else be noticed only when it is needed."""
-    names = [name for statement in chain(*MIGRATIONS[:version]) for name in _MADE.findall(statement)]
-    found = connection.execute(
-        "SELECT name FROM unnest(%s::text[]) AS name WHERE to_regclass(%s || '.' || name) IS NULL", (names, SCHEMA_NAME)
-    ).fetchall()
-    if found:
-        raise _foreign(f"{', '.join(name for (name,) in found)} missing")
-
-
 def _check_rights(connection: Connection) -> None:
-    """Raise LogOpenError if this user may only read, as one that was given rights before a new version's tables."""
+    """Raise LogOpenError if this user may only read, as one that was given rights before a new version's tables.
+
+    Raises errors.UndefinedTable for a table that was dropped, which would else be noticed only when it is needed.
+    """
     names = [name for statement in chain(*MIGRATIONS) for name in _MADE.findall(statement) if name not in _SELDOM]
     query = "SELECT name FROM unnest(%s::text[]) AS name WHERE NOT has_table_privilege(name, 'INSERT')"
     if found := connection.execute(query, (names,)).fetchall():
