@@ -174,7 +174,6 @@ class HttpClient:
     def __init__(self, target: Target, credentials: Credentials) -> None:
         self.target = target
         self.credentials = credentials
-        self.certificate_ends: float | None = None  # of the last connection, see WatchedStream
         self._places = trio.Semaphore(MAX_CONNECTIONS)
         self._kept: list[_Connection] = []
         self._is_closed = False  # then no connection is kept any more
@@ -267,6 +266,4 @@ class HttpClient:
         return Response(head.status_code, dict(head.headers), bytes(body))
 
     async def _dial(self) -> _Connection:
-        stream = await dial(self.target, timeout=CONNECT_TIMEOUT)
-        self.certificate_ends = stream.certificate_ends
-        return _Connection(stream)
+        return _Connection(await dial(self.target, timeout=CONNECT_TIMEOUT))

@@ -122,7 +122,6 @@ class WatchedStream(trio.abc.Stream):
     def __init__(self, stream: trio.abc.Stream) -> None:
         self._stream = stream
         self._first = b""  # the first bytes, until they are as many as _HTTP has
-        self.certificate_ends: float | None = None  # when the server's expires, in seconds since 1970
         self.upgraded = False  # until then the end of the stream raises EndedError
         self.allowance = math.inf  # bytes that may still come
         self.last_received = trio.current_time()
@@ -171,9 +170,7 @@ async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASY
             except BaseException:
                 await trio.aclose_forcefully(secure)
                 raise
-            stream = WatchedStream(secure)
-            stream.certificate_ends = ssl.cert_time_to_seconds(secure.getpeercert()["notAfter"])
-            return stream
+            return WatchedStream(secure)
     except trio.TooSlowError as error:
         raise EndedError(f"no connection within {timeout:g} s") from error
     except socket.gaierror as error:

@@ -49,7 +49,6 @@ class Node(msgspec.Struct, kw_only=True):
     answer_ms: float | None = None  # the shortest round trip of /readyz
     publish_ms: float | None = None  # from a message to its acknowledgement, the median
     messages_clock_ms: float | None = None  # the clock of its log's timestamps, ahead of this machine's
-    certificate_days: float | None = None  # until it expires
 
     def fail(self, trouble: Trouble, words: str) -> None:
         """Record the first trouble; later ones follow from it."""

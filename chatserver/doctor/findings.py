@@ -13,8 +13,6 @@ CLOCK_DIFFERENCE = 1_000.0
 #: Milliseconds for a message to reach another node above which something is wrong: a hint takes a few, and a node
 #: without hints reads the log each second.
 SLOW = 250.0
-#: Days before the end of a certificate by which it should have been renewed; servers warn at the same time.
-EXPIRY_NOTICE = 14.0
 
 #: The finding about a node in trouble, and the advice.
 _TROUBLES = {
@@ -51,8 +49,8 @@ def conclude(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> list[Find
     troubled = {node.url for node in nodes if node.trouble is not None}
     received = [each for each in deliveries if each.receiver not in troubled]
     found = [
-        *_troubles(nodes), *_certificates(nodes), *_differences(nodes), *_shards(nodes), *_clocks(nodes),
-        *_missing(received), *_presence(received),
+        *_troubles(nodes), *_differences(nodes), *_shards(nodes), *_clocks(nodes), *_missing(received),
+        *_presence(received),
     ]  # fmt: skip
     return sorted(found, key=lambda finding: finding.severity is not Severity.FAULT)
 
@@ -62,15 +60,6 @@ def _troubles(nodes: Sequence[Node]) -> Iterator[Finding]:
         if node.trouble is not None:
             what, advice = _TROUBLES[node.trouble]
             yield _fault([node], f"{node.url} {what}: {node.words}", advice)
-
-
-def _certificates(nodes: Sequence[Node]) -> Iterator[Finding]:
-    for node in nodes:
-        if node.certificate_days is not None and node.certificate_days < EXPIRY_NOTICE:
-            yield _warning(
-                [node], f"the certificate of {node.url} expires in {node.certificate_days:.1f} days",
-                "renew it, and send the server SIGHUP, at which it reads the new one",
-            )  # fmt: skip
 
 
 def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:

@@ -45,10 +45,7 @@ async def inquire(node: Node, target: Target, credentials: Credentials, room: st
     try:
         with trio.fail_after(PATIENCE):
             async with aclosing(HttpClient(target, credentials)) as http:
-                is_ready = await _ask_whether_ready(node, http)
-                if http.certificate_ends is not None:
-                    node.certificate_days = round((http.certificate_ends - time.time()) / 86_400, 1)
-                if is_ready:
+                if await _ask_whether_ready(node, http):
                     await _ask_epoch(node, http, room)
     except trio.TooSlowError:
         node.fail(Trouble.UNREACHABLE, f"no answer within {PATIENCE:g} s")

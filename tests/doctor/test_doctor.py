@@ -29,7 +29,7 @@ from chatserver.log.sqlite import SqliteLog
 from chatserver.reasons import Reason
 from tests.log.support import neighbours_in
 from tests.support.answering import answering
-from tests.support.certificates import authority, certificate
+from tests.support.certificates import certificate
 from tests.support.ports import steady_port
 from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
@@ -157,32 +157,15 @@ async def test_a_port_that_serves_no_rooms_needs_another_url_and_no_token(tmp_pa
             assert finding.advice.startswith("give the URL under which the page of the chat opens")
 
 
-async def test_a_certificate_that_expires_soon_is_a_warning(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    authority().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    cert, key = certificate(tmp_path, days=(-30, 13))
-    async with serving(tls_cert=cert, tls_key=key) as server:
-        [finding] = (report := await examined(server)).findings
-    assert report.ok
-    assert finding.what == f"the certificate of {url(server)} expires in 13.0 days"
-
-
-@pytest.mark.parametrize("sealed", [False, True], ids=["http", "https"])
-async def test_a_node_is_asked_over_one_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sealed: bool
-) -> None:
-    """The look at its certificate took a connection more, also without TLS."""
-    authority().cert_pem.write_to_path(str(tmp_path / "ca.pem"))
-    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "ca.pem"))
-    cert, key = certificate(tmp_path) if sealed else ("", "")
-    async with serving(tls_cert=cert, tls_key=key) as server:
+async def test_a_node_is_asked_over_one_connection() -> None:
+    async with serving() as server:
         node = Node(url=url(server))
         stats = server.server.parts.stats
         before = sum(stats.closes.values())
         await inquire(node, parse_target(node.url), Credentials(), "doctor")
         await eventually(lambda: server.server.parts.connections.held == 0)
         assert sum(stats.closes.values()) - before == 1
-    assert (node.trouble, node.certificate_days is not None) == (None, sealed)
+    assert node.trouble is None
 
 
 async def test_a_node_behind_the_proxy_protocol_is_told_of(tmp_path: Path) -> None:

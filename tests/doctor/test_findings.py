@@ -33,7 +33,6 @@ def test_healthy_nodes_have_no_findings() -> None:
     assert found([node("a", shards=None)], [delivery("a", "a")]) == [], "a single server needs no --shared"
     unread = delivery("a", "a", attempted=False, readable=False, pushed_ms=None)
     assert found([node("a", clock_ms=None), node("b", messages_clock_ms=None)], [unread]) == []
-    assert found([node("a", clock_ms=None, certificate_days=14.0)]) == []
 
 
 def test_every_trouble_is_a_fault_with_its_words() -> None:
@@ -56,7 +55,6 @@ def test_a_node_that_differs() -> None:
         ({"clock_ms": -300_000.4}, FAULT, "the clock of a is 5.0 min ahead of that of b"),
         ({"messages_clock_ms": -7_200_000.0}, FAULT, "messages get times that are 2.0 h behind the clock of b"),
         ({"messages_clock_ms": 7_200_000.0}, FAULT, "messages get times that are 2.0 h ahead of the clock of b"),
-        ({"certificate_days": 13.9}, WARNING, "the certificate of b expires in 13.9 days"),
     ):
         [(found_severity, found_what)] = found([node("a"), node("b", **more)])
         assert (found_severity, what in found_what) == (severity, True), (more, found_what)
