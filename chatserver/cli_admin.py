@@ -6,10 +6,8 @@ when a command runs.
 Exit codes: 0 done, 1 the server failed or refused, 2 bad flags.
 """
 
-import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,54 +38,46 @@ Network = Annotated[str, _flag("ADDRESS", "Everybody from there: an IPv4 address
 NetworkOf = Annotated[str, _flag("ID", "Everybody on the network that this user is connected from now.")]
 Reason = Annotated[str, _flag("TEXT", "Why: shown to the people concerned, and kept in the audit trail.")]
 Span = Annotated[str, _flag("TIME", "How long: 90s, 10m, 1h, 30d; the default is until it is lifted.", "--for")]
+Token = Annotated[
+    str, _flag("TOKEN", "A moderator's token; @FILE reads it from a file, where other users cannot see it.")
+]
 Limit = Annotated[int, Parameter(help="The most entries to list, up to 1,000.", metavar="N")]
-
-
-@Parameter(name="*")
-@dataclass(frozen=True)
-class Access:
-    """The moderator's token, and the form in which the answer is printed."""
-
-    token: Annotated[
-        str, _flag("TOKEN", "A moderator's token; @FILE reads it from a file, where other users cannot see it.")
-    ]
-    json: Annotated[bool, Parameter(negative="", help="Print the server's answer as JSON, for programs.")] = False
 
 
 @admin.command
 def mute(
     url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
-    reason: Reason = "", access: Access,
+    reason: Reason = "", token: Token,
 ) -> int:  # fmt: skip
     """Let a user or network read but not write."""
-    return _sanction("mute", "muted", url, room, _whom(user, network, network_of), for_, reason, access)
+    return _sanction("mute", "muted", url, room, _whom(user, network, network_of), for_, reason, token)
 
 
 @admin.command
 def ban(
     url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
-    reason: Reason = "", access: Access,
+    reason: Reason = "", token: Token,
 ) -> int:  # fmt: skip
     """Take a user or network out of a room, or of all rooms, and keep it out."""
-    return _sanction("ban", "banned", url, room, _whom(user, network, network_of), for_, reason, access)
+    return _sanction("ban", "banned", url, room, _whom(user, network, network_of), for_, reason, token)
 
 
 @admin.command
-def unmute(url: Url, /, *, room: Room, user: User = "", network: Network = "", access: Access) -> int:
+def unmute(url: Url, /, *, room: Room, user: User = "", network: Network = "", token: Token) -> int:
     """End a mute."""
-    return _lift("mute", "unmuted", url, room, _whom(user, network), access)
+    return _lift("mute", "unmuted", url, room, _whom(user, network), token)
 
 
 @admin.command
-def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", access: Access) -> int:
+def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", token: Token) -> int:
     """End a ban."""
-    return _lift("ban", "unbanned", url, room, _whom(user, network), access)
+    return _lift("ban", "unbanned", url, room, _whom(user, network), token)
 
 
 @admin.command
 def kick(
     url: Url, /, *, room: Room, user: User,
-    reason: Annotated[str, _flag("TEXT", "Why: kept in the audit trail.")] = "", access: Access,
+    reason: Annotated[str, _flag("TEXT", "Why: kept in the audit trail.")] = "", token: Token,
 ) -> int:  # fmt: skip
     """Take a user out of a room; the user may come back at once."""
 
@@ -95,29 +85,29 @@ def kick(
         ended = answer["ended"]
         print(f"kicked {user}: {ended} of its connections left" if ended else f"{user} is not there")
 
-    return _run(url, access, lambda it: it.kick(room, user=user, reason=reason), show)
+    return _run(url, token, lambda it: it.kick(room, user=user, reason=reason), show)
 
 
 @admin.command
 def delete(
     url: Url, /, *, room: Annotated[str, _flag("ROOM", "The room.")],
-    offset: Annotated[int, _flag("N", "The message's offset, as every message shows it.")], access: Access,
+    offset: Annotated[int, _flag("N", "The message's offset, as every message shows it.")], token: Token,
 ) -> int:  # fmt: skip
     """Remove the text of a message, for all users and for good."""
-    return _run(url, access, lambda it: it.delete(room, offset=offset), lambda _: print(f"deleted {offset} in {room}"))
+    return _run(url, token, lambda it: it.delete(room, offset=offset), lambda _: print(f"deleted {offset} in {room}"))
 
 
 @admin.command
 def sanctions(
     url: Url, /, *, room: Room = "*", user: User = "", network: Network = "",
-    limit: Limit = 100, access: Access,
+    limit: Limit = 100, token: Token,
 ) -> int:  # fmt: skip
     """List the mutes and bans that are in force, the newest first."""
     from chatserver.terminal.moderate import print_sanctions  # noqa: PLC0415  (quick --help)
 
     whom = _whom(user, network) if user or network else {}
     return _run(
-        url, access, lambda it: it.sanctions(room, whom=whom, limit=limit), partial(print_sanctions, file=sys.stdout)
+        url, token, lambda it: it.sanctions(room, whom=whom, limit=limit), partial(print_sanctions, file=sys.stdout)
     )
 
 
@@ -125,16 +115,16 @@ def sanctions(
 def audit(
     url: Url, /, *,
     after: Annotated[int | None, _flag("ID", "List those after the entry with this id, not the latest.")] = None,
-    limit: Limit = 100, access: Access,
+    limit: Limit = 100, token: Token,
 ) -> int:  # fmt: skip
     """List what moderators did and what others tried to do, the oldest first."""
     from chatserver.terminal.moderate import print_audit  # noqa: PLC0415  (quick --help)
 
-    return _run(url, access, lambda it: it.audit(after=after, limit=limit), partial(print_audit, file=sys.stdout))
+    return _run(url, token, lambda it: it.audit(after=after, limit=limit), partial(print_audit, file=sys.stdout))
 
 
 def _sanction(
-    kind: str, did: str, url: str, room: str, whom: dict[str, str], for_: str, reason: str, access: Access
+    kind: str, did: str, url: str, room: str, whom: dict[str, str], for_: str, reason: str, token: str
 ) -> int:
     from chatserver.terminal.moderate import done  # noqa: PLC0415  (quick --help)
 
@@ -143,15 +133,15 @@ def _sanction(
     except ValueError as error:
         raise ConfigError("for", str(error)) from None
     return _run(
-        url, access, lambda it: it.sanction(kind, room, whom=whom, seconds=seconds, reason=reason),
+        url, token, lambda it: it.sanction(kind, room, whom=whom, seconds=seconds, reason=reason),
         lambda answer: print(done(did, answer)),
     )  # fmt: skip
 
 
-def _lift(kind: str, did: str, url: str, room: str, whom: dict[str, str], access: Access) -> int:
+def _lift(kind: str, did: str, url: str, room: str, whom: dict[str, str], token: str) -> int:
     from chatserver.terminal.moderate import done  # noqa: PLC0415  (quick --help)
 
-    return _run(url, access, lambda it: it.lift(kind, room, whom=whom), lambda answer: print(done(did, answer)))
+    return _run(url, token, lambda it: it.lift(kind, room, whom=whom), lambda answer: print(done(did, answer)))
 
 
 def _whom(user: str, network: str, network_of: str = "") -> dict[str, str]:
@@ -162,15 +152,11 @@ def _whom(user: str, network: str, network_of: str = "") -> dict[str, str]:
     return whom
 
 
-def _run(url: str, access: Access, ask: "Callable[[Admin], Any]", show: Callable[[Any], None]) -> int:
+def _run(url: str, token: str, ask: "Callable[[Admin], Any]", show: Callable[[Any], None]) -> int:
     from chatserver.terminal.moderate import Admin, AdminError  # noqa: PLC0415  (quick --help)
 
     try:
-        answer = ask(Admin(url, access.token))
-        if access.json:
-            print(json.dumps(answer, ensure_ascii=False))
-        else:
-            show(answer)
+        show(ask(Admin(url, token)))
     except AdminError as error:
         complain(str(error))
         return EXIT_FAULT

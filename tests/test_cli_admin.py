@@ -1,7 +1,6 @@
 """`chatserver admin`: each command against a server, and its error messages."""
 
 import io
-import json
 import re
 from collections.abc import AsyncIterator
 from functools import partial
@@ -67,8 +66,8 @@ async def test_mutes_and_bans_are_made_listed_and_lifted(server: Serving, admin:
     assert (row[:4], row[4] in made) == (["1", "mute", ann, "lobby"], True), "with the time at which it ends"
     assert [line.split("\t")[0] for line in (await admin.done("sanctions")).splitlines()] == ["2", "1"]
     assert len((await admin.done("sanctions", "--limit", "1")).splitlines()) == 1
-    found = json.loads(await admin.done("sanctions", "--user", ann, "--json"))
-    assert [(each["id"], each["reason"]) for each in found] == [(1, "[b]spam")]
+    found = [line.split("\t") for line in (await admin.done("sanctions", "--user", ann)).splitlines()]
+    assert [(id_, reason) for id_, *_, reason in found] == [("1", "[b]spam")]
     for room in ("*", "lobby"):
         await admin.done("ban", "--room", room, "--user", ann)
     assert await admin.done("unmute", "--room", "lobby", "--user", ann) == f"unmuted {ann} in lobby (sanction 1)\n"
@@ -85,9 +84,8 @@ async def test_mutes_and_bans_are_made_listed_and_lifted(server: Serving, admin:
     )  # fmt: skip
     actions = [line.split("\t")[4] for line in (await admin.done("audit")).splitlines()]
     assert actions == ["mute", *["ban"] * 3, "unmute", *["unban"] * 3]
-    assert [each["id"] for each in json.loads(await admin.done("audit", "--after", "2", "--limit", "1", "--json"))] == [
-        3
-    ]
+    [line] = (await admin.done("audit", "--after", "2", "--limit", "1")).splitlines()
+    assert line.startswith("3\t")
 
 
 async def test_a_user_who_is_there_is_named_and_a_kick_says_if_not(server: Serving, admin: Admin) -> None:
@@ -114,7 +112,6 @@ async def test_a_user_who_is_there_is_named_and_a_kick_says_if_not(server: Servi
     assert [entry[4:7:2] for entry in entries] == [
         ["kick", ann], ["mute", f"{name} ({ann})"], ["kick", f"{name} ({ann})"], ["unmute", f"{name} ({ann})"],
     ]  # fmt: skip
-    assert [each["target"] for each in json.loads(await admin.done("audit", "--json"))] == [ann] * 4
 
 
 async def test_a_message_is_deleted_with_a_token_in_a_file(server: Serving, admin: Admin, tmp_path: Path) -> None:

@@ -1,7 +1,7 @@
 """A moderator's requests from the command line, and their answers as lines.
 
-Owns: the requests, and the form of an answer on a terminal, in a pipe and as JSON. May not: know flags, except the name
-of the one in an error.
+Owns: the requests, and the form of an answer on a terminal and in a pipe. May not: know flags, except the name of the
+one in an error.
 """
 
 import json
