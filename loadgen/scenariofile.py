@@ -1,14 +1,14 @@
 """A scenario in a TOML file: groups, phases with ramps, spikes and soaks, victims and thresholds.
 
-Owns: the file's keys, and errors that name the key and the line. May not: play the `Experiment` that it returns.
+Owns: the file's keys, and errors that name the key. May not: play the `Experiment` that it returns.
 """
 
 import math
-import re
 from collections import Counter
 from collections.abc import Mapping
+from functools import reduce
 from pathlib import Path
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -62,7 +62,7 @@ class Scenario(NamedTuple):
 
 
 def read(file: str) -> Scenario:
-    """Read a scenario; every error is one line that names the file, the key and, if possible, the line."""
+    """Read a scenario; every error is one line that names the file and the key."""
     try:
         text = Path(file).read_text(encoding="utf-8")
     except (OSError, UnicodeDecodeError) as error:
@@ -70,33 +70,21 @@ def read(file: str) -> Scenario:
     try:
         return _scenario(msgspec.toml.decode(text, type=_File))
     except msgspec.ValidationError as error:
-        raise UsageError(f"--scenario: {file}{_line(text, str(error))}: {_plain(str(error))}") from None
+        raise UsageError(f"--scenario: {file}: {_plain(error)}") from None
     except (msgspec.DecodeError, RecursionError, UsageError) as error:
         raise UsageError(f"--scenario: {file}: {error}") from None
 
 
-def _line(text: str, error: str) -> str:
-    """Find the line of the key that an error names; of a key that is missing, that of the table that lacks it."""
-    lines = text.splitlines()
-    keys = re.findall(r"`(\w+)`", error)[-1:] if "field `" in error else re.findall(r"\.(\w+)", error)[-1:]
-    at = re.search(r"\$\.(\w+)\[(\d+)\]", error)
-    tables = [number for number, line in enumerate(lines) if at and re.match(rf"\s*\[\[\s*{at[1]}\s*\]\]", line)]
-    begin = tables[int(at[2])] if at and tables else 0
-    for index in range(begin, len(lines)):
-        if index > begin and tables and lines[index].lstrip().startswith("[["):
-            break
-        if any(re.search(rf"(^\s*\[?\[?|[{{,]\s*){key}\b", lines[index]) for key in keys):
-            return f", line {index + 1}"
-    return f", line {begin + 1}" if at else ""
+#: msgspec's words for what a file may have wrong, and those of this file; it names the place as `phases[0]`.
+_PLAIN: Final = {
+    "Object contains unknown field": "there is no key",
+    "Object missing required field": "there must be a key",
+    " - at `$.": " at `",
+}
 
 
-def _plain(error: str) -> str:
-    """Reword msgspec's errors in the terms of this file."""
-    unknown = re.match(r"Object contains unknown field `(\w+)`", error)
-    missing = re.match(r"Object missing required field `(\w+)`", error)
-    if unknown:
-        return f"there is no key {unknown[1]!r} here"
-    return f"the key {missing[1]!r} is missing" if missing else error.replace(" - at `$.", " at `")
+def _plain(error: msgspec.ValidationError) -> str:
+    return reduce(lambda text, words: text.replace(*words), _PLAIN.items(), str(error))
 
 
 def _scenario(file: _File) -> Scenario:

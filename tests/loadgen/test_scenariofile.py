@@ -38,17 +38,15 @@ def _read(tmp_path: Path, text: str) -> Experiment:
 
 
 WRONG: list[tuple[str, str]] = [
-    ("phases = 3", r"it\.toml, line 1: Expected `array`, got `int` at `phases`"),
-    ("", r"it\.toml: the key 'phases' is missing"),
-    ("nme = 1\n" + STEADY, r"it\.toml, line 1: there is no key 'nme' here"),
+    ("phases = 3", r"it\.toml: Expected `array`, got `int` at `phases`"),
+    ("", r"it\.toml: there must be a key `phases`"),
+    ("nme = 1\n" + STEADY, r"it\.toml: there is no key `nme`"),
     ("phases = [", "it.toml: "),
     ("phases = " + "[" * 3000 + "]" * 3000, r"it\.toml: maximum recursion depth exceeded"),  # it was a traceback
-    (STEADY + "secnods = 3\n", r", line 4: there is no key 'secnods' here"),
-    (CROWD + STEADY + _phase("more", "rat = 3"), r", line 11: there is no key 'rat' here"),
-    (STEADY.replace("5", '"long"'), r", line 3: Expected `float`, got `str`"),
-    ('phases = [{ name = "a", seconds = "long" }]', r", line 1: Expected `float`, got `str`"),
-    # it was the line of the next name, which is that of another phase
-    ("[[phases]]  # quiet\nseconds = 5\n" + STEADY, r", line 1: the key 'name' is missing"),
+    (STEADY + "secnods = 3\n", r"there is no key `secnods` at `phases\[0\]`"),
+    (CROWD + STEADY + _phase("more", "rat = 3"), r"there is no key `rat` at `phases\[1\]`"),
+    (STEADY.replace("5", '"long"'), r": Expected `float`, got `str` at `phases\[0\].seconds`"),
+    ("[[phases]]\nseconds = 5\n" + STEADY, r"there must be a key `name` at `phases\[0\]`"),
     (STEADY + STEADY, "phases: 'steady' is there twice"),
     (CROWD + CROWD + STEADY, "groups: 'crowd' is there twice"),
     (CROWD + STEADY + "open = { crowed = 1.0 }\n", "phases.steady: there is no group 'crowed'; there are crowd"),
@@ -84,10 +82,10 @@ WRONG: list[tuple[str, str]] = [
     (STEADY + "text_bytes = 9\n", "phases.steady.text_bytes: a size is set together with a rate"),
     (STEADY + "text_bytes = -1\n", "phases.steady.text_bytes: -1 is below 0"),
     (STEADY + "text_bytes = 1048577\n", "phases.steady.text_bytes: 1,048,577 is above 1,048,576"),
-    (_phase(""), r"line 2: Expected `str` of length >= 1 at `phases\[0\].name`"),
-    ("name = ''\n" + STEADY, r"line 1: Expected `str` of length >= 1 at `name`"),
-    (CROWD.replace('"crowd"', "''") + STEADY, r"line 2: Expected `str` of length >= 1 at `groups\[0\].name`"),
-    (CROWD + "room = ''\n" + STEADY, r"line 5: Expected `str` of length >= 1 at `groups\[0\].room`"),
+    (_phase(""), r"Expected `str` of length >= 1 at `phases\[0\].name`"),
+    ("name = ''\n" + STEADY, r"Expected `str` of length >= 1 at `name`"),
+    (CROWD.replace('"crowd"', "''") + STEADY, r"Expected `str` of length >= 1 at `groups\[0\].name`"),
+    (CROWD + "room = ''\n" + STEADY, r"Expected `str` of length >= 1 at `groups\[0\].room`"),
     (STEADY + "rate = inf\n", "phases.steady.rate: it must be finite"),
     (STEADY + "rate = 1e308\n", r"phases.steady.rate: 1e\+308 is above 1,000,000"),
     (STEADY, r"groups: there are none, and no \[victims\]"),  # a KeyError after the last phase
