@@ -27,18 +27,14 @@ MOST_COLOURS: Final = 6
 
 _MIB: Final = 2**20
 
-#: Pixels for text above and below a plot, and for a line of text.
+#: Pixels for text above and below a plot.
 _ABOVE: Final = 20
 _BELOW: Final = 20
-_LINE: Final = 14
 
 #: Pixels: the width of a plot on a phone and on a desktop, and of a letter.
 _NARROW: Final = 300
 _WIDE: Final = 800
 _LETTER: Final = 6.5
-
-#: The longest label of a line, in letters.
-_LETTERS: Final = 22
 
 #: Lines are drawn on a canvas that is stretched; this is its width, in units of its own.
 _CANVAS: Final = 1000
@@ -49,13 +45,12 @@ class Series(NamedTuple):
     colour: str  # a class of the style sheet: s1, s2, ...
     values: Sequence[float | None]
     style: str = ""  # more classes: faint, dashed
-    named_at: float | None = None  # the value that the label stands beside; by default the last one
 
 
 class Chart(NamedTuple):
     caption: str
     note: str
-    key: Sequence[Series]  # shown if the plot has no room for labels
+    key: Sequence[Series]  # the lines with a name
     drawing: Element
 
 
@@ -160,9 +155,9 @@ class _Timeline:
         return self._chart("Latency", note, series, scale, height=190, unit="ms", failures=failures)
 
     def held(self, named: Sequence[Personas]) -> Chart | None:
-        """Connections by persona. At the end no client is held, so the labels stand beside the maximum."""
+        """Connections by persona."""
         held = {crowd: [crowd.total(sample.held) for sample in self._samples] for crowd in named}
-        series = [Series(crowd.name, crowd.colour, values, named_at=max(values)) for crowd, values in held.items()]
+        series = [Series(crowd.name, crowd.colour, values) for crowd, values in held.items()]
         return self._counted("Connections held", "at that moment", series)
 
     def lost(self, named: Sequence[Personas]) -> Chart | None:
@@ -240,7 +235,6 @@ class _Timeline:
             place = _ABOVE + down(tick) + 4
             svg.append(node("text", f"{tick:,g}", class_="tick", x=-8, y=place, text_anchor="end"))
         svg.extend(_times(self._time, _ABOVE + height + 15))
-        svg.extend(_names(series, down, _ABOVE + height + 4))
         return Chart(caption, note, [each for each in series if each.name], svg)
 
     def _across(self, moment: float) -> float:
@@ -293,31 +287,6 @@ def _summary(series: Series, unit: str) -> str:
         return ""
     least, most = (_amount(value, unit) for value in extent)
     return f"{series.name or 'It'} was between {least} and {most}."
-
-
-def _names(series: Iterable[Series], down: Callable[[float], float], lowest: float) -> Iterable[Element]:
-    """Labels at the ends of the lines, moved apart so that they do not overlap."""
-    ends = []
-    for each in series:
-        last = next((value for value in reversed(each.values) if value is not None), None)
-        place = each.named_at if each.named_at is not None else last
-        if place is not None and each.name:
-            ends.append((_ABOVE + down(place) + 4, each))
-    ends.sort(key=lambda end: end[0])
-    for place, (_, each) in zip(_apart([place for place, _ in ends], lowest), ends, strict=True):
-        name = each.name if len(each.name) <= _LETTERS else f"{each.name[: _LETTERS - 1]}…"
-        yield node("text", name, class_=f"name {each.colour}", x="100%", dx=8, y=place)
-
-
-def _apart(places: Iterable[float], most: float) -> list[float]:
-    """Push ascending positions down until they are a line apart, and back up if they leave the plot."""
-    apart: list[float] = []
-    for place in places:
-        apart.append(max(place, apart[-1] + _LINE) if apart else place)
-    for at in reversed(range(len(apart))):
-        apart[at] = min(apart[at], most)
-        most = apart[at] - _LINE
-    return apart
 
 
 def _times(time: Scale, down: float) -> Iterable[Element]:
