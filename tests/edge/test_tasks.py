@@ -13,7 +13,6 @@ import trio.testing
 
 from chatserver.edge.tasks import MAX_SLOW_TASKS, MAX_TASKS, Tasks
 from chatserver.log.connections import Readers
-from chatserver.log.index import Found, Question
 from chatserver.net.connection import Connection
 from tests.support.parked import parked
 from tests.support.peers import ask, chatter, connect, request
@@ -103,31 +102,6 @@ async def test_searches_wait_apart_from_reads_and_only_for_clients_that_are_ther
             peer.reset()
         await eventually(lambda: connections.held == 0)
         assert exchanges._slow_tasks.statistics()["waiting"] == 0
-
-
-async def test_a_search_waits_for_few_searches_of_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The queries of tasks that run are first come, first served: with four tasks it waited for five."""
-    thread, may_go_on, asked = trio.Lock(), trio.Event(), list[str]()
-
-    async def find(question: Question, *, go_on: int | None = None) -> Found:
-        async with thread:
-            asked.append(question.words[0])
-            await may_go_on.wait()
-        return Found([], None)
-
-    async with serving() as server, AsyncExitStack() as stack:
-        slow_tasks = server.server.parts.exchanges._slow_tasks
-        monkeypatch.setattr(server.server.parts.log.index, "find", find)
-        crowd = [await stack.enter_async_context(connect(server.address, source="127.0.0.2")) for _ in range(MAX_TASKS)]
-        for number, peer in enumerate(crowd):
-            await peer.send(request("GET", f"/search?q=crowd{number}"))
-        await eventually(lambda: slow_tasks.statistics()["waiting"] == MAX_TASKS - MAX_SLOW_TASKS)
-        async with connect(server.address) as neighbour:
-            await neighbour.send(request("GET", "/search?q=neighbour"))
-            await eventually(lambda: slow_tasks.statistics()["waiting"] == MAX_TASKS - MAX_SLOW_TASKS + 1)
-            may_go_on.set()
-            assert (await neighbour.response()).status == 200
-    assert asked.index("neighbour") <= 3
 
 
 #: Requests that wait for the log.
