@@ -68,6 +68,7 @@ class Admission:
         self._per_network = settings.per_ip
         self._is_proxy = connections.is_proxy  # a proxy has no cap of its own
         self._by_network: dict[str, int] = {}
+        self._proxies: set[str] = set()  # addresses of proxies with connections
         self._spans = spans(settings)
         self._window = ticks(settings.flush_window)
         self._after = ticks(settings.evict_after)
@@ -86,13 +87,14 @@ class Admission:
         `short`: descriptors have run out, so a connection must be evicted although there are places.
         `operator`: it came to the operators' address.
         """
-        count = 0 if self._is_proxy(address) else self._by_network.get(network_of(address), 0)
+        is_proxy = self._is_proxy(address)
+        count = 0 if is_proxy else self._by_network.get(network_of(address), 0)
         if 0 < self._per_network <= count:
             return Reason.REFUSED_ADDRESS
         full = short or self._connections.held >= self.total
         if full and not self._finds_place(count, short=short, operator=operator):
             return Reason.REFUSED_FULL
-        self._count_in(address)
+        self._count_in(address, is_proxy=is_proxy)
         if full:
             self._since = max(self._since, self._crowd(address))
         return None
@@ -104,26 +106,29 @@ class Admission:
         beyond = operator and not short and held < self.total + OPERATOR_PLACES
         return all(self.make_room(count) for _ in range(missing)) or beyond
 
-    def _count_in(self, address: str) -> None:
+    def _count_in(self, address: str, *, is_proxy: bool) -> None:
+        if is_proxy:
+            self._proxies.add(address)
         network = self._network(address)
         self._by_network[network] = self._by_network.get(network, 0) + 1
 
     def _network(self, address: str) -> str:
         """The key that an address is counted under. A proxy's is its own: others in its /64 have a cap."""
-        return address if self._is_proxy(address) else network_of(address)
+        return address if address in self._proxies else network_of(address)
 
     def _crowd(self, address: str) -> int:
         """Connections of a network. Those of a proxy are of many clients, so each ranks as if it were alone."""
-        return 1 if self._is_proxy(address) else self._by_network[network_of(address)]
+        return 1 if address in self._proxies else self._by_network[network_of(address)]
 
     def move(self, connection: Connection, address: str) -> Reason | None:
         """Count a connection for the client behind a proxy from now on; if that is refused, return why."""
-        network = self._network(address)
+        is_proxy = self._is_proxy(address)
+        network = address if is_proxy else network_of(address)
         if network != self._network(connection.address):
-            if 0 < self._per_network <= self._by_network.get(network, 0) and not self._is_proxy(address):
+            if 0 < self._per_network <= self._by_network.get(network, 0) and not is_proxy:
                 return Reason.REFUSED_ADDRESS
             self.release(connection.address)
-            self._count_in(address)
+            self._count_in(address, is_proxy=is_proxy)
         connection.address = shared_address(address)
         self._connections.demotion.came(connection)
         return None
@@ -136,6 +141,7 @@ class Admission:
             self._by_network[network] = count
         else:
             del self._by_network[network]
+            self._proxies.discard(address)
 
     # -- reclaiming -------------------------------------------------------------------------------------------------
 

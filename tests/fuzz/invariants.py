@@ -172,6 +172,7 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
     assert parts.connections.held == len(everybody) <= PLACES + OPERATOR_PLACES
     assert len(everybody) - len(parts.connections.operators) <= PLACES
     assert parts.admission._by_network == dict(networks), "a network is counted wrongly"
+    assert parts.admission._proxies <= networks.keys(), "a proxy without connections is kept"
     del networks[PROXY]  # has no cap of its own
     assert max(networks.values(), default=0) <= PER_ADDRESS
     assert parts.connections.operators <= alive, "a closed connection counts as an operator"
