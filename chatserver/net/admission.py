@@ -68,7 +68,7 @@ class Admission:
         self._per_network = settings.per_ip
         self._is_proxy = connections.is_proxy  # a proxy has no cap of its own
         self._by_network: dict[str, int] = {}
-        self._proxies: set[str] = set()  # addresses of proxies with connections
+        self._proxies: set[str] = set()  # that have connections: `_is_proxy` parses each address of a large scan
         self._spans = spans(settings)
         self._window = ticks(settings.flush_window)
         self._after = ticks(settings.evict_after)
