@@ -168,7 +168,9 @@ class SqliteWriter:
             rows.append((*row, int(record.kind), record.target, more_of(record)) if is_rich else row)
         statement, width = (_INSERT_RECORDS, 8) if is_rich else (_INSERT_MESSAGES, 5)
         if execute_rows(self._connection, statement, rows, width, self._epoch).rowcount < len(rows):
-            raise LogUnavailable("storing a message failed: another program removed a room; restart the server")
+            raise LogUnavailable(
+                "storing a message failed: another program removed a room or changed the epoch; restart"
+            )
 
     def _write_keys(self, keys: Mapping[Key, Record], now: int) -> None:
         rooms = self._rooms
