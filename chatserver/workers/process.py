@@ -51,6 +51,7 @@ class Worker:
         self._stop, self.stops = trio.open_memory_channel[int](2)
         self._told_to_stop = False  # by the supervisor
         self._drains = False
+        self._starting = trio.CancelScope()  # entered until the end; cancelled only before the server accepts peers
         self._alone = False  # the supervisor is gone
         self._folder = setup.folder
         self._link = link
@@ -64,13 +65,15 @@ class Worker:
 
     async def run(self, server: Server) -> int:
         """Serve until the end. Returns the exit code."""
+        code = EXIT_CLEAN  # of a worker that is told to stop while it starts
         async with trio.open_nursery() as nursery:
             self._server = server
             nursery.start_soon(self._link.send_all, self._unsent)
             nursery.start_soon(self._beat)
             nursery.start_soon(self._obey)
             nursery.start_soon(self._stop_at_signal)
-            code = await server.main()
+            with self._starting:
+                code = await server.main()
             with trio.move_on_after(LAST_NUMBERS):
                 await self._send_numbers()
             nursery.cancel_scope.cancel()
@@ -133,8 +136,13 @@ class Worker:
                 self._drain(number)
 
     def _drain(self, number: int) -> None:
-        """Drain, only once: a service manager may signal every process, and a second signal stops a server at once."""
-        if not self._drains:
+        """Drain, only once: a service manager may signal every process, and a second signal stops a server at once.
+
+        A worker that starts has nothing to drain, and may wait for a lock in the database for minutes.
+        """
+        if self._metrics is None:
+            self._starting.cancel()
+        elif not self._drains:
             self._drains = True
             self._hand_on(number)
 

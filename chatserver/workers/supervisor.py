@@ -254,6 +254,8 @@ class Supervisor:
             await new.changed.wait()
             if new.ready:
                 return new
+            if self._stopping.is_set():
+                return None
             _log.error("worker_not_replaced", worker=new.number, code=new.code)
             if new.code != EXIT_LOG:
                 return None

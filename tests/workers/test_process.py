@@ -46,16 +46,6 @@ class Working:
     async def run(self) -> None:
         self.code = await self.worker.run(self.server)
 
-    def begin_late(self, told: Message) -> None:
-        main = self.server.main
-
-        async def late() -> int:
-            await self.link.send(told)
-            await eventually(lambda: self.worker._told_to_stop)
-            return await main()
-
-        self.server.main = late  # type: ignore[method-assign, assignment]
-
     async def hear(self, kind: type[Message]) -> Message:
         while True:
             message = await self.link.receive()
@@ -66,8 +56,8 @@ class Working:
 
 
 @asynccontextmanager
-async def working(folder: Path, *, told: Message | None = None, **options: object) -> AsyncIterator[Working]:
-    """A worker that is ready, and has ended after the block. It receives `told` before its log is open."""
+async def working(folder: Path, *, starts: bool = True, **options: object) -> AsyncIterator[Working]:
+    """A worker that is ready, unless its start is to hang; it has ended after the block."""
     settings = Settings(log="memory:", port=0, **options)  # type: ignore[arg-type]
     with closing(bind("127.0.0.1", 0, send_buffer=65_536)) as listening:
         number = listening.detach()  # the worker's own descriptor, as if inherited
@@ -80,13 +70,13 @@ async def working(folder: Path, *, told: Message | None = None, **options: objec
         async with trio.open_nursery() as nursery:
             found = Working(settings, inherited, folder)
             inherited.detach()
-            if told is not None:
-                found.begin_late(told)
             nursery.start_soon(found.run)
-            await found.hear(Ready)
+            if starts:
+                await found.hear(Ready)
             yield found
         assert found.code == 0
         found.link.close()
+        found.worker.listening.workers[0][0].close()  # which a server that did not start has not taken
 
 
 @pytest.fixture
@@ -186,10 +176,24 @@ async def test_a_new_connection_is_answered_while_its_worker_is_replaced(folder:
         assert answer.status == 200
 
 
-async def test_a_worker_replaced_before_it_accepts_drains_at_once(folder: Path) -> None:
-    """Otherwise a worker that has just started when all are replaced ends with a traceback."""
-    async with working(folder, told=Stop(replaced=True)):
-        pass  # it has ended after the block
+@pytest.mark.parametrize("tell", [Stop(), Stop(replaced=True), None])
+async def test_a_worker_that_is_told_to_stop_while_it_starts_ends_at_once(
+    tell: Stop | None, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A start waits ten minutes for a lock in the database. Until then no signal had an effect, not even two."""
+    opening = trio.Event()
+
+    async def wait_for_a_lock(*values: object, **options: object) -> None:
+        opening.set()
+        await trio.sleep_forever()
+
+    monkeypatch.setattr("chatserver.log.groups.GroupWriter.run", wait_for_a_lock)
+    async with working(folder, starts=False) as one:
+        await opening.wait()
+        if tell is None:
+            signal.raise_signal(signal.SIGTERM)
+        else:
+            await one.link.send(tell)
 
 
 @pytest.mark.parametrize("first", ["message", "signal"])

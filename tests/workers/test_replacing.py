@@ -126,6 +126,16 @@ async def test_a_replacement_is_tried_again_while_the_log_cannot_be_opened(
         assert it.code == 0
 
 
+async def test_a_replacement_that_is_told_to_stop_is_no_error(tmp_path: Path) -> None:
+    async with supervised(tmp_path) as it:
+        it.manner = {"ready": False}
+        await hang_up()
+        await it.has_started(3)
+        signal.raise_signal(signal.SIGTERM)
+        await it.until(lambda: it.code is not None)
+        assert (it.code, it.events("worker_not_replaced")) == (0, [])
+
+
 async def test_a_worker_that_starts_beside_a_draining_one_has_other_sockets(tmp_path: Path) -> None:
     """The replacement dies while the worker that it replaced still drains."""
     async with supervised(tmp_path) as it:
