@@ -197,7 +197,7 @@ def chat(
         Join as a guest with this name; without it the server makes one up. The next start with the same name, or again
         without one, is the same guest.
     token
-        Sign in with this token; @FILE reads it from a file, where other users cannot see it.
+        Sign in with this token; @FILE reads it from a file, where other users cannot see it, and again after a change.
     transport
         WebSocket, long-poll or server-sent events, for networks that let only some of them through.
     plain

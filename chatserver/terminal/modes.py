@@ -39,7 +39,7 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
 FIRST_ROOM = "lobby"  # the default room, as in the page
 LONGEST_LINE = 1 << 20  # B; far above the server's limit, and no strain on memory
-IDENTITY_EVERY = 2.0  # s between two looks at our name in other terminals
+IDENTITY_EVERY = 2.0  # s between two looks at our name in other terminals, or at the file of our token
 _CHUNK = 8192  # B of standard input in one read
 _BACKGROUND_PAUSE = 0.5  # s until standard input is looked at again while it is another job's
 
@@ -96,6 +96,8 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
             async with trio.open_nursery() as nursery:
                 if not token:
                     nursery.start_soon(_remember, chat, target, options.name)
+                elif options.token.startswith("@"):
+                    nursery.start_soon(_renew, chat, options.token, token)
                 await mode(options, chat, nursery)
                 nursery.cancel_scope.cancel()
         except* Done as done:
@@ -129,6 +131,19 @@ async def _remember(chat: Chat, target: Target, name: str) -> None:
     except OSError as error:
         why = f"{error.filename}: {error.strerror}" if error.filename else error
         _say(f"you are {render.name_of(chat.user)} only until you leave: {why}")
+
+
+async def _renew(chat: Chat, file: str, token: str) -> None:
+    """Go on with each new token in the file that `@FILE` names."""
+    while True:
+        await trio.sleep(IDENTITY_EVERY)
+        with suppress(ConfigError):  # it is being written
+            if (found := read_token(file)) != token:
+                token = found
+                try:
+                    await chat.authenticate(token)
+                except ChatError as error:
+                    _say(f"the new token in {file[1:]} is not used: {error.message}")
 
 
 async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:

@@ -82,6 +82,7 @@ class FakeServer(Log):
     typed: int = 0
     unheard: int = 0
     cookies: list[str | None] = field(default_factory=list)
+    tokens: list[str] = field(default_factory=list)
     wrote: list[tuple[str, str]] = field(default_factory=list)  # as type and room
     asked: list[tuple[str, str]] = field(default_factory=list)  # to leave a room, or for its members
     # faults
@@ -161,6 +162,11 @@ class FakeServer(Log):
             return
         if frame["type"] == "typing":
             self.typed += 1
+            return
+        if frame["type"] == "auth":
+            self.tokens.append(frame["token"])
+            told = {"type": "authenticated", "id": frame["id"], "user": ME, "expires": "2026-11-20T12:00:00.000Z"}
+            await connection.send_message(json.dumps(told))
             return
         if frame["type"] in ("leave", "members"):
             self.asked.append((frame["type"], frame["room"]))

@@ -124,6 +124,16 @@ async def test_the_next_start_is_the_same_user_or_says_why_not(
     assert words in (await chat(server, b"hi\n", "--send")).stderr
 
 
+async def test_a_new_token_in_its_file_is_used(server: FakeServer, tmp_path: Path) -> None:
+    """The client ended with the token that it had found at its start."""
+    file = tmp_path / "token"
+    file.write_text("first\n")
+    async with plain(server, "--token", f"@{file}") as it:
+        file.write_text("second\n")
+        await eventually(lambda: server.tokens == ["second"], within=SOON)
+        it.process.terminate()
+
+
 @dataclass
 class Piped:
     """`chatserver chat` with its pipes."""
