@@ -220,8 +220,13 @@ class Chat:
         return self.user
 
     async def authenticate(self, token: str) -> wire.User:
-        """Sign in with this token from now on: before the old one expires, or at any time."""
+        """Sign in with this token from now on: before the old one expires, or at any time.
+
+        Without a connection, the next one begins with it, since an old one may have expired by then.
+        """
         token = checked_token(token)
+        if self.trouble is not None and self._http.credentials.token:
+            self._http.credentials.token = token
         self.user = (await self._ask(requests.Auth(token=token), wire.Authenticated)).user
         self._http.credentials.token = token
         if self._transport == "sse":

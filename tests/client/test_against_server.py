@@ -19,6 +19,7 @@ from chatserver.client import (
     Reconnecting,
     TransportName,
     Unauthenticated,
+    User,
     connect,
     feed,
     session,
@@ -236,6 +237,25 @@ async def test_the_end_of_a_token_is_told_and_a_new_token_goes_on(transport: Tra
                         break
                     await chat.authenticate(token(exp=now + 25))
     assert all(0 < seconds <= 30 for seconds in seen)
+
+
+@each_transport
+async def test_a_token_given_during_an_outage_is_that_of_the_next_connection(
+    transport: TransportName, tmp_path: Path
+) -> None:
+    """The server refused the old one, which had expired meanwhile, and the client ended for good."""
+    port, expired, users = steady_port(), token(exp=int(time.time()) - 60), []
+    async with connect(f"127.0.0.1:{port}", token=expired, transport=transport) as chat, trio.open_nursery() as nursery:
+
+        async def renew() -> None:
+            users.append(await chat.authenticate(token()))
+
+        await eventually(lambda: "refused" in str(chat.trouble))
+        nursery.start_soon(renew)
+        async with serving(port=port, token_key=(secret_file(tmp_path),)):
+            chat.try_now()
+            await eventually(lambda: users == [User("u_ann", "Ann")])
+            assert (await chat.publish("lobby", "back")).offset == 1
 
 
 async def test_a_server_under_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
