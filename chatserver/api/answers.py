@@ -72,7 +72,7 @@ class Later(msgspec.Struct, gc=False):
 
     pending: "Coroutine[Any, Any, Answer]"  # the edge calls its `close` if the connection is gone
     check: Callable[[], object]
-    slow: bool = False  # it needs more than a read of the log, so it queues separately and no read waits for it
+    slow: bool = False  # it needs more than a short read of the log, so it queues apart and no read waits for it
 
 
 class Next(msgspec.Struct, gc=False):

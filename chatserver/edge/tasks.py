@@ -22,7 +22,8 @@ from chatserver.net.connections import Connections
 #: network that comes later would find as many tasks of another network ahead of it.
 MAX_TASKS = 8
 #: The same for slow answers (`Later.slow`): searches, of which one runs in the log's searching thread while others ask
-#: their rate limiters; sign-outs, which any guest may have written while the disk hangs; `/metrics` of all workers.
+#: their rate limiters; long reads of the log, which would hold up those of others; sign-outs, which any guest may have
+#: written while the disk hangs; `/metrics` of all workers.
 MAX_SLOW_TASKS = 4
 
 Work: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
