@@ -87,8 +87,7 @@ class Search:
 
 def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
     adapter = next(each for each in ADAPTERS if each.name == protocol)
-    known, others = registry(), [each.name for each in ADAPTERS if each is not adapter]
-    otherwise = " or ".join(f"--protocol {name}" for name in others)
+    known = registry()
     if of is Of.NEWCOMERS:
         probes = Probes(victims={adapter.victims[0].name: WATCHERS}, newcomers_per_s=size)
         phases = (
@@ -96,7 +95,7 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
             Phase(name="newcomers", counts_as=Counts.LOAD, seconds=seconds),
             Phase(name="recovery", counts_as=Counts.RECOVERY, seconds=1.0),
         )
-        return Experiment(command="capacity", groups=(), phases=phases, probes=probes, otherwise=otherwise)
+        return Experiment(command="capacity", groups=(), phases=phases, probes=probes)
     speaker, rate = known[adapter.speaker], WATCHERS_RATE
     if of is Of.MESSAGES:
         rate = float(size)
@@ -106,7 +105,7 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
         counts[speaker] = counts.get(speaker, 0) + WATCHERS
     rooms = flags.rooms(None, None, sum(counts.values()))
     load = experiment.honest_load(counts, rooms=rooms, rate=rate, seconds=seconds)
-    return replace(load, command="capacity", otherwise=otherwise)
+    return replace(load, command="capacity")
 
 
 @dataclass

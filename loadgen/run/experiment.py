@@ -117,7 +117,6 @@ class Experiment:
     probes: Probes | None = None
     longest_cycle: float = math.inf  # seconds; it lasts until each neighbour whose cycle is no longer has ended one
     drain_seconds: float = DRAIN_SECONDS
-    otherwise: str = "a mix of request or echo, or victims of the kind 'GET /path' or ws-echo"  # for other servers
 
     @property
     def known(self) -> Mapping[str, Figure]:
@@ -262,7 +261,6 @@ def honest_load(
             *(Phase(name=name, counts_as=Counts.OPENING, open={CROWD: share}) for name, share in opening),
             Phase(name="steady", counts_as=Counts.LOAD, seconds=seconds, rate=rate or None),
         ),
-        otherwise="--request 'GET /path' or --mix echo=100, --ws-path, and --header for what it needs",
     )
 
 
@@ -295,5 +293,4 @@ def attack(
         ),
         probes=probes,
         longest_cycle=longest_cycle,
-        otherwise="--victim 'GET /path' or --victim ws-echo, and --header for what it needs",
     ).beside(neighbours)

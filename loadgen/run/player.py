@@ -61,6 +61,11 @@ RAMP_SECONDS: Final = 0.2
 
 _WATCH_SECONDS: Final = 0.5
 
+_ANY_SERVER: Final = (
+    "for a server that does not speak chat.v1 say --request 'GET /path' or --mix echo=100, --victim 'GET /path' or"
+    " --victim ws-echo, of capacity --protocol http or ws-echo; and --ws-path and --header, if it needs them"
+)
+
 
 class Player:
     def __init__(
@@ -224,7 +229,7 @@ class Player:
         needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
         raise InvalidRunError(
             f"nobody was established: the target connects, but does not answer as {' and '.join(sorted(needs))} does"
-            f" ({failures}); for another server say {self._experiment.otherwise}"
+            f" ({failures}); {_ANY_SERVER}"
         )
 
     async def _lapse(self, phase: Phase) -> None:
@@ -275,7 +280,7 @@ class Player:
         if status.connected < wanted:
             died = await cause_of_death(self._plan)
             chats = bool(KEEPS_MESSAGES & probes.victims.keys()) and not (status.connected or died)
-            hint = f"; for a server that does not speak chat.v1, say {self._experiment.otherwise}"
+            hint = f"; {_ANY_SERVER}"
             raise InvalidRunError(
                 f"only {status.connected} of {wanted} victims could do their work before the attack:"
                 f" {died or status.last_failure or 'no answer'}{hint if chats else ''}"

@@ -243,7 +243,7 @@ async def test_a_server_that_is_no_chat_is_told_how_to_be_measured(of: Of) -> No
         where = plan(f"http://127.0.0.1:{port}")
         report = await Capacity(where, of, "chat", Search(1, 1, 0.1), seconds=0.6).play()
     assert report.outcome is Outcome.INVALID
-    assert report.verdict.reasons[0].endswith(" say --protocol http or --protocol ws-echo")
+    assert "of capacity --protocol http or ws-echo" in report.verdict.reasons[0]
 
 
 async def test_which_condition_gave_way_is_said() -> None:
