@@ -4,11 +4,8 @@ Owns: which figures moved, and the table. Chance is the range of the rounds if b
 otherwise the tolerance that each figure declares, as it does which direction is better.
 """
 
-import re
-import shlex
 import statistics
 from collections.abc import Iterator, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Annotated, Final
 
@@ -21,11 +18,6 @@ from loadgen.net.target import UsageError
 from loadgen.output import wording
 from loadgen.report.figures import Better, Figure
 from loadgen.report.schema import SCHEMA, Outcome, Report, Started, Table, verdict
-
-#: Flags whose values do not change what is played.
-_NO_LOAD: Final = frozenset({"--report", "--seed", "--server-pid", "--markdown", "--wait"})
-
-_URL: Final = re.compile(r"(http|ws)s?://")
 
 _NO_MEASUREMENT: Final = frozenset({Outcome.INVALID, Outcome.NOT_EXERCISED, Outcome.INTERRUPTED})
 
@@ -64,10 +56,7 @@ def _report_of(data: bytes) -> Report:
     schema = msgspec.json.decode(data, type=dict[str, msgspec.Raw]).get("schema", msgspec.Raw())
     if bytes(schema) != str(SCHEMA).encode():
         raise ValueError(f"its schema is not {SCHEMA}, which this loadgen reads")
-    report = msgspec.json.decode(data, type=Report)
-    for each in (report, *report.parts):
-        shlex.split(each.arguments)
-    return report
+    return msgspec.json.decode(data, type=Report)
 
 
 def compare(a: Report, b: Report, what: str) -> Report:
@@ -83,8 +72,8 @@ def compare(a: Report, b: Report, what: str) -> Report:
     held = f"nothing got worse; {len(rows)} of {compared} figures moved" if both else "nothing could be compared"
     reasons = [f"{each} got worse" for each in worse] or [held]
     notes = [f"not in both, or not validly measured in one: {', '.join(left_out)}"] if left_out else []
-    if (asked := _asked(a)) != (other := _asked(b)):
-        notes.append(f"they were run with different flags: {asked or 'nothing'}; and {other or 'nothing'}")
+    if a.arguments != b.arguments:
+        notes.append(f"the first is of `{a.arguments}`, the second of `{b.arguments}`")
     return Report(
         command="diff",
         arguments=arguments(),
@@ -94,19 +83,6 @@ def compare(a: Report, b: Report, what: str) -> Report:
         verdict=verdict(outcome, reasons, notes),
         tables=[Table(title="what moved", columns=["part", "figure", "before", "after", "mark"], rows=rows)],
     )
-
-
-def _asked(report: Report) -> str:
-    """The flags of a command line that affect the load, without the target."""
-    words = shlex.split(report.arguments)
-    kept = [
-        word
-        for before, word in pairwise(words)
-        if not {before, word.partition("=")[0]} & _NO_LOAD
-        and not _URL.match(word)
-        and word not in {report.command, "--json"}
-    ]
-    return shlex.join(kept)
 
 
 def _samples(report: Report) -> dict[str, list[Report]]:
