@@ -8,14 +8,13 @@ import math
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Annotated, Final, Literal
+from typing import Final, Literal
 
 import trio
-from cyclopts import Parameter
 
 from loadgen import flags
 from loadgen.common import COMMON, WATCHING, Common, ConnectRate, Url, Watching, finish, make_plan
-from loadgen.flags import Clients, Seconds, Share
+from loadgen.flags import Clients, Seconds
 from loadgen.personas import registry
 from loadgen.protocols import ADAPTERS
 from loadgen.report.bar import NOTICED_MS
@@ -48,6 +47,10 @@ class Of(StrEnum):
 #: No more is tried unless --most says so. Each newcomer may take a descriptor for a whole timeout, and all of them are
 #: in one process, which manages some hundreds a second.
 MOST: Final = {Of.IDLE: 10_000, Of.NEWCOMERS: 1_000, Of.MESSAGES: 10_000}
+
+#: The size that is tried first, and the share of the result by which it may be off.
+FIRST: Final = 100
+PRECISION: Final = 0.1
 
 _UNITS: Final = {Of.IDLE: "idle connections", Of.NEWCOMERS: "newcomers a second", Of.MESSAGES: "messages a second"}
 
@@ -195,9 +198,7 @@ def capacity(
     *,
     of: Of = Of.IDLE,
     protocol: Literal["chat", "http", "ws-echo"] = "chat",
-    first: Clients = 100,
     most: Clients | None = None,
-    precision: Annotated[Share, Parameter(validator=flags.Range(0.01, 1))] = 0.1,
     duration: Seconds = 5.0,
     connect_rate: ConnectRate = 0.0,
     loading: Watching = WATCHING,
@@ -211,14 +212,11 @@ def capacity(
     Args:
         of: What to look for: idle connections, newcomers or messages a second.
         protocol: What the target speaks; http and ws-echo need no chat.
-        first: The size that is tried first; then twice as much, and so on.
         most: No more is tried; by default 10,000, of newcomers 1,000.
-        precision: Share of the result by which it may be off.
         duration: Seconds of each trial.
     """
     most = MOST[of] if most is None else most
-    flags.require("--most", flags.Range(first), most)
     largest = trial_of(of, protocol, most, duration)
     plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8, fewer="--most")
-    found = Capacity(plan, of, protocol, Search(first, most, precision), seconds=duration)
+    found = Capacity(plan, of, protocol, Search(min(FIRST, most), most, PRECISION), seconds=duration)
     return finish(trio.run(found.play), common)

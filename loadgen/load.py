@@ -11,7 +11,7 @@ import trio
 from loadgen import flags, scenariofile
 from loadgen.clients.client import Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
-from loadgen.flags import Clients, File, Mix, Name, PerSecond, Seconds
+from loadgen.flags import Clients, File, Mix, PerSecond, Seconds
 from loadgen.net.target import UsageError
 from loadgen.personas import registry, summary
 from loadgen.run import experiment
@@ -32,8 +32,6 @@ def run(
     rate: PerSecond | None = None,
     duration: Seconds = 30.0,
     rooms: Clients | None = None,
-    room: Name | None = None,
-    poll_wait: Seconds = 25.0,
     connect_rate: ConnectRate = 0.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
@@ -49,8 +47,6 @@ def run(
         rate: Messages or requests a second, open-loop. Default 10 if the mix has speakers.
         duration: Seconds of steady load, after all clients are connected.
         rooms: Spread the clients over this many rooms. Default one for 50 clients.
-        room: Name of the room; with --rooms above 1 the beginning of the rooms' names.
-        poll_wait: Seconds that a long-poll asks to be held.
     """
     loading.load_personas()
     counts = flags.mix(mix or ("request=100" if loading.request else CHAT_LOAD), clients)
@@ -59,10 +55,9 @@ def run(
         raise UsageError("--rate: nobody speaks; add chat=… to --mix, or request=… or echo=…")
     what = experiment.honest_load(
         counts,
-        rooms=flags.rooms(rooms, room, clients),
+        rooms=flags.rooms(rooms, None, clients),
         rate=(DEFAULT_RATE if rate is None else rate) if speakers else 0.0,
         seconds=duration,
-        poll_wait_seconds=poll_wait,
     )
     plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
     return finish(trio.run(Player(plan, what).reported), common)

@@ -25,7 +25,7 @@ from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureErr
 from loadgen.compare.process import HOST, DiedError, Running, running
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
 from loadgen.compare.scenarios import greet, load, scenarios
-from loadgen.flags import CLIENTS, RATE, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
+from loadgen.flags import RATE, Clients, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
 from loadgen.net import target
 from loadgen.net.target import UsageError
 from loadgen.net.timers import now
@@ -216,12 +216,10 @@ def compare(
     only: Names = "",
     attacks: Names = DEFAULT_ATTACKS,
     scale: Annotated[Share, Parameter(validator=Range(0.001, 10))] = DEFAULT_SCALE,
-    clients: Annotated[N | None, Parameter(validator=Range(2, CLIENTS.most))] = None,
     repeats: Annotated[N, Parameter(validator=Range(1, 100))] = LEAST_ROUNDS,
-    idle_seconds: Seconds = Sizes.idle_seconds,
-    attack_seconds: Seconds = Sizes.attack_seconds,
     peers_dir: Folder = DEFAULT_PEERS_DIR,
     markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
+    clients: Clients | None = None,
     mix: Mix | None = None,
     rate: Annotated[PerSecond | None, Parameter(validator=Range(0.1, RATE.most))] = None,
     duration: Seconds | None = None,
@@ -240,12 +238,10 @@ def compare(
         attacks: The attacks to play, see `loadgen list`; all-slow stands for all slow or silent ones.
         scale: Share of the full sizes: 10,000 idle (never below 6,000), 15,000 held beside publishers, 8,000 attackers,
             a room of 1,000.
-        clients: The size of every crowd, instead of --scale.
         repeats: Rounds; ratios need 3 or more.
-        idle_seconds: Seconds of the idle window, and between pings: each connection is pinged once in it.
-        attack_seconds: Seconds of each attack.
         peers_dir: Where the peers' own environments are.
         markdown_file: Also write the tables there, as Markdown.
+        clients: With URLs: how many; by default 20.
         mix: With URLs: what is played; by default request=100.
         rate: With URLs: messages or requests a second; by default 100.
         duration: With URLs: seconds of each turn; by default 5.
@@ -253,7 +249,7 @@ def compare(
     given = locals() | vars(loading)
     require(common.report)
     markdown.require(markdown_file)
-    sizes = Sizes(idle_seconds=idle_seconds, attack_seconds=attack_seconds).scaled(scale, clients)
+    sizes = Sizes().scaled(scale)
     loading.load_personas()
     if urls:
         _refuse(given, _OF_THE_CATALOGUE, "it is for the servers of the catalogue, and not for URLs")
@@ -303,8 +299,10 @@ def compare(
 
 
 #: Flags that change nothing for the others.
-_OF_URLS: Final = ("mix", "rate", "duration", "path", "ws_path", "request", "header", "body", "subprotocol", "wait")
-_OF_THE_CATALOGUE: Final = ("peers", "only", "attacks", "scale", "idle_seconds", "attack_seconds", "peers_dir")
+_OF_URLS: Final = (
+    "clients", "mix", "rate", "duration", "path", "ws_path", "request", "header", "body", "subprotocol", "wait",
+)  # fmt: skip
+_OF_THE_CATALOGUE: Final = ("peers", "only", "attacks", "scale", "peers_dir")
 
 
 def _refuse(given: Mapping[str, object], names: Iterable[str], why: str) -> None:

@@ -55,12 +55,8 @@ class Sizes:
             f" {self.idle_seconds:g} s, attacks of {self.attack_seconds:g} s"
         )
 
-    def scaled(self, scale: float, clients: int | None) -> "Sizes":
-        """Return a share of the full sizes; `clients` replaces the number of every crowd."""
-        if clients is not None:
-            crowds = dict.fromkeys(("crowd", "beside", "attackers"), clients)
-            rooms = {name: min(getattr(self, name), clients) for name in ("members", "publishers", "victims")}
-            return replace(self, **crowds, **rooms)
+    def scaled(self, scale: float) -> "Sizes":
+        """Return a share of the full sizes."""
         least = {"crowd": LEAST_CROWD, "beside": 2, "attackers": 2, "members": 2, "publishers": self.publishers}
         return replace(self, **{name: max(round(getattr(self, name) * scale), few) for name, few in least.items()})
 

@@ -244,7 +244,6 @@ def honest_load(
     rooms: tuple[str, ...] = ("lobby",),
     rate: float = 0.0,
     seconds: float,
-    poll_wait_seconds: float = POLL_WAIT_SECONDS,
 ) -> Experiment:
     """Connect a crowd and hold it steady.
 
@@ -256,7 +255,7 @@ def honest_load(
     opening = ((WARM_UP, warm), ("opening", (warm + 1) / 2), ("opening, second half", 1.0))
     return Experiment(
         command="run",
-        groups=(Group(name=CROWD, counts=counts, rooms=rooms, poll_wait_seconds=poll_wait_seconds),),
+        groups=(Group(name=CROWD, counts=counts, rooms=rooms),),
         phases=(
             *(Phase(name=name, counts_as=Counts.OPENING, open={CROWD: share}) for name, share in opening),
             Phase(name="steady", counts_as=Counts.LOAD, seconds=seconds, rate=rate or None),

@@ -80,8 +80,9 @@ async def play_run(
     **how: Any,
 ) -> Report:
     """A run; `how` is `experiment.honest_load`'s."""
-    load = experiment.honest_load(_personas(counts), seconds=seconds, poll_wait_seconds=poll_wait, **how)
-    load = replace(load, drain_seconds=20.0)  # a loaded machine's last answers come late
+    load = experiment.honest_load(_personas(counts), seconds=seconds, **how)
+    groups = tuple(replace(group, poll_wait_seconds=poll_wait) for group in load.groups)
+    load = replace(load, groups=groups, drain_seconds=20.0)  # a loaded machine's last answers come late
     if server_pid is None:
         load = replace(load, phases=load.phases[-2:])  # it opens in three steps for memory, which is not looked at
     return await Player(plan(url, server_pid=server_pid, processes=processes), load).play()

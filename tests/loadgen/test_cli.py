@@ -81,7 +81,6 @@ AT_ONCE = (
         (["atack"], "atack"),
         (["run", "http://127.0.0.1:1", "--wait", "-1"], "--wait"),
         (["capacity", "http://127.0.0.1:1", "--of", "joy"], "joy"),
-        (["capacity", "http://127.0.0.1:1", "--most", "9"], "--most: 9 is below 100"),
     ],
 )
 def test_bad_flags_are_one_line_that_names_them(

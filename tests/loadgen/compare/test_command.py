@@ -27,9 +27,7 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--attacks slow-haed", "--attacks: there is no 'slow-haed'; did you mean slow-head"),
         ("--repeats 0", "--repeats"),
         ("--scale 0", "--scale"),
-        ("--clients 1", "--clients"),
-        ("--idle-seconds 0", "--idle-seconds"),
-        ("--attack-seconds nan", "--attack-seconds"),
+        ("--clients 5", "--clients: it is for URLs"),
         ("--markdown /nowhere/tables.md", "--markdown: cannot write"),
         ("--report /proc/nowhere", "--report"),
         ("--request GET/x", "--request: it is for URLs; each scenario says what the servers of the catalogue"),
@@ -57,7 +55,7 @@ def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_more_than_this_machine_can_hold() -> None:
     with pytest.raises(InvalidRunError, match="descriptors"):
-        compare(clients=100_000)
+        compare(scale=10)
 
 
 def test_what_is_played_is_what_was_asked_and_its_tables_are_written(
@@ -71,14 +69,14 @@ def test_what_is_played_is_what_was_asked_and_its_tables_are_written(
         return reports.comparison()
 
     monkeypatch.setattr(Comparison, "play", play)
-    file, asked = str(tmp_path / "tables.md"), "--peers floor --only idle --clients 20 --repeats 2 --idle-seconds 1.5"
+    file, asked = str(tmp_path / "tables.md"), "--peers floor --only idle --scale 0.7 --repeats 2"
     assert exit_code("compare", *asked.split(), "--markdown", file, "--json", "--seed", "7", "--peers-dir", "/x") == 0
     assert msgspec.json.decode(capsys.readouterr().out, type=Report) == reports.comparison()
     assert "\n\n| server | slow-head | ratio |\n" in Path(file).read_text()
     [played] = made
     assert [peer.name for peer in played.peers] == [OURS, "floor"]
     assert [scenario.name for scenario in played.scenarios] == ["idle"]
-    assert (played.sizes.crowd, played.sizes.idle_seconds, played.repeats) == (20, 1.5, 2)
+    assert (played.sizes.crowd, played.repeats) == (7_000, 2)
     assert (played.measured.seed, str(played.peers_dir)) == (7, "/x")
 
 
@@ -92,7 +90,7 @@ def test_it_warns_of_a_busy_machine(
     monkeypatch.setattr("os.getloadavg", lambda: (99.0, 99.0, 99.0))
     monkeypatch.setattr("loadgen.compare.comparison.find", Mock())
     monkeypatch.setattr("trio.run", Mock(side_effect=KeyboardInterrupt))
-    assert exit_code("compare", *arguments, "--clients", "20") == 130
+    assert exit_code("compare", *arguments) == 130
     assert "keep this machine busy (load 99.0" in capsys.readouterr().err
 
 

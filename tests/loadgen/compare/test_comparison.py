@@ -28,7 +28,10 @@ from tests.loadgen import reports
 from tests.loadgen.commandline import OF_THE_MACHINE
 from tests.loadgen.plays import SETTLE_SECONDS, plan
 
-SIZES = Sizes(idle_seconds=0.6, busy_seconds=0.6, attack_seconds=2.0).scaled(1.0, 20)
+SIZES = Sizes(
+    crowd=20, beside=20, attackers=20, members=20, publishers=20, victims=20, idle_seconds=0.6, busy_seconds=0.6,
+    attack_seconds=2.0,
+)  # fmt: skip
 EVERYTHING = {scenario.name: scenario for scenario in scenarios([registry()["slow-head"]])}
 
 
