@@ -53,7 +53,7 @@ class Reported:
     """The flags that every command with a target has."""
 
     report: Folder | None = None
-    """Write it into this directory: HTML, JSON, JUnit, CSV, OpenMetrics, HDR log."""
+    """Write it into this directory: HTML, Markdown, JSON, JUnit, CSV, OpenMetrics, HDR log."""
     json: bool = False
     """Print the report as JSON on standard output."""
     allow_target: Annotated[

@@ -21,10 +21,10 @@ from loadgen.clients.client import Client, Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, PerAddress, Url, finish, make_plan
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, running
-from loadgen.flags import Clients, File, N, Names, Patience, PerSecond, Positive, Seconds
+from loadgen.flags import Clients, N, Names, Patience, PerSecond, Positive, Seconds
 from loadgen.net import target
 from loadgen.net.target import PER_ADDRESS, USUAL, UsageError
-from loadgen.output import markdown, wording
+from loadgen.output import wording
 from loadgen.personas import registry
 from loadgen.protocols import served
 from loadgen.report.figures import SCORECARD, meanings
@@ -288,7 +288,6 @@ def scorecard(
     recovery: Seconds = 3.0,
     floor: bool = False,
     start: Annotated[str, Parameter(metavar="COMMAND")] | None = None,
-    markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
     per_address: PerAddress = PER_ADDRESS,
     connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
@@ -309,13 +308,11 @@ def scorecard(
             even that is later than 15 ms, late answers of the target prove nothing.
         start: Start the target anew for each attack with this command, which listens at URL, in an empty folder, and
             kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack.
-        markdown_file: Also write the table there, as Markdown.
     """
     loading.load_personas()
     what = healthy.attacked(baseline, duration, recovery, LONGEST_ROW, per_address=per_address)
     every = [persona for persona in registry().values() if not persona.honest]
     kinds = flags.attacks(kind, "--kind") if kind else every
-    markdown.require(markdown_file)
     if floor and ((where := target.find(url, allow=common.allow_target)).tls or not where.on_loopback):
         raise UsageError("--floor: it runs on this machine and speaks no TLS, so there is nothing to compare with")
     command = flags.command("--start", start, target.find(url, allow=common.allow_target)) if start else []
@@ -332,7 +329,4 @@ def scorecard(
         rounds=(1 + floor) * len(playable),
         started_by_us=bool(command),
     )
-    report = trio.run(Scorecard(plan, what, kinds, clients, with_floor=floor, start=command).play)
-    if markdown_file is not None:
-        markdown.write(markdown_file, markdown.by_threat(report))
-    return finish(report, common)
+    return finish(trio.run(Scorecard(plan, what, kinds, clients, with_floor=floor, start=command).play), common)

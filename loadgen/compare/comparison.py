@@ -25,11 +25,10 @@ from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureErr
 from loadgen.compare.process import HOST, DiedError, Running, running
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
 from loadgen.compare.scenarios import greet, load, scenarios
-from loadgen.flags import RATE, Clients, File, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
+from loadgen.flags import RATE, Clients, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
 from loadgen.net import target
 from loadgen.net.target import UsageError
 from loadgen.net.timers import now
-from loadgen.output import markdown
 from loadgen.output.exports import require
 from loadgen.report import format as fmt
 from loadgen.report.schema import Outcome, Report, Started, Table, verdict
@@ -218,7 +217,6 @@ def compare(
     scale: Annotated[Share, Parameter(validator=Range(0.001, 10))] = DEFAULT_SCALE,
     repeats: Annotated[N, Parameter(validator=Range(1, 100))] = LEAST_ROUNDS,
     peers_dir: Folder = DEFAULT_PEERS_DIR,
-    markdown_file: Annotated[File | None, Parameter(name="--markdown")] = None,
     clients: Clients | None = None,
     mix: Mix | None = None,
     rate: Annotated[PerSecond | None, Parameter(validator=Range(0.1, RATE.most))] = None,
@@ -240,7 +238,6 @@ def compare(
             a room of 1,000.
         repeats: Rounds; ratios need 3 or more.
         peers_dir: Where the peers' own environments are.
-        markdown_file: Also write the tables there, as Markdown.
         clients: With URLs: how many; by default 20.
         mix: With URLs: what is played; by default request=100.
         rate: With URLs: messages or requests a second; by default 100.
@@ -248,7 +245,6 @@ def compare(
     """
     given = locals() | vars(loading)
     require(common.report)
-    markdown.require(markdown_file)
     sizes = Sizes().scaled(scale)
     loading.load_personas()
     if urls:
@@ -292,10 +288,7 @@ def compare(
         f": about {fmt.span(compared.seconds)}, seed {compared.measured.seed}; Ctrl-C ends it with the results so far"
     )
     progress.banner([compared.measured.arguments, summary, *notes])
-    report = trio.run(compared.play)
-    if markdown_file is not None:
-        markdown.write(markdown_file, report.tables)
-    return finish(report, common)
+    return finish(trio.run(compared.play), common)
 
 
 #: Flags that change nothing for the others.

@@ -1,4 +1,4 @@
-"""The report for other programs, and `--report DIR`: the page, JSON, CSV, OpenMetrics text, an HDR log, junit.xml.
+"""The report for other programs, and `--report DIR`: page, Markdown, JSON, CSV, OpenMetrics text, HDR log, junit.xml.
 
 Owns: these formats, which name no figure, and the files. In junit.xml each part is a test case: a target that fell
 short is a failure, a run that says nothing about it an error. May not: judge.
@@ -21,6 +21,7 @@ from hdrh.log import HistogramLogWriter
 
 from loadgen import flags
 from loadgen.output import wording
+from loadgen.output.markdown import markdown_of
 from loadgen.output.page.document import page_of
 from loadgen.report import format as fmt
 from loadgen.report.schema import Report, Tone
@@ -125,6 +126,7 @@ def json_of(report: Report) -> str:
 
 FILES: Final[Mapping[str, Callable[[Report], str]]] = {
     "report.html": page_of,
+    "report.md": markdown_of,
     "report.json": json_of,
     "junit.xml": junit_of,
     "figures.csv": csv_of,

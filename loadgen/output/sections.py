@@ -47,8 +47,8 @@ class Section(NamedTuple):
         )
 
 
-def everything(report: Report) -> list[Section]:
-    found = [*measured(report), figures(report), *tables(report), verdicts(report)]
+def everything(report: Report, *, wide: bool = False) -> list[Section]:
+    found = [*measured(report), figures(report), *tables(report), verdicts(report, wide=wide)]
     return [section for section in found if section.rows]
 
 
@@ -163,20 +163,20 @@ def figures(report: Report) -> Section:
 
 
 def tables(report: Report) -> list[Section]:
-    return [_table(table) for table in report.tables if table.rows]
+    return [from_table(table) for table in report.tables if table.rows]
 
 
-def _table(table: Table) -> Section:
+def from_table(table: Table) -> Section:
     return Section(table.title, tuple(map(Column, table.columns)), list(map(tuple, table.rows)), table.notes)
 
 
-def verdicts(report: Report, *, brief: bool = False) -> Section:
+def verdicts(report: Report, *, brief: bool = False, wide: bool = False) -> Section:
     """One row for each part, if the parts judge the report's target and no table has these rows already.
 
-    A brief one leaves out why, for a reader who finds that above it and with each part.
+    A brief one leaves out why, for a reader who finds that above it and with each part; a wide one has all columns.
     """
     names = wording.part_names(report.parts)
-    shown = [(column, which) for column, which in known.columns().items() if column.spare < MARKDOWN_ONLY]
+    shown = [(column, which) for column, which in known.columns().items() if wide or column.spare < MARKDOWN_ONLY]
     columns = (Column("part"), Column("verdict"), *(column for column, _ in shown), Column("why"))
     rows = [
         (

@@ -45,7 +45,7 @@ class Column(NamedTuple):
     readable: int = 20  # least width of text that wraps
 
 
-#: Columns with this `spare` or more appear in Markdown only, because documents have room for them.
+#: Columns with this `spare` or more appear in report.md only, because documents have room for them.
 MARKDOWN_ONLY: Final = 9
 
 

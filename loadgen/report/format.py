@@ -65,6 +65,11 @@ def several(number: int, what: str) -> str:
     return f"{number:,} {what}" + "s" * (number != 1)
 
 
+def printable_lines(text: str) -> str:
+    """Make text printable, but keep its line ends."""
+    return "\n".join(map(printable, text.split("\n")))
+
+
 def printable(text: str) -> str:
     """Text from outside without characters that control a terminal, reorder a line or break XML."""
     if text.isprintable():

@@ -60,7 +60,6 @@ AT_ONCE = (
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--victim", "GET /a b"], "--victim: '/a b' is no"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--neighbours", "-1"], "--neighbours"),
         (["attack", "http://127.0.0.1:1", "--kind", "slow-head", "--ws-path", "ws"], "--ws-path"),
-        (["scorecard", "http://127.0.0.1:1", "--markdown", "/nowhere/card.md"], "--markdown: cannot write"),
         (["scorecard", "https://127.0.0.1:1", "--floor"], "--floor: it runs on this machine and speaks no TLS"),
         (["scorecard", "http://127.0.0.1:1", "--start", "chatsever serve"], "--start: there is no program 'chatsever'"),
         (["scorecard", "http://127.0.0.1:1", "--start", "chat 'serve"], "is no command: no closing quotation"),
@@ -204,12 +203,12 @@ def _noting_starts(folder: Path, port: int, most: int) -> str:
 def test_a_scorecard_starts_its_target_for_each_attack_has_a_floor_beside_it_and_writes_its_report(
     tmp_path: Path,
 ) -> None:
-    card, port = tmp_path / "card.md", steady_port()
+    port = steady_port()
     done = call(
         "scorecard", f"http://127.0.0.1:{port}", "--kind", "idle-connect,malformed-http", "--clients", "5",
         "--duration", "1", "--baseline", "0.6", "--recovery", "0.6", "--victims", "3", "--victim", "GET /",
         "--neighbours", "0", "--newcomers", "2", "--timeout", "30", "--start", _noting_starts(tmp_path, port, 3),
-        "--floor", "--markdown", str(card), "--report", str(tmp_path / "report"), "--json",
+        "--floor", "--report", str(tmp_path / "report"), "--json",
     )  # fmt: skip
     assert done.returncode in {0, 1, 3}, done.stderr
     report = json.loads((tmp_path / "report" / "report.json").read_text())
@@ -222,8 +221,7 @@ def test_a_scorecard_starts_its_target_for_each_attack_has_a_floor_beside_it_and
     assert beside["figures"]["floor_p99_ms"] or "at the floor" in beside["verdict"]["notes"][-1]
     assert alone["figures"]["floor_p99_ms"] is None
     assert done.stderr.count("at the floor first") == 1
-    titles = [line for line in card.read_text().splitlines() if line.startswith("#")]
-    assert titles == ["### Slow or silent", "### Malformed"]
+    assert "\n| idle-connect | " in (tmp_path / "report" / "report.md").read_text()
     assert len((tmp_path / "starts").read_text()) == 3, "once to look at it, and once for each attack"
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(("127.0.0.1", port))

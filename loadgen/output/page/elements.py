@@ -26,17 +26,12 @@ def node(tag: str, *children: Element | str | None, **attributes: str | float | 
         if isinstance(child, ET.Element):
             element.append(child)
         elif child is not None:
-            _add_text(element, _clean(child))
+            _add_text(element, fmt.printable_lines(child))
     return element
 
 
 def _value(value: str | float) -> str:
     return fmt.printable(value) if isinstance(value, str) else f"{value:.6g}"
-
-
-def _clean(text: str) -> str:
-    """Make text printable, but keep its line ends."""
-    return "\n".join(map(fmt.printable, text.split("\n")))
 
 
 def _add_text(element: Element, text: str) -> None:

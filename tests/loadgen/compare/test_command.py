@@ -28,7 +28,6 @@ from tests.loadgen.plays import SETTLE_SECONDS
         ("--repeats 0", "--repeats"),
         ("--scale 0", "--scale"),
         ("--clients 5", "--clients: it is for URLs"),
-        ("--markdown /nowhere/tables.md", "--markdown: cannot write"),
         ("--report /proc/nowhere", "--report"),
         ("--request GET/x", "--request: it is for URLs; each scenario says what the servers of the catalogue"),
         ("--header A:b", "--header: it is for URLs"),
@@ -69,10 +68,10 @@ def test_what_is_played_is_what_was_asked_and_its_tables_are_written(
         return reports.comparison()
 
     monkeypatch.setattr(Comparison, "play", play)
-    file, asked = str(tmp_path / "tables.md"), "--peers floor --only idle --scale 0.7 --repeats 2"
-    assert exit_code("compare", *asked.split(), "--markdown", file, "--json", "--seed", "7", "--peers-dir", "/x") == 0
+    asked = "--peers floor --only idle --scale 0.7 --repeats 2 --json --seed 7 --peers-dir /x"
+    assert exit_code("compare", *asked.split(), "--report", str(tmp_path)) == 0
     assert msgspec.json.decode(capsys.readouterr().out, type=Report) == reports.comparison()
-    assert "\n\n| server | slow-head | ratio |\n" in Path(file).read_text()
+    assert "\n\n| server | slow-head | ratio |\n" in (tmp_path / "report.md").read_text()
     [played] = made
     assert [peer.name for peer in played.peers] == [OURS, "floor"]
     assert [scenario.name for scenario in played.scenarios] == ["idle"]

@@ -121,7 +121,7 @@ def test_a_comparison_cannot_fail_but_it_may_measure_nothing() -> None:
 # --report
 
 
-FILES = {"report.html", "report.json", "junit.xml", "figures.csv", "metrics.txt", "latencies.hlog"}
+FILES = {"report.html", "report.md", "report.json", "junit.xml", "figures.csv", "metrics.txt", "latencies.hlog"}
 
 
 def test_all_files_are_written(tmp_path: Path, report: Report) -> None:
