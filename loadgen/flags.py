@@ -218,7 +218,7 @@ def rooms(number: int | None, name: str | None, clients: int) -> tuple[str, ...]
     else:
         found = tuple(f"{name or 'load'}-{index}" for index in range(1, number + 1))
     if not _ROOM.fullmatch(found[-1]):
-        raise UsageError(f"--room: {found[-1]!r} is no room's name: 1 to 64 of a-z 0-9 . _ -, a letter or digit first")
+        raise UsageError(f"room: {found[-1]!r} is no room's name: 1 to 64 of a-z 0-9 . _ -, a letter or digit first")
     return found
 
 

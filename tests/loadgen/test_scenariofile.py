@@ -78,7 +78,7 @@ WRONG: list[tuple[str, str]] = [
     (CROWD.replace("10", "0") + STEADY, "groups.crowd.clients: 0 is below 1"),
     (CROWD + "poll_wait = 0\n" + STEADY, "groups.crowd.poll_wait: 0 is not above 0"),
     (CROWD + "rooms = 0\n" + STEADY, "groups.crowd.rooms: 0 is below 1"),
-    (CROWD + 'room = "A"\n' + STEADY, "groups.crowd: --room: 'A' is no room's name"),
+    (CROWD + 'room = "A"\n' + STEADY, "groups.crowd: room: 'A' is no room's name"),
     (STEADY + "text_bytes = 9\n", "phases.steady.text_bytes: a size is set together with a rate"),
     (STEADY + "text_bytes = -1\n", "phases.steady.text_bytes: -1 is below 0"),
     (STEADY + "text_bytes = 1048577\n", "phases.steady.text_bytes: 1,048,577 is above 1,048,576"),
