@@ -144,7 +144,7 @@ def _notify(payload: str, connection: Connection) -> None:
 
 @pytest.mark.parametrize(
     "change",
-    ["DELETE FROM chatserver.rooms", "UPDATE chatserver.rooms SET name = name || '-'", "TRUNCATE chatserver.rooms"],
+    ["DELETE FROM chatserver.rooms", "UPDATE chatserver.rooms SET name = name || id", "TRUNCATE chatserver.rooms"],
 )
 async def test_another_program_that_removes_a_room_begins_an_epoch(postgres_tables: str, change: str) -> None:
     """A server that did not know the room made it again, and its members elsewhere missed the new messages."""
