@@ -51,7 +51,10 @@ async def spawn_worker(number: int, link: int, inherited: Sequence[int]) -> trio
 
 
 class Child:
-    """See the module. `run` lasts as long as the process; `changed` is set once it is ready or has ended."""
+    """See the module. `run` lasts as long as the process.
+
+    `changed` is set once it is ready, is told to stop or has ended.
+    """
 
     def __init__(
         self, number: int, setup: Setup, *, inherited: Sequence[int] = (), ask: Callable[["Child"], Awaitable[None]]
@@ -132,6 +135,7 @@ class Child:
         if at_once or not self._told_to_stop:
             self._told_to_stop = True
             self._outbox.send_nowait(Stop(replaced))
+            self.changed.set()
 
     async def end_in_time(self) -> None:
         """Wait for the end of the process, and kill it when its own time for draining is over."""

@@ -125,18 +125,22 @@ async def test_without_a_folder_for_sockets_the_log_cannot_be_opened(
     assert "cannot make a folder for the workers' sockets: No such file or directory" in shown.err
 
 
-@pytest.mark.parametrize("start_takes", [0.0, 2.0], ids=["the worker", "its process"])
+@pytest.mark.parametrize(
+    ("start_takes", "manner", "code"),
+    [(0.0, {}, 0), (2.0, {}, 0), (0.0, {"drains": False}, KILLED)],
+    ids=["the worker", "its process", "on a disk that hangs"],
+)
 async def test_a_signal_while_it_starts_ends_it(
-    start_takes: float, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    start_takes: float, manner: dict[str, object], code: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     it = supervision(tmp_path)
     it.start_takes = start_takes
-    it.manner = {"ready": False}
+    it.manner = {"ready": False, **manner}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.run)
         await trio.sleep(1.0)
         signal.raise_signal(signal.SIGTERM)
-    assert (it.code, [worker.returncode for worker in it.started]) == (0, [0])
+    assert (it.code, [worker.returncode for worker in it.started]) == (0, [code])
     assert capsys.readouterr().out == ""
 
 
