@@ -265,8 +265,11 @@ class Supervisor:
 
 
 def _start_failure(child: Child) -> int:
-    """The exit code after a failed start; a worker that knew the reason has reported it."""
+    """The exit code after a failed start. A worker that knew the reason has reported it, and so has the log a process
+    that the system refused.
+    """
     if child.code in (EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG):
         return child.code
-    complain(f"worker {child.number} ended at its start, with code {child.code}")
+    if child.code is not None:
+        complain(f"worker {child.number} ended at its start, with code {child.code}")
     return EXIT_FAULT

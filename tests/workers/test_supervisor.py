@@ -89,6 +89,10 @@ async def test_a_worker_that_cannot_start_ends_the_supervisor(
         told = f"chatserver: worker {number} ended at its start, with code {code}\n"
         assert shown.err == ("" if ends_with > 1 else told), (number, code)
         assert [worker.returncode for worker in it.started] == ([code] if number == 1 else [0, code])
+    it = supervision(tmp_path)
+    it.failing = [OSError(errno.ENOMEM, "no memory")]
+    await it.run()
+    assert (it.code, capsys.readouterr().err, len(it.events("worker_not_started"))) == (1, "", 1)
 
 
 def end_at_start(number: int, code: int, worker: FakeWorker) -> None:
