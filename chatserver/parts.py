@@ -11,6 +11,7 @@ from functools import partial
 
 import trio
 
+from chatserver.api.answers import Queue
 from chatserver.api.cluster_parts import OtherProcesses, SharedParts
 from chatserver.api.conversation import Conversation
 from chatserver.api.dialects import dialects
@@ -47,7 +48,7 @@ from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, sent_of
 from chatserver.edge.responses import Exchange, Responder, plain_http_on_tls, refusals_of_newcomers
 from chatserver.edge.sink import ConnectionSink
-from chatserver.edge.tasks import MAX_SLOW_TASKS, Tasks
+from chatserver.edge.tasks import MAX_SEARCHES, MAX_SLOW_TASKS, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.listening import Listening
@@ -161,15 +162,18 @@ class _Peers:
         if settings.trusted_proxy:
             self.forwarded = ForwardedFor(self.is_proxy, self.admission, refused=self.stats.refused)
         self.responder = Responder(self.connections, settings, self.forwarded)
-        self.tasks = Tasks(self.connections, nursery)
-        self.slow_tasks = Tasks(self.connections, nursery, at_once=MAX_SLOW_TASKS)
+        self.tasks = {
+            Queue.READ: Tasks(self.connections, nursery),
+            Queue.SLOW: Tasks(self.connections, nursery, at_once=MAX_SLOW_TASKS),
+            Queue.SEARCH: Tasks(self.connections, nursery, at_once=MAX_SEARCHES),
+        }
 
     def _closed(self, connection: Connection, reason: Reason) -> None:
         self.admission.release(connection.address)  # first: a failure in the calls below must not leak the place
         if self.forwarded is not None:
             self.forwarded.forget(connection)
-        self.tasks.forget(connection)
-        self.slow_tasks.forget(connection)
+        for tasks in self.tasks.values():
+            tasks.forget(connection)
         self.stats.closed(connection, reason)
 
     def _evicted(self, connection: Connection) -> bytes:
@@ -241,10 +245,10 @@ class _Edge:
     ) -> None:
         connections, hub, services = peers.connections, chat.hub, chat.services
         conversation = Conversation(services, chat.sink.as_sink(), ReadMarkerHandlers(services).commands())
-        self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks)
+        self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks[Queue.READ])
         self.exchanges = HttpExchanges(
             connections, hub, routes, settings, responder=peers.responder,
-            identities=services.identities, tasks=peers.tasks, slow_tasks=peers.slow_tasks,
+            identities=services.identities, tasks=peers.tasks,
             upgrade=self.websockets.open, policy=peers.policy, forwarded=peers.forwarded,
         )  # fmt: skip
         self.first, self.refusals = State.HEAD, peers.refusals

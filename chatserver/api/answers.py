@@ -4,6 +4,7 @@ Owns: the shapes. May not: send anything.
 """
 
 from collections.abc import Callable, Coroutine
+from enum import Enum, auto
 from typing import Any, TypeAlias
 
 import msgspec
@@ -64,6 +65,14 @@ class Commit(msgspec.Struct, gc=False):
     render: Callable[[Stored | LogError], Response]
 
 
+class Queue(Enum):
+    """Where an answer waits for its task, so that short reads wait for nothing else, and sign-outs for no search."""
+
+    READ = auto()  # short reads of the log
+    SLOW = auto()  # long reads, and what may wait for more than the log
+    SEARCH = auto()
+
+
 class Later(msgspec.Struct, gc=False):
     """An answer for which a task waits, mostly for the log.
 
@@ -72,7 +81,7 @@ class Later(msgspec.Struct, gc=False):
 
     pending: "Coroutine[Any, Any, Answer]"  # the edge calls its `close` if the connection is gone
     check: Callable[[], object]
-    slow: bool = False  # it needs more than a short read of the log, so it queues apart and no read waits for it
+    queue: Queue = Queue.READ
 
 
 class Next(msgspec.Struct, gc=False):

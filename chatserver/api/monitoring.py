@@ -10,7 +10,7 @@ from functools import partial
 from prometheus_client.exposition import CONTENT_TYPE_LATEST
 
 from chatserver import __version__
-from chatserver.api.answers import Answer, Later, Next, Response, given_anyway, refusal
+from chatserver.api.answers import Answer, Later, Next, Queue, Response, given_anyway, refusal
 from chatserver.api.request import Request
 from chatserver.fair import do_step
 from chatserver.log.interface import Log, system_ms
@@ -62,7 +62,7 @@ class MonitoringHandlers:
         """`GET /metrics`: Prometheus text."""
         request.parameters()
         if self.text_of_all is not None:
-            return Later(_later(self.text_of_all), given_anyway, slow=True)  # the supervisor may not answer
+            return Later(_later(self.text_of_all), given_anyway, Queue.SLOW)  # the supervisor may not answer
         text: list[bytes] = []
         return Next(partial(_exposition, text, map(text.append, self.text())))
 

@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 import trio
 
-from chatserver.api.answers import Answer, Hold, Later, Next, Response
+from chatserver.api.answers import Answer, Hold, Later, Next, Queue, Response
 from chatserver.api.pages import Page, Start, Wanted
 from chatserver.api.request import Request
 from chatserver.api.services import Services
@@ -53,10 +53,10 @@ class PollHandlers:
         check = partial(self._services.check_reader_again, request, name)
         if wait and request.head.method != "HEAD":
             poll = _Poll([(name, after)], wait, wanted)
-            return self._poll(request, poll) or Later(self._poll_later(request, poll), check, _is_slow(1, wanted))
+            return self._poll(request, poll) or Later(self._poll_later(request, poll), check, _queue_of(1, wanted))
         page = self._pages.now(self._hub.registry.room(name), after, before, wanted)
         if page is None:
-            return Later(self._read_later(name, after, before, wanted), check, _is_slow(1, wanted))
+            return Later(self._read_later(name, after, before, wanted), check, _queue_of(1, wanted))
         return self._page(name, page)
 
     async def _read_later(self, name: str, after: Cursor | None, before: Cursor | None, wanted: Wanted) -> Answer:
@@ -78,7 +78,7 @@ class PollHandlers:
         # Parsed again when its turn comes: thousands of requests may be queued, and places take ten times their memory.
         parsed: list[_Poll] = []
         check = partial(self._check_poll_again, request, parsed)
-        return Later(self._poll_many_later(request, parsed), check, _is_slow(len(poll.places), poll.wanted))
+        return Later(self._poll_many_later(request, parsed), check, _queue_of(len(poll.places), poll.wanted))
 
     def _check_poll_again(self, request: Request, parsed: list[_Poll]) -> None:
         self._services.check_reader_again(request, *(name for poll in parsed for name, _ in poll.places))
@@ -130,7 +130,7 @@ class PollHandlers:
         body = self._pages.several_now(starts, wanted)
         if body is None:
             several = self._several([(room.name, start) for room, start in starts], wanted)
-            return Later(several, check, _is_slow(len(starts), wanted))
+            return Later(several, check, _queue_of(len(starts), wanted))
         return Response(200, body)
 
     async def _several(self, starts: list[tuple[str, Start]], wanted: Wanted) -> Answer:
@@ -202,9 +202,9 @@ class PollHandlers:
             self._services.check_empty_rooms(empty)
 
 
-def _is_slow(rooms: int, wanted: Wanted) -> bool:
-    """Whether a read may be long: of many rooms, or of the messages among thousands of other records."""
-    return rooms > FEW_ROOMS or wanted.messages_only
+def _queue_of(rooms: int, wanted: Wanted) -> Queue:
+    """A read may be long if it is of many rooms, or of the messages among thousands of other records."""
+    return Queue.SLOW if rooms > FEW_ROOMS or wanted.messages_only else Queue.READ
 
 
 def _soon(rooms: int, check: Callable[[], None], answer: Callable[[], Answer]) -> Answer:

@@ -7,7 +7,7 @@ news (the hub does).
 from collections.abc import Mapping
 from functools import partial
 
-from chatserver.api.answers import Answer, Later, Response, given_anyway
+from chatserver.api.answers import Answer, Later, Queue, Response, given_anyway
 from chatserver.api.conversation import SILENT, CommandHandler, Outcome, Reply
 from chatserver.api.request import Request
 from chatserver.api.services import LOG_RETRY, Services, check_signed_in
@@ -90,7 +90,7 @@ class ReadMarkerHandlers:
         """`GET /unread`: unread messages in each room in which the user has a marker."""
         request.parameters()
         check_signed_in(request.principal)
-        return Later(self._show_later(request.principal), request.check_again, slow=True)  # 15 ms for a thousand rooms
+        return Later(self._show_later(request.principal), request.check_again, Queue.SLOW)  # 15 ms for a thousand rooms
 
     async def _show_later(self, principal: Principal) -> Response:
         may_read = partial(self._services.may_read, principal)

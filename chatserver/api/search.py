@@ -8,7 +8,7 @@ from functools import partial
 
 import msgspec
 
-from chatserver.api.answers import Answer, Later, Response
+from chatserver.api.answers import Answer, Later, Queue, Response
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.background import StartStep
 from chatserver.api.pipelines.limiters import Limiters, OverLimitError, search_limits
@@ -85,7 +85,7 @@ class SearchHandlers:
         return Later(
             self._answer(Asked(question, limit, principal)),
             partial(self._check_again, request, room or EVERYWHERE),
-            slow=True,
+            Queue.SEARCH,
         )
 
     def _check_limits(self, principal: Principal) -> None:

@@ -5,7 +5,7 @@ Owns: the meaning of these requests. May not: identify the user of a request; id
 
 from math import ceil
 
-from chatserver.api.answers import Answer, Later, Response, given_anyway
+from chatserver.api.answers import Answer, Later, Queue, Response, given_anyway
 from chatserver.api.encoder import expiry_text
 from chatserver.api.identities import Identified, set_cookie
 from chatserver.api.request import Request
@@ -71,7 +71,7 @@ class SessionHandlers:
         if not (known.principal.is_guest or self._identities.signed_out.takes(known.principal.number)):
             sentence = "no more sign-outs can be remembered; let the token expire"
             raise MessageError(ErrorCode.UNAVAILABLE, sentence)
-        return Later(self._end_later(known.principal, known.issued, self._ended(request)), given_anyway, slow=True)
+        return Later(self._end_later(known.principal, known.issued, self._ended(request)), given_anyway, Queue.SLOW)
 
     async def _end_later(self, principal: Principal, issued: float, ended: Answer) -> Answer:
         signed_out = self._identities.signed_out

@@ -15,13 +15,13 @@ what a path means.
     SERVING -> PAUSED -> KEEPALIVE          publishes faster than the broadcast reaches the room's members
 """
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 
 import trio
 
-from chatserver.api.answers import Answer, Commit, Hold, Later, Next, Response, Stream, Upgrade, refusal
+from chatserver.api.answers import Answer, Commit, Hold, Later, Next, Queue, Response, Stream, Upgrade, refusal
 from chatserver.api.identities import Identities
 from chatserver.api.origins import OriginPolicy
 from chatserver.api.request import Request
@@ -59,7 +59,7 @@ class HttpExchanges:
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, settings: Settings, *,
-        responder: Responder, identities: Identities, tasks: Tasks, slow_tasks: Tasks,
+        responder: Responder, identities: Identities, tasks: Mapping[Queue, Tasks],
         upgrade: Callable[[Connection, Upgrade], None], policy: OriginPolicy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
         self._connections = connections
@@ -70,7 +70,7 @@ class HttpExchanges:
         self._heartbeat_interval = settings.heartbeat_interval
         self._responder = responder
         self._identities = identities
-        self._tasks, self._slow_tasks = tasks, slow_tasks
+        self._tasks = tasks
         self._forwarded = forwarded
         self._give: dict[type, Callable[[Connection, Exchange, Any], None]] = {
             Response: responder.respond,
@@ -136,7 +136,7 @@ class HttpExchanges:
     def _wait_for(self, connection: Connection, exchange: Exchange, answer: Later) -> None:
         self._connections.enter(connection, SERVING, exchange)
         deadline = trio.current_time() + self._serving_deadline
-        tasks = self._slow_tasks if answer.slow else self._tasks
+        tasks = self._tasks[answer.queue]
         tasks.start(self._serve, connection, exchange, answer.pending, answer.check, deadline)
 
     async def _serve(

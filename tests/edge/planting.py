@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.api.answers import Queue
 from chatserver.api.request import Request
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
@@ -105,7 +106,7 @@ class Scene:
         """Everything of the server that a connection can hold and must release."""
         parts = self.parts
         hub = parts.hub.statistics()
-        tasks = parts.exchanges._tasks.statistics()
+        tasks = parts.exchanges._tasks[Queue.READ].statistics()
         return {
             "descriptors": descriptors(),
             "connections": parts.connections.held,

@@ -11,8 +11,10 @@ import pytest
 import trio
 import trio.testing
 
-from chatserver.edge.tasks import MAX_SLOW_TASKS, MAX_TASKS, Tasks
+from chatserver.api.answers import Queue
+from chatserver.edge.tasks import MAX_SEARCHES, MAX_SLOW_TASKS, MAX_TASKS, Tasks
 from chatserver.log.connections import Readers
+from chatserver.log.index import Found, Question
 from chatserver.net.connection import Connection
 from tests.support.parked import parked
 from tests.support.peers import ask, chatter, connect, publish, request
@@ -102,21 +104,49 @@ LONG = (
 async def test_long_reads_wait_apart_from_short_ones_and_only_for_clients_that_are_there(
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    queue, at_once = (Queue.SEARCH, MAX_SEARCHES) if "search" in target else (Queue.SLOW, MAX_SLOW_TASKS)
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}") as server, AsyncExitStack() as stack:
-        exchanges, connections = server.server.parts.exchanges, server.server.parts.connections
+        parts = server.server.parts
+        tasks, connections = dict(parts.exchanges._tasks), parts.connections
         await publish(server.address, "lobby", "hello")
         await eventually(lambda: connections.held == 0)
-        monkeypatch.setattr(server.server.parts.log.index, "find", silent)
+        monkeypatch.setattr(parts.log.index, "find", silent)
         monkeypatch.setattr(Readers, "ask", silent)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS)]
         for number, peer in enumerate(peers):
             await peer.send(request("GET", target.format(number, number + 1)))
-        await eventually(lambda: exchanges._slow_tasks.statistics()["waiting"] == MAX_TASKS - MAX_SLOW_TASKS)
-        assert exchanges._tasks.statistics() == {"running": 0, "waiting": 0}
+        long = tasks.pop(queue)
+        await eventually(lambda: long.statistics()["waiting"] == MAX_TASKS - at_once)
+        assert [each.statistics() for each in tasks.values()] == [{"running": 0, "waiting": 0}] * 2
         for peer in peers:
             peer.reset()
         await eventually(lambda: connections.held == 0)
-        assert exchanges._slow_tasks.statistics()["waiting"] == 0
+        assert long.statistics()["waiting"] == 0
+
+
+async def test_a_search_waits_for_few_searches_of_another_network(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queries of tasks that run are first come, first served: with four tasks it waited for five."""
+    thread, may_go_on, asked = trio.Lock(), trio.Event(), list[str]()
+
+    async def find(question: Question, *, go_on: int | None = None) -> Found:
+        async with thread:
+            asked.append(question.words[0])
+            await may_go_on.wait()
+        return Found([], None)
+
+    async with serving() as server, AsyncExitStack() as stack:
+        searches = server.server.parts.exchanges._tasks[Queue.SEARCH]
+        monkeypatch.setattr(server.server.parts.log.index, "find", find)
+        crowd = [await stack.enter_async_context(connect(server.address, source="127.0.0.2")) for _ in range(MAX_TASKS)]
+        for number, peer in enumerate(crowd):
+            await peer.send(request("GET", f"/search?q=crowd{number}"))
+        await eventually(lambda: searches.statistics()["waiting"] == MAX_TASKS - MAX_SEARCHES)
+        async with connect(server.address) as neighbour:
+            await neighbour.send(request("GET", "/search?q=neighbour"))
+            await eventually(lambda: searches.statistics()["waiting"] == MAX_TASKS - MAX_SEARCHES + 1)
+            may_go_on.set()
+            assert (await neighbour.response()).status == 200
+    assert asked.index("neighbour") <= 3
 
 
 #: Requests that wait for the log.
@@ -142,7 +172,7 @@ async def test_a_request_that_waits_keeps_no_header_fields(
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}", serving_deadline=60.0) as server, AsyncExitStack() as stack:
         monkeypatch.setattr(Readers, "ask", silent)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS * 3)]
-        tasks = server.server.parts.exchanges._tasks
+        tasks = server.server.parts.exchanges._tasks[Queue.READ]
         for peer in peers[:MAX_TASKS]:
             await peer.send(asking)
         await server.in_phase("serving", MAX_TASKS)
@@ -173,7 +203,7 @@ async def test_nothing_is_looked_up_for_a_client_that_has_gone(tmp_path: Path, m
         monkeypatch.setattr(Readers, "ask", slow)
         peers = [await stack.enter_async_context(connect(server.address)) for _ in range(MAX_TASKS + 20)]
         friends = [await stack.enter_async_context(chatter(server.address)) for _ in range(20)]
-        tasks = server.server.parts.exchanges._tasks
+        tasks = server.server.parts.exchanges._tasks[Queue.READ]
 
         async def stand_at(running: int, waiting: int) -> bool:
             return tasks.statistics() == {"running": running, "waiting": waiting}

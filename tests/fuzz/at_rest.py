@@ -89,7 +89,8 @@ def _check_work_is_done(world: World) -> None:
     if world.log.well:
         assert not parts.hub.behind.places
         assert parts.log.statistics().pending == 0
-        assert parts.exchanges._tasks.statistics() == {"running": 0, "waiting": 0}, "a task never ends"
+        for tasks in parts.exchanges._tasks.values():
+            assert tasks.statistics() == {"running": 0, "waiting": 0}, "a task never ends"
         assert len(parts.hub.reader) == 0
 
 

@@ -190,9 +190,9 @@ def _check_places(world: World, everybody: list[Connection]) -> None:
         halfway = {each for each in everybody if each.state is State.TLS_HANDSHAKE}
         assert parts.handshakes.half_open.keys() == halfway, "an ended handshake counts as half-open"
         assert len(halfway) <= HALF_OPEN
-    tasks = parts.exchanges._tasks
-    assert tasks.statistics()["waiting"] == len(list(entries(tasks._waiting))) == len(tasks._of)
-    assert tasks._of.keys() <= alive, "a request of a closed connection still waits"
+    for tasks in parts.exchanges._tasks.values():
+        assert tasks.statistics()["waiting"] == len(list(entries(tasks._waiting))) == len(tasks._of)
+        assert tasks._of.keys() <= alive, "a request of a closed connection still waits"
 
 
 def _check_input_budget(budget: FairByteBudget, everybody: list[Connection]) -> None:
