@@ -60,7 +60,8 @@ def run(
         seconds=duration,
     )
     plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
-    return finish(trio.run(Player(plan, what).reported), common)
+    unsaid = ["not exercised: messages and requests, none were sent (--rate 0)"] if speakers and not what.speaks else []
+    return finish(trio.run(Player(plan, what, left_out=unsaid).reported), common)
 
 
 def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Common = COMMON) -> int:

@@ -20,7 +20,7 @@ from loadgen import common, flags
 from loadgen.cli import app
 from loadgen.net.target import UsageError
 from loadgen.personas import registry
-from loadgen.report.schema import SCHEMA
+from loadgen.report.schema import SCHEMA, Outcome, Report
 from loadgen.run.player import Player
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.session import Plan
@@ -185,6 +185,27 @@ def test_what_is_announced_is_as_long_as_the_neighbours_need_beside_all_that_is_
         brief = ["--clients", "1", "--baseline", "1", "--recovery", "1"]
         assert exit_code(command, server.url, *brief, *asked) == 3
     assert f" connections for about {seconds} s, " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("asked", "is_said"),
+    [
+        (["--request", "GET /", "--rate", "0"], True),
+        (["--mix", "idle=1,chat=1", "--rate", "0"], True),
+        (["--mix", "idle=1", "--rate", "0"], False),  # they have nothing to say
+        (["--request", "GET /", "--rate", "1"], False),
+    ],
+)
+def test_a_run_that_sends_nothing_says_so(asked: list[str], is_said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A server that accepts connections and answers nobody was held without a word."""
+
+    async def not_played(player: Player) -> Report:
+        return player.report_without("", Outcome.HELD)
+
+    monkeypatch.setattr(Player, "reported", not_played)
+    with planted() as server:
+        ran = call("run", server.url, "--clients", "2", *asked)
+    assert ("messages and requests, none were sent (--rate 0)" in ran.stdout) is is_said
 
 
 def _noting_starts(folder: Path, port: int, most: int) -> str:
