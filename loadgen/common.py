@@ -36,15 +36,6 @@ Url = Annotated[
 ConnectRate = Annotated[
     PerSecond, Parameter(help="Connections to begin a second; 0 = as fast as the target takes them.")
 ]
-PerAddress = Annotated[
-    int,
-    Parameter(
-        metavar="N",
-        validator=flags.BEHIND_ONE,
-        help="Attackers behind one source address; 1 = an address each, as a botnet has. Only for targets on"
-        " 127.0.0.0/8: to others, ::1 included, this machine has one address.",
-    ),
-]
 
 
 @Parameter(name="*")

@@ -18,7 +18,7 @@ from cyclopts import Parameter
 
 from loadgen import flags
 from loadgen.clients.client import Client, Threat
-from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, PerAddress, Url, finish, make_plan
+from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, running
 from loadgen.flags import Clients, N, Names, Patience, PerSecond, Positive, Seconds
@@ -187,7 +187,9 @@ def _main_reason(part: Report) -> str:
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Healthy:
+class Attacking:
+    """The flags of both commands: the clients beside an attack, and the phases around it."""
+
     victims: Positive = 50
     """Healthy clients, each with an operation every 100 ms."""
     victim: Annotated[str, Parameter(metavar="KIND")] = "chat"
@@ -203,31 +205,31 @@ class Healthy:
     fixed_duration: bool = False
     """Leave out honest slow clients whose cycle takes longer than the attack; otherwise the attack lasts as long as
     they need, in a scorecard up to 36 s in all."""
+    baseline: Seconds = 5.0
+    """Seconds to measure before an attack."""
+    recovery: Seconds = 5.0
+    """Seconds to measure after it."""
+    per_address: Annotated[int, Parameter(metavar="N", validator=flags.BEHIND_ONE)] = PER_ADDRESS
+    """Attackers behind one source address; 1 = an address each, as a botnet has. Only for targets on 127.0.0.0/8: to
+    others, ::1 included, this machine has one address."""
+    connect_rate: ConnectRate = 5000.0
 
-    def attacked(
-        self,
-        baseline: float,
-        duration: float,
-        recovery: float,
-        longest_cycle: float = math.inf,
-        *,
-        per_address: int = PER_ADDRESS,
-    ) -> Experiment:
+    def experiment(self, duration: float, longest_cycle: float = math.inf) -> Experiment:
         """Return the experiment without its attackers."""
         probes, slow = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
         return experiment.attack(
             {},
             probes=probes,
             neighbours=slow,
-            baseline_seconds=baseline,
+            baseline_seconds=self.baseline,
             attack_seconds=duration,
-            recovery_seconds=recovery,
+            recovery_seconds=self.recovery,
             longest_cycle=0.0 if self.fixed_duration else longest_cycle,
-            per_address=per_address,
+            per_address=self.per_address,
         )
 
 
-HEALTHY: Final = Healthy()
+ATTACKING: Final = Attacking()
 
 
 def attack(
@@ -237,11 +239,7 @@ def attack(
     kind: Names,
     clients: Clients = 8000,
     duration: Seconds = 20.0,
-    healthy: Healthy = HEALTHY,
-    baseline: Seconds = 5.0,
-    recovery: Seconds = 5.0,
-    per_address: PerAddress = PER_ADDRESS,
-    connect_rate: ConnectRate = 5000.0,
+    attacking: Attacking = ATTACKING,
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
@@ -256,16 +254,14 @@ def attack(
             all-malformed.
         clients: Attackers in all, shared evenly among the kinds.
         duration: Seconds of attack.
-        baseline: Seconds to measure before the attack.
-        recovery: Seconds to measure after it.
     """
     loading.load_personas()
     kinds = flags.attacks(kind, "--kind")
-    what = healthy.attacked(baseline, duration, recovery, per_address=per_address)
+    what = attacking.experiment(duration)
     left_out = _left_out(kinds, what, url)
     playable = [each for each in kinds if each not in left_out]
     what = what.against(flags.shares(dict.fromkeys(playable, 1.0), clients) if playable else {})
-    plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
+    plan = make_plan(url, common, loading, what, connect_rate=attacking.connect_rate)
     played = Player(plan, what, left_out=[*left_out.values()])
     return finish(trio.run(played.reported) if playable else played.report_without("", Outcome.NOT_EXERCISED), common)
 
@@ -283,13 +279,9 @@ def scorecard(
     kind: Names = "",
     clients: Clients = 8000,
     duration: Seconds = 12.0,
-    healthy: Healthy = HEALTHY,
-    baseline: Seconds = 3.0,
-    recovery: Seconds = 3.0,
+    attacking: Attacking = ATTACKING,
     floor: bool = False,
     start: Annotated[str, Parameter(metavar="COMMAND")] | None = None,
-    per_address: PerAddress = PER_ADDRESS,
-    connect_rate: ConnectRate = 5000.0,
     loading: Loading = LOADING,
     common: Common = COMMON,
 ) -> int:
@@ -302,15 +294,13 @@ def scorecard(
             default all that can be played.
         clients: Most attackers of one kind; some kinds use fewer, see docs/personas.md.
         duration: Seconds of each attack.
-        baseline: Seconds to measure before each attack.
-        recovery: Seconds to measure after each.
         floor: Play each slow or greedy attack on a bare epoll loop first, to show what this machine allows: if
             even that is later than 15 ms, late answers of the target prove nothing.
         start: Start the target anew for each attack with this command, which listens at URL, in an empty folder, and
             kill it afterwards. It is measured as with --server-pid, and its memory is that of one attack.
     """
     loading.load_personas()
-    what = healthy.attacked(baseline, duration, recovery, LONGEST_ROW, per_address=per_address)
+    what = attacking.experiment(duration, LONGEST_ROW)
     every = [persona for persona in registry().values() if not persona.honest]
     kinds = flags.attacks(kind, "--kind") if kind else every
     if floor and ((where := target.find(url, allow=common.allow_target)).tls or not where.on_loopback):
@@ -325,7 +315,7 @@ def scorecard(
         common,
         loading,
         what.against({largest: min(clients, largest.usual_clients)}),
-        connect_rate=connect_rate,
+        connect_rate=attacking.connect_rate,
         rounds=(1 + floor) * len(playable),
         started_by_us=bool(command),
     )

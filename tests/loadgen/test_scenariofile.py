@@ -14,7 +14,7 @@ from loadgen.personas import registry
 from loadgen.report.schema import Report
 from loadgen.run.experiment import MEASURED, Counts, Experiment
 from loadgen.run.player import Player
-from loadgen.scorecard import Healthy
+from loadgen.scorecard import ATTACKING
 from tests.loadgen.planted import planted
 from tests.loadgen.plays import PATIENCE, beside_other_tests, is_sound, plan
 from tests.support.errors import error_of
@@ -161,7 +161,7 @@ def test_what_is_left_out_is_as_the_flags_have_it(tmp_path: Path) -> None:
     told = scenariofile.read(str(tmp_path / "it.toml"))
     [crowd] = told.experiment.groups
     assert (told.connect_rate, told.no_bar, told.fail_if) == (0, False, ())
-    assert told.experiment.probes == Healthy().attacked(1, 1, 1).probes
+    assert told.experiment.probes == ATTACKING.experiment(1).probes
     assert crowd.rooms == ("lobby",), "where the victims are"
     assert told.experiment.phases[-1].text_bytes == 9
 

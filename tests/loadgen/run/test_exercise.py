@@ -16,7 +16,7 @@ from loadgen.run.exercise import (
     whole_cycles,
     without_a_page,
 )
-from loadgen.scorecard import HEALTHY, LONGEST_ROW
+from loadgen.scorecard import ATTACKING, LONGEST_ROW
 from tests.loadgen.readings import group
 
 PERSONAS = registry()
@@ -157,7 +157,7 @@ def test_neighbours_play_whole_cycles_or_not_at_all() -> None:
 
 
 def test_a_row_of_a_scorecard_is_long_enough_for_all_neighbours_but_one_and_all_rows_take_35_minutes() -> None:
-    row = HEALTHY.attacked(3.0, 12.0, 3.0, LONGEST_ROW)
+    row = ATTACKING.experiment(12.0, LONGEST_ROW)
     kept, _ = whole_cycles(row.neighbours, row.expected_seconds)
     assert {persona.name for persona in row.neighbours.keys() - kept} == {"sleepy-tab"}
     rows = sum(not persona.honest for persona in PERSONAS.values())
