@@ -32,7 +32,7 @@ from importlib.metadata import version
 print(", ".join(f"{name} {version(name)}" for name in sys.argv[1:]))
 """
 
-#: Records what an installation was made from; while that is unchanged, it is used again. Empty during the installation.
+#: Records what an installation was made from; while that is unchanged, it is used again.
 _STAMP: Final = "made-from.txt"
 
 
@@ -68,7 +68,8 @@ class Kit:
         """Have the environment made, or raise `MissingError`."""
         self.find()
         if recipe := self.recipe():
-            _clear(home)
+            shutil.rmtree(home, ignore_errors=True)  # what an attempt left that failed
+            home.mkdir(parents=True)
             self.make(home)
             (home / _STAMP).write_text(recipe)
 
@@ -213,16 +214,6 @@ def _is_here(requirement: str) -> bool:
     except (metadata.PackageNotFoundError, ValueError):
         return False
     return True
-
-
-def _clear(home: Path) -> None:
-    """Empty our folder for an installation; another program's is refused."""
-    if home.exists():
-        if not (home / _STAMP).exists():
-            raise MissingError(f"{home} is there already and is not loadgen's; choose another --peers-dir")
-        shutil.rmtree(home)
-    home.mkdir(parents=True)
-    (home / _STAMP).touch()  # marks it as ours, and as unfinished
 
 
 def _run(command: Sequence[str], what: str) -> None:

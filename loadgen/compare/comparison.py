@@ -25,7 +25,7 @@ from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureErr
 from loadgen.compare.process import HOST, DiedError, Running, running
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
 from loadgen.compare.scenarios import greet, load, scenarios
-from loadgen.flags import RATE, Clients, Folder, Mix, N, Names, PerSecond, Range, Seconds, Share
+from loadgen.flags import RATE, Clients, Mix, N, Names, PerSecond, Range, Seconds, Share
 from loadgen.net import target
 from loadgen.net.target import UsageError
 from loadgen.net.timers import now
@@ -38,6 +38,9 @@ from loadgen.run.progress import Progress
 from loadgen.run.session import Plan
 from loadgen.stopping import first, stoppable
 
+#: Where the servers' own environments are, each in a folder of its name.
+PEERS_DIR: Final = Path("~/.cache/chatserver-peers").expanduser()
+
 #: A longer measurement has failed: the server hangs, or --scale is far too large for it.
 MEASUREMENT_SECONDS: Final = 300.0
 
@@ -48,7 +51,7 @@ class Comparison:
     scenarios: Sequence[Scenario]
     sizes: Sizes
     repeats: int
-    peers_dir: Path
+    peers_dir: Path = PEERS_DIR
     measured: Plan  # how each server is measured; the target is replaced
     say: Callable[[str], None]  # shows the user the progress
     allow_target: str | None = None
@@ -204,8 +207,6 @@ DEFAULT_SCALE: Final = 0.2
 #: The default attacks: one on the server's reading, one on its writing.
 DEFAULT_ATTACKS: Final = "slow-head,slow-read-ws"
 
-DEFAULT_PEERS_DIR: Final = "~/.cache/chatserver-peers"
-
 _HERE: Final = target.find(f"http://{HOST}")
 
 
@@ -216,7 +217,6 @@ def compare(
     attacks: Names = DEFAULT_ATTACKS,
     scale: Annotated[Share, Parameter(validator=Range(0.001, 10))] = DEFAULT_SCALE,
     repeats: Annotated[N, Parameter(validator=Range(1, 100))] = LEAST_ROUNDS,
-    peers_dir: Folder = DEFAULT_PEERS_DIR,
     clients: Clients | None = None,
     mix: Mix | None = None,
     rate: Annotated[PerSecond | None, Parameter(validator=Range(0.1, RATE.most))] = None,
@@ -237,7 +237,6 @@ def compare(
         scale: Share of the full sizes: 10,000 idle (never below 6,000), 15,000 held beside publishers, 8,000 attackers,
             a room of 1,000.
         repeats: Rounds; ratios need 3 or more.
-        peers_dir: Where the peers' own environments are.
         clients: With URLs: how many; by default 20.
         mix: With URLs: what is played; by default request=100.
         rate: With URLs: messages or requests a second; by default 100.
@@ -265,7 +264,6 @@ def compare(
         scenarios=played,
         sizes=sizes,
         repeats=repeats,
-        peers_dir=Path(peers_dir).expanduser(),
         measured=Plan(
             target=_HERE,
             connect_rate=0.0,
@@ -295,7 +293,7 @@ def compare(
 _OF_URLS: Final = (
     "clients", "mix", "rate", "duration", "path", "ws_path", "request", "header", "body", "subprotocol", "wait",
 )  # fmt: skip
-_OF_THE_CATALOGUE: Final = ("peers", "only", "attacks", "scale", "peers_dir")
+_OF_THE_CATALOGUE: Final = ("peers", "only", "attacks", "scale")
 
 
 def _refuse(given: Mapping[str, object], names: Iterable[str], why: str) -> None:

@@ -90,16 +90,6 @@ def test_what_is_here_is_not_installed_again(tmp_path: Path) -> None:
     assert Script("script.py").is_ready(tmp_path / "home")
 
 
-def test_a_folder_of_somebody_elses_is_left_alone(tmp_path: Path) -> None:
-    script = make_script(tmp_path, "tiny[extra]")
-    home = tmp_path / "home"
-    home.mkdir()
-    (home / "thesis.txt").write_text("three years")
-    with pytest.raises(MissingError, match="choose another --peers-dir"):
-        script.install(home)
-    assert (home / "thesis.txt").read_text() == "three years"
-
-
 def test_what_the_system_lacks_is_named_and_not_installed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "which", lambda _, path=None: None)
     monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))

@@ -10,20 +10,18 @@ import pytest
 import trio
 
 from loadgen.compare.catalogue import PEERS, Can, Peer
-from loadgen.compare.comparison import DEFAULT_PEERS_DIR
+from loadgen.compare.comparison import PEERS_DIR
 from loadgen.compare.process import HOST, Server, running
 from loadgen.compare.scenarios import greet, publishing
 from loadgen.net import wire
 from tests.loadgen.stage import read_until
 from tests.support.peers import PATIENCE, Address, Chatter, chatter
 
-_PEERS_DIR = Path(DEFAULT_PEERS_DIR).expanduser()
-
 
 @asynccontextmanager
 async def serving(peer: Peer, *, ping_seconds: float = 20.0) -> AsyncIterator[Server]:
     """Run a peer, or skip the test where it is not installed."""
-    home = _PEERS_DIR / peer.name
+    home = PEERS_DIR / peer.name
     if not peer.kit.is_ready(home):
         pytest.skip(f"{peer.name} is not installed here; loadgen compare --peers {peer.name} does it")
 
