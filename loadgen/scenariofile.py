@@ -16,7 +16,7 @@ from loadgen import flags
 from loadgen.clients.client import Client
 from loadgen.net.target import PER_ADDRESS, UsageError
 from loadgen.run import experiment
-from loadgen.run.experiment import BESIDE, Counts, Experiment, Group, Name, Phase, Probes, arrival
+from loadgen.run.experiment import BESIDE, Counts, Experiment, Group, Name, Phase, Probes
 
 
 class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
@@ -109,7 +109,7 @@ def _scenario(file: _File) -> Scenario:
     played = Experiment(
         command=file.name,
         groups=groups,
-        phases=(arrival(), *phases) if slow else phases,
+        phases=phases,
         probes=probes,
         drain_seconds=file.drain,
         longest_cycle=0.0 if file.victims is None or file.victims.fixed_duration else math.inf,

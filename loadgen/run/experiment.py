@@ -213,20 +213,19 @@ class Experiment:
     def beside(self, neighbours: Mapping[type[Client], int], *, lasting: float = 0.0) -> "Experiment":
         """Return a copy with these neighbours, and the last load phase extended to last as long as they need."""
         groups = [each for each in self.groups if each.name != BESIDE]
-        phases = list(self.phases)
+        phases = [phase for phase in self.phases if BESIDE not in phase.open]
         if any(persona.needs is Needs.CHAT for persona in neighbours):
             neighbours = {**neighbours, Chat: 1}  # a slow reader needs messages to read
         if neighbours:
             groups.insert(0, Group(name=BESIDE, counts=neighbours))
-        else:
-            phases = [phase for phase in phases if BESIDE not in phase.open]
+            phases.insert(0, _arrival())
         missing = lasting - self.seconds(*MEASURED)
         at = max(at for at, phase in enumerate(phases) if phase.counts_as is Counts.LOAD)
         phases[at] = msgspec.structs.replace(phases[at], seconds=phases[at].seconds + max(missing, 0.0))
         return replace(self, groups=tuple(groups), phases=tuple(phases))
 
 
-def arrival() -> Phase:
+def _arrival() -> Phase:
     """The phase in which the neighbours connect, and a speaker begins to send messages to them."""
     return Phase(
         name=WARM_UP,
@@ -279,7 +278,6 @@ def attack(
         command="attack",
         groups=(Group(name=ATTACKERS, counts=counts, per_address=per_address),),
         phases=(
-            *((arrival(),) if neighbours else ()),
             Phase(name="baseline", counts_as=Counts.BASELINE, seconds=baseline_seconds),
             Phase(
                 name="attack",
