@@ -38,3 +38,8 @@ def read_token(text: str) -> str:
     except OSError as error:
         why = error.strerror or str(error)
     raise ConfigError("token", f"cannot read {text[1:]}: {why}")
+
+
+def may_change(token: str) -> bool:
+    """Whether the token is in a file, which can be read again. A named pipe would be waited for."""
+    return token.startswith("@") and Path(token[1:]).is_file()

@@ -30,7 +30,7 @@ from chatserver.client.stream import Target, split_page_url
 from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain
 from chatserver.settings.spec import ConfigError
 from chatserver.terminal import render
-from chatserver.terminal.arguments import read_target, read_token
+from chatserver.terminal.arguments import may_change, read_target, read_token
 from chatserver.terminal.identity import is_renamed, keep_cookie, kept_cookie
 from chatserver.terminal.interactive import LATEST, Done, Interactive
 from chatserver.terminal.screen import Screen
@@ -96,7 +96,7 @@ async def _live(options: Options, target: Target, token: str, mode: Mode) -> int
             async with trio.open_nursery() as nursery:
                 if not token:
                     nursery.start_soon(_remember, chat, target, options.name)
-                elif options.token.startswith("@"):
+                elif may_change(options.token):
                     nursery.start_soon(_renew, chat, options.token, token)
                 await mode(options, chat, nursery)
                 nursery.cancel_scope.cancel()

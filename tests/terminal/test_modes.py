@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.terminal.arguments import may_change
 from chatserver.terminal.modes import LONGEST_LINE
 from tests.client.fake import ZED, FakeServer
 from tests.support.forking import Running, run
@@ -132,6 +133,15 @@ async def test_a_new_token_in_its_file_is_used(server: FakeServer, tmp_path: Pat
         file.write_text("second\n")
         await eventually(lambda: server.tokens == ["second"], within=SOON)
         it.process.terminate()
+
+
+def test_a_token_is_read_again_from_a_file_and_not_from_a_pipe(tmp_path: Path) -> None:
+    """The client stopped at the second reading, and no signal but SIGKILL ended it."""
+    file, pipe = tmp_path / "token", tmp_path / "pipe"
+    file.write_text("first")
+    os.mkfifo(pipe)
+    assert [may_change(f"@{path}") for path in (file, pipe, tmp_path / "gone")] == [True, False, False]
+    assert not may_change(str(file))
 
 
 @dataclass
