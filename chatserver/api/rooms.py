@@ -9,7 +9,7 @@ from math import ceil
 
 import trio
 
-from chatserver.api.answers import Answer, Later, Response
+from chatserver.api.answers import Answer, Later, Queue, Response
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
 from chatserver.chat.policy import READ, Rights
@@ -39,7 +39,7 @@ class RoomHandlers:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
         limit = request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED)
         self._check_lister(request)
-        return Later(self._list_later(request, limit), partial(self._check_lister_again, request))
+        return Later(self._list_later(request, limit), partial(self._check_lister_again, request), Queue.SLOW)
 
     def _check_lister(self, request: Request) -> None:
         check_signed_in(request.reader)
