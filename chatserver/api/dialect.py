@@ -46,7 +46,7 @@ class Dialect(Encoding):
         return b""
 
     def decode(self, data: str | bytes) -> Command:
-        """The command in a message. Raises MessageError."""
+        """The command in a message, with its fields checked: nothing later checks them. Raises MessageError."""
         raise NotImplementedError
 
     def joined(self, id_: MessageId, member: Member, page: Page) -> list[bytes]:
