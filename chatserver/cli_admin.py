@@ -75,15 +75,12 @@ def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", to
 
 
 @admin.command
-def kick(
-    url: Url, /, *, room: Room, user: User,
-    reason: Annotated[str, _flag("TEXT", "Why: kept in the audit trail.")] = "", token: Token,
-) -> int:  # fmt: skip
+def kick(url: Url, /, *, room: Room, user: User, reason: Reason = "", token: Token) -> int:
     """Take a user out of a room; the user may come back at once."""
 
     def show(answer: Any) -> None:
         ended = answer["ended"]
-        print(f"kicked {user}: {ended} of its connections left" if ended else f"{user} is not there")
+        print(f"kicked {user}; connections removed: {ended}" if ended else f"{user} is not there")
 
     return _run(url, token, lambda it: it.kick(room, user=user, reason=reason), show)
 

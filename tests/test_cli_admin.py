@@ -104,7 +104,7 @@ async def test_a_user_who_is_there_is_named_and_a_kick_says_if_not(server: Servi
             await other.ask("join", room="lobby")
             muted = await admin.done("mute", *flags)
         assert muted == f"muted {name} ({ann}) in lobby (sanction 1)\n", "an id, though it is the name of another"
-        assert await admin.done("kick", *flags) == f"kicked {ann}: 1 of its connections left\n"
+        assert await admin.done("kick", *flags) == f"kicked {ann}; connections removed: 1\n"
         assert (await friend.next("error"))["code"] == "forbidden"
         assert (await friend.next("error"))["room"] == "lobby"
     await admin.done("unmute", *flags)
