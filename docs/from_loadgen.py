@@ -160,6 +160,16 @@ def figures_attack() -> str:
     return _own(figures.ATTACK)
 
 
+def figures_scorecard() -> str:
+    """The totals of `loadgen scorecard`."""
+    return _figures(figures.meanings(figures.SCORECARD))
+
+
+def figures_capacity() -> str:
+    """The figures of `loadgen capacity`."""
+    return _figures(figures.meanings(figures.CAPACITY))
+
+
 def figures_common() -> str:
     """The figures of the generator itself, which both commands report."""
     return _figures(figures.meanings(figures.COMMON))

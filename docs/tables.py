@@ -50,6 +50,8 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "attacks-malformed": from_loadgen.attacks_malformed,
     "figures-run": from_loadgen.figures_run,
     "figures-attack": from_loadgen.figures_attack,
+    "figures-scorecard": from_loadgen.figures_scorecard,
+    "figures-capacity": from_loadgen.figures_capacity,
     "figures-common": from_loadgen.figures_common,
     "figures-fingerprint": from_loadgen.figures_fingerprint,
     "figures-conform": from_loadgen.figures_conform,

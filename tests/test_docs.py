@@ -349,11 +349,14 @@ def test_flags_and_metrics_that_the_pages_name_exist() -> None:
             assert f'"{metric.removesuffix("_total")}"' in everything, (page, metric)
 
 
-def test_settings_and_metrics_are_on_a_page() -> None:
+def test_settings_metrics_and_figures_are_on_a_page() -> None:
     text = "\n".join(page.read_text(encoding="utf-8") for page in TOPICS)
     assert not [name for name in SPECS if not re.search(rf"--{flag_name(name)}(?![\w-])", text)]
     source = "\n".join(code("chatserver/observe").values())
     assert not [name for name in set(re.findall(r'"((?:chatserver|process)_[a-z_]+)"', source)) if name not in text]
+    figures = (DOCS / "figures.md").read_text(encoding="utf-8")
+    source = "\n".join(code("loadgen").values())
+    assert not [name for name in re.findall(r'\bFigure\(\s*"([a-z0-9_]+)"', source) if f"| `{name}` |" not in figures]
 
 
 _COMMAND = re.compile(r"^(?:\$ |.*\| )?(?:\.venv/bin/)?(chatserver|loadgen) ([a-z].*)$", re.MULTILINE)
