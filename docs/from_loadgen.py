@@ -53,9 +53,9 @@ def loadgen_flags() -> str:
         for flag in cli.app[command].assemble_argument_collection(parse_docstring=True):
             if flag.show and flag.name.startswith("--"):
                 default = "required" if flag.required else cli.shown_default(flag.field_info.default) or ""
-                metavar = f" {flag.parameter.metavar}" if flag.parameter.metavar else ""
+                value = flag.parameter.metavar or "|".join(flag.get_choices() or ())
                 meaning = " ".join((flag.parameter.help or "").split())
-                row = f"`{flag.name}{metavar}`", default, meaning
+                row = f"`{f'{flag.name} {value}'.rstrip()}`", default, meaning
                 commands.setdefault(row, []).append(command)
     rows = ((flag, ", ".join(names), default, meaning) for (flag, default, meaning), names in commands.items())
     return table(("flag", "of", "default", "meaning"), rows)
