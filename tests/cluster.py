@@ -1,7 +1,6 @@
-"""`python -m tests.cluster`: a cluster on this machine, to try: nodes with workers, on PostgreSQL and Valkey shards.
+"""`python -m tests.cluster`: a cluster on this machine, to try: nodes with workers, on PostgreSQL and Valkey servers.
 
-Owns: the order of all starts and ends, on the loopback and in a folder that is removed. May not: know how a server is
-started; tests/support does. Unknown flags are passed to `chatserver serve`.
+Everything is on the loopback, and in a folder that is removed. Unknown flags are passed to `chatserver serve`.
 
 Exit codes: 0 ended by Ctrl-C or SIGTERM, 1 it could not start, or a node has ended by itself.
 """
