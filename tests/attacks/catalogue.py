@@ -113,7 +113,7 @@ ROWS: Final[tuple[Row, ...]] = (
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(
-        "request-reset", defence="a reset that is known before a request is read makes it void: it is not read",
+        "request-reset", defence="a request whose client is known to have reset is not read",
         ends=(Reason.PEER_RESET,), told="nothing: it does not stay",
     ),
     *_rows(
