@@ -17,7 +17,7 @@ from cyclopts import Parameter
 
 from loadgen.fingerprint.found import Failed, Finding, NotApplicable
 from loadgen.flags import MAX_SECONDS, N, Range, Seconds, UrlPath
-from loadgen.net import wire
+from loadgen.net import sockets, wire
 from loadgen.net.answers import TURNED_AWAY
 from loadgen.net.line import FAILURES, Answer, EndedError, Exchange, GarbledError, Line, describe, dial
 from loadgen.net.target import Target
@@ -211,4 +211,4 @@ class Site:
 
     def doubt(self, line: Line) -> float:
         """Seconds by which a time may be off: a round trip, our own lateness, and the interval of checking that."""
-        return line.round_trip_seconds + self.worst_lag + LAG_EVERY_SECONDS
+        return sockets.round_trip_seconds(line.fileno) + self.worst_lag + LAG_EVERY_SECONDS

@@ -87,20 +87,8 @@ class Line:
         return {sockets.CLOSE: Ending.RST, sockets.CLOSE_WAIT: Ending.FIN}.get(sockets.tcp_state(self.fileno))
 
     @property
-    def has_crossed(self) -> bool:
-        return sockets.has_crossed(self.fileno)
-
-    @property
-    def ended_first(self) -> bool:
-        return sockets.ended_first(self.fileno)
-
-    @property
     def fileno(self) -> int:
         return self._sock.fileno()
-
-    @property
-    def round_trip_seconds(self) -> float:
-        return sockets.round_trip_seconds(self.fileno)
 
 
 @asynccontextmanager

@@ -12,7 +12,7 @@ from functools import lru_cache, partial
 from typing import Final
 
 from loadgen.clients.client import Needs, Stage, state
-from loadgen.net import wire
+from loadgen.net import sockets, wire
 from loadgen.net.answers import CLOSED, is_planned, no_page
 from loadgen.net.line import Answer, EndedError, Exchange, Line
 from loadgen.net.target import Endpoint
@@ -40,8 +40,9 @@ class HttpPeer:
 
     def may_ask_again(self, planned_ends: list[float]) -> bool:
         """Whether a request has crossed with the end of an idle connection; if not for certain, as a planned end."""
-        has_crossed = self.is_reused and self._line.has_crossed
-        return has_crossed and (self._line.ended_first or is_planned(planned_ends))
+        fd = self._line.fileno
+        has_crossed = self.is_reused and sockets.has_crossed(fd)
+        return has_crossed and (sockets.ended_first(fd) or is_planned(planned_ends))
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_BODY_BYTES)
