@@ -63,7 +63,6 @@ def require(where: str, allowed: Callable[[object, T], None], value: T) -> None:
 
 #: The most clients of one run; the victims' source addresses come after theirs.
 CLIENTS: Final = Range(1, 100_000)
-AT_LEAST_ONE: Final = Range(1)
 NOT_NEGATIVE: Final = Range(0)
 #: Events a second: more than a process can begin, and few enough that the intervals between them are not nothing.
 RATE: Final = Range(0, 1_000_000)
@@ -83,7 +82,6 @@ BEHIND_ONE: Final = Range(1, 20_000)
 TEXT: Final = Range(0, 2**20)
 
 Clients = Annotated[int, Parameter(metavar="N", validator=CLIENTS)]
-Positive = Annotated[int, Parameter(metavar="N", validator=AT_LEAST_ONE)]
 N = Annotated[int, Parameter(metavar="N", validator=NOT_NEGATIVE)]
 Processes = Annotated[int, Parameter(metavar="N", validator=Range(1, 64))]
 Pid = Annotated[int, Parameter(metavar="PID")]

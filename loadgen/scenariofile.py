@@ -145,7 +145,7 @@ def _only_once(what: str, names: Counter[str]) -> None:
 
 
 def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int]]:
-    flags.require("victims.number", flags.AT_LEAST_ONE, victims.number)
+    flags.require("victims.number", flags.CLIENTS, victims.number)
     flags.require("victims.newcomers", flags.RATE, victims.newcomers)
     flags.require("victims.neighbours", flags.NOT_NEGATIVE, victims.neighbours)
     flags.require("victims.timeout", flags.PATIENCE, victims.timeout)

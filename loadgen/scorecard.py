@@ -21,7 +21,7 @@ from loadgen.clients.client import Client, Threat
 from loadgen.common import COMMON, LOADING, Common, ConnectRate, Loading, Url, finish, make_plan
 from loadgen.compare.catalogue import PEERS
 from loadgen.compare.process import DiedError, running
-from loadgen.flags import Clients, N, Names, Patience, PerSecond, Positive, Seconds
+from loadgen.flags import Clients, N, Names, Patience, PerSecond, Seconds
 from loadgen.net import target
 from loadgen.net.target import PER_ADDRESS, USUAL, UsageError
 from loadgen.output import wording
@@ -190,7 +190,7 @@ def _main_reason(part: Report) -> str:
 class Attacking:
     """The flags of both commands: the clients beside an attack, and the phases around it."""
 
-    victims: Positive = 50
+    victims: Clients = 50
     """Healthy clients, each with an operation every 100 ms."""
     victim: Annotated[str, Parameter(metavar="KIND")] = "chat"
     """What the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for other

@@ -63,6 +63,7 @@ WRONG: list[tuple[str, str]] = [
     ("[victims]\nnewcomers = -1\n" + STEADY, "victims.newcomers: -1 is below 0"),
     ("[victims]\nneighbours = -1\n" + STEADY, "victims.neighbours: -1 is below 0"),
     ("[victims]\nnumber = 0\n" + STEADY, "victims.number: 0 is below 1"),
+    ("[victims]\nnumber = 100001\n" + STEADY, "victims.number: 100,001 is above 100,000"),
     ("[victims]\ntimeout = 0\n" + STEADY, "victims.timeout: 0 is below 0.1"),
     (CROWD + STEADY, "groups.crowd: no phase opens it"),
     (CROWD + STEADY + "open = { crowd = 0.0 }\n", "groups.crowd: no phase opens it"),
