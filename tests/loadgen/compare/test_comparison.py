@@ -211,14 +211,15 @@ async def test_a_crowd_that_cannot_be_played_is_a_row(tmp_path: Path, monkeypatc
 
 async def test_what_cannot_be_installed_is_skipped_with_a_line(tmp_path: Path) -> None:
     told: list[str] = []
-    (tmp_path / "homes" / "odd").mkdir(parents=True)  # somebody else's folder, where its environment would be
+    (tmp_path / "homes").mkdir()
+    (tmp_path / "homes" / "odd").touch()  # a file, where the folder of its environment would be
     odd = replace(peer(tmp_path, "odd", ""), kit=Script("odd.py", needs=["no-such-thing[at-all]"]))
     played = [EVERYTHING["idle"]]
     report = await match(tmp_path / "homes", [PEERS["floor"], odd], played, told=told).play()
     assert [row[0] for row in table(report, "Idle").rows] == ["floor"]
     assert any(line.startswith("skipping odd: ") for line in told)
     assert any(reason.startswith("odd skipped: ") for reason in report.verdict.reasons)
-    assert "not loadgen's" in table(report, "Servers").rows[1][2]
+    assert "File exists" in table(report, "Servers").rows[1][2]
 
 
 class Full(Kit):
