@@ -70,6 +70,7 @@ class Queue(Enum):
 
     READ = auto()  # short reads of the log
     SLOW = auto()  # long reads, and what may wait for more than the log
+    LIST = auto()  # lists of rooms, which wait for searches
     SEARCH = auto()
 
 

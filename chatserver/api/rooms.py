@@ -39,7 +39,7 @@ class RoomHandlers:
         """`GET /rooms`: rooms with messages, latest first, then rooms that only have people in them."""
         limit = request.parameters("limit").limit(default=MAX_ROOMS_LISTED, most=MAX_ROOMS_LISTED)
         self._check_lister(request)
-        return Later(self._list_later(request, limit), partial(self._check_lister_again, request), Queue.SLOW)
+        return Later(self._list_later(request, limit), partial(self._check_lister_again, request), Queue.LIST)
 
     def _check_lister(self, request: Request) -> None:
         check_signed_in(request.reader)
