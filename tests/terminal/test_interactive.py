@@ -31,6 +31,7 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
         person.type("hello there\r")
         assert "not now" not in await person.until("12:00\x1b[0m"), "it is sent by itself"
         await person.until("hello there\r\n")
+        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
         person.type("half a line")
         assert "\x1b[2J" not in await person.until("half a line")
         await server.say("an interruption")
@@ -162,6 +163,7 @@ async def test_a_person_who_was_kicked_may_return(server: FakeServer, person: Te
 async def test_text_typed_after_a_join_goes_to_that_room(server: FakeServer, person: Terminal) -> None:
     """This holds before the server has answered the join; a change still goes to the room before."""
     await person.enter("one", "one\r\n")
+    await person.until("\r\x1b[Jlobby> ")  # it is acknowledged, so the edit means it
     await person.enter("/edit better\r/join ops\rtwo", "in ops, 1 here")
     await eventually(lambda: len(server.wrote) == 3)
     assert sorted(server.wrote) == [("edit", "lobby"), ("publish", "lobby"), ("publish", "ops")]
