@@ -5,12 +5,12 @@ Owns: which thread does what, and the order of opening and closing. May not: con
 driver blocks, so it runs in four threads: one writes, two read, one searches and lists rooms.
 """
 
-import logging
 import sqlite3
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from functools import partial
 
+import structlog
 import trio
 
 from chatserver.log import sqlite_markers, sqlite_readers, sqlite_retention
@@ -33,7 +33,7 @@ from chatserver.log.sqlite_writer import SqliteWriter
 #: Seconds between two steps of a scrub, in which commits run: a gigabyte takes three seconds.
 SCRUB_PAUSE = 0.01
 
-logger = logging.getLogger(__name__)
+_log = structlog.get_logger("chatserver.log")
 
 
 class SqliteLog(DatabaseLog[sqlite3.Connection]):
@@ -153,7 +153,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             await self._writer_thread.close(close_writer)
             self._locks.close()
         if limit.cancelled_caught:
-            logger.error("%s did not finish its last commit in %g s", self._path, DRAIN_DEADLINE)
+            _log.error("last_commit_hangs", path=self._path)
 
     def _note(self, news: News, records: Sequence[Record]) -> None:
         """Pass the news on, after noting what the scrub, the list of rooms and the index need."""

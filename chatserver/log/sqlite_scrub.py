@@ -11,7 +11,6 @@ A gap is zeroed in the file while the write-ahead log is empty and no process ma
 the writer drops its page cache, and the emptied write-ahead log makes the other connections read their pages again.
 """
 
-import logging
 import math
 import os
 import sqlite3
@@ -19,6 +18,7 @@ import struct
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
+import structlog
 import trio
 
 from chatserver.log.interface import LogUnavailable
@@ -42,8 +42,7 @@ MAX_PAGES = (1 << 25) - 1
 #: The first byte of each kind of b-tree page, and the length of its header.
 _HEADERS = {2: 12, 5: 12, 10: 8, 13: 8}
 
-
-logger = logging.getLogger(__name__)
+_log = structlog.get_logger("chatserver.log")
 
 
 class ScrubSchedule:
@@ -88,7 +87,7 @@ class ScrubSchedule:
         except (LogUnavailable, *FILE_ERRORS, OSError) as error:
             if not self._is_failing:  # a disk may be full for a day
                 self._is_failing = True
-                logger.warning("removing deleted texts from the disk failed, and is tried again: %s", error)
+                _log.warning("scrub_failed", reason=str(error))
             return False
         self._is_failing = self._is_failing and not done
         return done

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 import trio
 from msgspec.structs import replace
+from structlog.testing import capture_logs
 from trio.testing import MockClock
 
 from chatserver.log import sqlite_changes as changes_module
@@ -171,9 +172,7 @@ async def test_texts_that_retention_removed_leave_every_file_and_the_index(
         assert [texts(await log.latest(room, 9)) for room in "ab"] == [["kept"], ["kept"]]
 
 
-async def test_another_reader_of_the_file_only_delays_the_scrub(
-    path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_another_reader_of_the_file_only_delays_the_scrub(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A backup holds a snapshot, and with it earlier pages.
 
     Beside a forgotten shell the index was cleaned, and so written anew, before each attempt: with an edit in each five
@@ -184,14 +183,15 @@ async def test_another_reader_of_the_file_only_delays_the_scrub(
     async with hurried(path, monkeypatch) as (log, _):
         await append(log, draft(SECRET))
         await eventually(lambda: not log.index.behind)
-        backup = sqlite3.connect(path, isolation_level=None)
-        backup.execute("BEGIN")
-        assert backup.execute("SELECT count(*) FROM messages").fetchone() == (1,)
-        await append(log, delete(1))
-        for _ in range(2):
-            began = log._scrubs.began
-            await eventually(lambda began=began: log._scrubs.began > began)  # type: ignore[misc]
-        assert "read by another program" in caplog.text
+        with capture_logs() as lines:
+            backup = sqlite3.connect(path, isolation_level=None)
+            backup.execute("BEGIN")
+            assert backup.execute("SELECT count(*) FROM messages").fetchone() == (1,)
+            await append(log, delete(1))
+            for _ in range(2):
+                began = log._scrubs.began
+                await eventually(lambda began=began: log._scrubs.began > began)  # type: ignore[misc]
+        assert ["read by another program" in line["reason"] for line in lines] == [True]
         assert SECRET.encode() in bytes_on_disk(path)
         assert await log.search(index_module._debris) == (1, 0), "no attempt has cleaned the index"
         assert (await append(log, draft("goes on"))).record.offset == 3
@@ -201,9 +201,7 @@ async def test_another_reader_of_the_file_only_delays_the_scrub(
         assert patience == (int(BUSY_TIMEOUT * 1000),), "a commit waits longer for others than a scrub does"
 
 
-async def test_when_the_files_are_scrubbed(
-    autojump_clock: MockClock, nursery: trio.Nursery, caplog: pytest.LogCaptureFixture
-) -> None:
+async def test_when_the_files_are_scrubbed(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """After a start, after the first of some deletions, and for what retention has removed; again after a failure."""
     times: list[float] = []
     full, busy = OSError(errno.ENOSPC, "No space left on device"), sqlite3.OperationalError("busy")
@@ -220,17 +218,18 @@ async def test_when_the_files_are_scrubbed(
 
     schedule = ScrubSchedule(scrub)
     nursery.start_soon(schedule.run)
-    for time, note in (
-        (100, schedule.altered), (110, schedule.altered), (200, schedule.altered),
-        (300, partial(schedule.retained, {"lobby": 2})), (3834, partial(schedule.retained, {})),
-        (3836, partial(schedule.retained, {})), (9000, partial(schedule.retained, {})),
-    ):  # fmt: skip
-        await trio.sleep_until(time)
-        note()
-    await trio.sleep(10_000)
+    with capture_logs() as lines:
+        for time, note in (
+            (100, schedule.altered), (110, schedule.altered), (200, schedule.altered),
+            (300, partial(schedule.retained, {"lobby": 2})), (3834, partial(schedule.retained, {})),
+            (3836, partial(schedule.retained, {})), (9000, partial(schedule.retained, {})),
+        ):  # fmt: skip
+            await trio.sleep_until(time)
+            note()
+        await trio.sleep(10_000)
     assert times == [30, 35, 40, 45, 130, 160, 230, 235, 3866]
-    logged = [record.getMessage().rpartition(": ")[2] for record in caplog.records]
-    assert logged == [str(full)] * 2, "once in each series of failures"
+    failed = {"event": "scrub_failed", "log_level": "warning", "reason": str(full)}
+    assert lines == [failed] * 2, "once in each series of failures"
 
 
 def test_a_gap_is_what_lies_between_the_list_of_cells_and_the_cells() -> None:

@@ -34,7 +34,7 @@ HERE = "/proc/self/cwd"
 #: How a line begins that says why a node does not start, and the errors that troubles lead to.
 COMPLAINT = "chatserver: "
 #: Lines about a worker that was stopped, or killed while it replaced another; and a last commit that waited for CPU.
-EXPECTED_ERRORS = ("worker_hung", "worker_not_replaced", "did not finish its last commit")
+EXPECTED_ERRORS = ("worker_hung", "worker_not_replaced", "last_commit_hangs")
 
 
 class Node:
