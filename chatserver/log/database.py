@@ -3,7 +3,8 @@
 Owns: this routing, and the queue of drafts. May not: know a database, or open or close one.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Generic, NamedTuple, Protocol, TypeVar
 
@@ -18,10 +19,12 @@ from chatserver.log.interface import (
     ANSWER_DEADLINE,
     MAX_READ,
     MAX_READ_BYTES,
+    OPENED,
     Draft,
     Head,
     Identity,
     Keeps,
+    LogOpenError,
     LogUnavailable,
     Record,
     bounded,
@@ -94,6 +97,8 @@ class DatabaseLog(Generic[C]):
         self._groups = groups = GroupWriter(self._begin_commit, interval=GROUP_INTERVAL)
         self.submit, self.statistics, self.give_way = groups.submit, groups.statistics, groups.give_way
         self._opened: Opened[C] | None = None
+        self._replaced = trio.Event()
+        self._token: trio.lowlevel.TrioToken  # set by `run`
         self._on_hints: OnHints = ignore_hints
         self.audit = Audit(self)
         self.sanctions = Sanctions(self)
@@ -213,6 +218,37 @@ class DatabaseLog(Generic[C]):
 
     async def change_tables(self, doing: str, work: Callable[[Tables], T], *, hint: str = "") -> T:
         return await self.change(doing, lambda connection: work(self.tables(connection)), hint=hint)
+
+    def _note_replaced(self) -> None:
+        """Called in any thread: this is no longer the log that was opened."""
+        self._token.run_sync_soon(self._replaced.set)
+
+    def _passing_on(self, check: Callable[[C], None], nursery: trio.Nursery) -> OnHints:
+        """Pass hints on, and `check` the log in a thread after the one that another process has opened it."""
+
+        def pass_on(hints: Mapping[str, int]) -> None:
+            if OPENED in hints:
+                nursery.start_soon(self._look_again, check)
+                hints = {name: last for name, last in hints.items() if name != OPENED}
+            if hints:
+                self._on_hints(hints)
+
+        return pass_on
+
+    async def _look_again(self, check: Callable[[C], None]) -> None:
+        with suppress(LogUnavailable):  # a failure is harmless, since it is checked again before anything is written
+            await self.ask(check)
+
+    async def _end_when_replaced(self) -> None:
+        """Raise LogOpenError when that was noted.
+
+        The log has a new epoch then, and clients must not continue with the offsets that this server gave them.
+        """
+        await self._replaced.wait()
+        raise LogOpenError(
+            "the database has another history than when this server was started (a standby was promoted, a backup "
+            "restored, or a room removed), so offsets may be given twice; restart the server, which tells its clients"
+        )
 
     def _tell_others(self, hint: str) -> None:
         """Give the other processes a hint, unless the transaction has done so."""

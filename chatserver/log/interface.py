@@ -74,6 +74,8 @@ MAX_REACTIONS = 20_000
 SCRUB_WITHIN = 60.0
 #: The hints that sanctions, sign-outs or texts have changed; no name of a room begins with an asterisk.
 SANCTIONS_CHANGED, SIGNOUTS_CHANGED, TEXTS_CHANGED = "*sanctions", "*signouts", "*texts"
+#: The same of a process that has opened the log, and may have found another history in it.
+OPENED = "*opened"
 #: Letters of an epoch, from an alphabet of 36: with 2 thousand million epochs, two logs hardly ever get the same one.
 EPOCH_LENGTH = 6
 _EPOCH_LETTERS = string.ascii_lowercase + string.digits

@@ -10,7 +10,7 @@ server keeps of the database in memory.
 """
 
 import secrets
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from contextvars import copy_context
 from functools import partial
@@ -26,7 +26,7 @@ from chatserver.log.database import DatabaseLog, Opened
 from chatserver.log.database_markers import DatabaseMarkers
 from chatserver.log.interface import DRAIN_DEADLINE, LogOpenError, LogUnavailable, News, Record, RoomSummary
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks, process_of
-from chatserver.log.postgres_news import OPENED, Listener, notify
+from chatserver.log.postgres_news import Listener, notify
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, begin_epoch, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
@@ -57,7 +57,6 @@ class PostgresLog(DatabaseLog[Connection]):
             wall_ms=wall_ms or self._database_ms,
         )  # fmt: skip
         self._change_thread = ThreadPool(1)
-        self._replaced = trio.Event()
         self.index = postgres_index.PostgresIndex(self)
         self.markers = DatabaseMarkers(self, postgres_markers)
         self._server: Server  # set by `run`
@@ -73,18 +72,17 @@ class PostgresLog(DatabaseLog[Connection]):
     ) -> None:  # fmt: skip
         """Open, commit groups and listen until cancelled, close.
 
-        Raises LogOpenError also later, if the database comes back with another history: it then has a new epoch, and
-        clients must not continue with the offsets that this server gave them.
+        Raises LogOpenError also later; see `_end_when_replaced`.
         """
         self._on_hints = program.on_hints
-        token = trio.lowlevel.current_trio_token()
+        self._token = trio.lowlevel.current_trio_token()
         self._server = server = await trio.to_thread.run_sync(Server, self._url)
         # A migration, here or in another server, may take minutes. PostgreSQL undoes it if this process ends.
         found = await trio.to_thread.run_sync(_open, server, abandon_on_cancel=True)
 
         def check(connection: Connection) -> None:
             if not is_same(connection, found):
-                token.run_sync_soon(self._replaced.set)
+                self._note_replaced()
                 raise LogUnavailable("the database has another history")
 
         server.opened(check)
@@ -97,23 +95,11 @@ class PostgresLog(DatabaseLog[Connection]):
         self.index.has_old_words = found.has_old_words
         try:
             async with trio.open_nursery() as nursery:
-
-                def pass_on(hints: Mapping[str, int]) -> None:
-                    if OPENED in hints:
-                        nursery.start_soon(self._look_again, check)
-                    if rooms := {name: last for name, last in hints.items() if name != OPENED}:
-                        program.on_hints(rooms)
-
+                pass_on = self._passing_on(check, nursery)
                 await nursery.start(Listener(server, self._node, pass_on, self._note_time).run)
-                nursery.start_soon(self._end_when_replaced, nursery.cancel_scope)
+                nursery.start_soon(self._end_when_replaced)
                 nursery.start_soon(self.index.run, program.faulted)
                 await self._groups.run(partial(self._note, news), program, task_status=task_status)
-            if self._replaced.is_set():
-                raise LogOpenError(
-                    "the database has another history than when this server was started (a standby was promoted, a "
-                    "backup restored, or a room removed), so offsets may be given twice; restart the server, which "
-                    "tells its clients"
-                )
         finally:
             self._opened = None
             await searcher.close()
@@ -130,15 +116,6 @@ class PostgresLog(DatabaseLog[Connection]):
     def _database_ms(self) -> int:
         # This machine's clock may be minutes off, so that a ban of another server would have ended here already.
         return self._zero_ms + int(monotonic() * 1000)
-
-    async def _look_again(self, check: Callable[[Connection], None]) -> None:
-        """Check whether this is still the log that was opened; `check` notes it if not."""
-        with suppress(LogUnavailable):  # a failure is harmless, since the next connection is checked too
-            await self.ask(check)
-
-    async def _end_when_replaced(self, scope: trio.CancelScope) -> None:
-        await self._replaced.wait()
-        scope.cancel()
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         return await self.ask(partial(postgres_readers.rooms, limit))

@@ -20,8 +20,6 @@ from chatserver.log.program import OnHints
 from chatserver.log.threads import ThreadPool
 
 CHANNEL = "chatserver"
-#: Sent in place of a room: another server has opened the database, and may have found another history in it.
-OPENED = "*opened"
 BESIDE_MESSAGES = {SANCTIONS_CHANGED: 0, SIGNOUTS_CHANGED: 0, TEXTS_CHANGED: 0}
 #: Bytes of one notification; PostgreSQL allows less than 8,000.
 MAX_PAYLOAD = 7_900

@@ -14,9 +14,9 @@ from typing import NamedTuple
 
 from psycopg import errors
 
-from chatserver.log.interface import EPOCH_LENGTH, Identity, LogOpenError, new_identity
+from chatserver.log.interface import EPOCH_LENGTH, OPENED, Identity, LogOpenError, new_identity
 from chatserver.log.postgres_connection import SCHEMA_NAME, Connection, sentence
-from chatserver.log.postgres_news import CHANNEL, OPENED, notify
+from chatserver.log.postgres_news import CHANNEL, notify
 from chatserver.log.words import VERSION
 
 #: The advisory lock for migrations: "chat", as SQLite's APPLICATION_ID.

@@ -19,7 +19,7 @@ from chatserver.log.connections import BUSY_PATIENCE, close_lock
 from chatserver.log.database import DatabaseLog, Opened
 from chatserver.log.database_markers import DatabaseMarkers
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import DRAIN_DEADLINE, Keeps, LogUnavailable, News, Record, RoomSummary, system_ms
+from chatserver.log.interface import DRAIN_DEADLINE, OPENED, Keeps, LogUnavailable, News, Record, RoomSummary, system_ms
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.program import PLAIN_PROGRAM, Post, Program
 from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
@@ -67,17 +67,25 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
         task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
     ) -> None:  # fmt: skip
         self._on_hints = program.on_hints
+        self._token = trio.lowlevel.current_trio_token()
         self._opened = opened = await trio.to_thread.run_sync(self._open, program.post)
         try:
             async with trio.open_nursery() as nursery:
                 if self._neighbours is not None:
-                    nursery.start_soon(self._neighbours.run, program.on_hints)
+                    nursery.start_soon(self._neighbours.run, self._passing_on(self._check, nursery))
+                    self._neighbours.tell({OPENED: 0})
+                nursery.start_soon(self._end_when_replaced)
                 nursery.start_soon(self.index.run, program.faulted)
                 nursery.start_soon(self._scrubs.run)
                 await self._groups.run(partial(self._note, news), program, task_status=task_status)
         finally:
             self._opened = self._retention_turn = None
             await self._close(opened)
+
+    def _check(self, connection: sqlite3.Connection) -> None:
+        """Note if this is no longer the log that was opened; each group of messages checks it too."""
+        if connection.execute("SELECT epoch FROM identity").fetchone() != (self.identity.epoch,):
+            self._note_replaced()
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         return await self.search(self._recent_rooms.query(limit))  # it may take seconds, and reads have two threads
@@ -129,7 +137,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
                 self._retention_turn = undo.enter_context(closing(self._neighbours.lock("retention")))
             create_private(path)
             connection, identity = connect_writer(path, writing)
-            self._writer = SqliteWriter(connection, self.wall_ms, writing)
+            self._writer = SqliteWriter(connection, self.wall_ms, self._note_replaced, writing)
             self._scrubber = undo.enter_context(closing(Scrubber(connection, path)))
             readers, searcher = sqlite_readers.open_readers(path, post=post), sqlite_readers.open_readers(path, 1)
             self._locks = undo.pop_all()

@@ -74,10 +74,12 @@ class SqliteWriter:
     """The connection that writes. With a `turn`, other processes may write to the same file."""
 
     def __init__(
-        self, connection: sqlite3.Connection, wall_ms: Callable[[], int], turn: FileLock | None = None
-    ) -> None:
+        self, connection: sqlite3.Connection, wall_ms: Callable[[], int],
+        note_replaced: Callable[[], object], turn: FileLock | None = None,
+    ) -> None:  # fmt: skip
         self._connection = connection
         [self._epoch] = connection.execute("SELECT epoch FROM identity").fetchone()
+        self._note_replaced = note_replaced
         self._files = OpenFiles(connection)
         self._wall_ms = wall_ms
         self._shared = turn is not None
@@ -168,9 +170,8 @@ class SqliteWriter:
             rows.append((*row, int(record.kind), record.target, more_of(record)) if is_rich else row)
         statement, width = (_INSERT_RECORDS, 8) if is_rich else (_INSERT_MESSAGES, 5)
         if execute_rows(self._connection, statement, rows, width, self._epoch).rowcount < len(rows):
-            raise LogUnavailable(
-                "storing a message failed: another program removed a room or changed the epoch; restart"
-            )
+            self._note_replaced()
+            raise LogUnavailable("storing a message failed: another program removed a room or changed the epoch")
 
     def _write_keys(self, keys: Mapping[Key, Record], now: int) -> None:
         rooms = self._rooms

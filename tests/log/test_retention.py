@@ -150,7 +150,7 @@ def test_in_sqlite_a_step_is_a_few_statements_however_many_rooms_it_looks_at(
     connection: sqlite3.Connection, clock: Clock
 ) -> None:
     """A commit waits for a step, and each statement waits for the interpreter lock beside a busy loop."""
-    writer = SqliteWriter(connection, clock)
+    writer = SqliteWriter(connection, clock, lambda: None)
     for _ in range(2):
         writer.commit([draft(room=f"room-{number}") for number in range(50)])
     statements: list[str] = []

@@ -66,7 +66,7 @@ async def test_the_order_is_read_once_even_if_it_takes_longer_than_a_read(
 
 def test_a_list_is_a_few_queries_however_many_rooms_it_has(connection: sqlite3.Connection) -> None:
     """After each query the thread waits for the interpreter lock."""
-    SqliteWriter(connection, lambda: 1).commit([draft(room=f"room-{number}") for number in range(20)])
+    SqliteWriter(connection, lambda: 1, lambda: None).commit([draft(room=f"room-{number}") for number in range(20)])
     connection.execute("DELETE FROM messages WHERE place IN (SELECT place FROM messages LIMIT 8)")
     statements: list[str] = []
     connection.set_trace_callback(statements.append)

@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 from trio.testing import wait_all_tasks_blocked
 
+from chatserver.exits import innermost
 from chatserver.log import connections as connections_module
 from chatserver.log import groups as groups_module
 from chatserver.log import sqlite as sqlite_module
@@ -20,7 +21,7 @@ from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import Draft, Head, LogError, LogUnavailable, Stored
+from chatserver.log.interface import Draft, Head, LogError, LogOpenError, LogUnavailable, Stored
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, offsets, running, shared_log, submit_all, texts
 from tests.log.test_records import react
@@ -203,26 +204,43 @@ async def test_a_server_whose_lock_another_one_has_writes_no_more(log: SqliteLog
 
 
 @pytest.mark.parametrize("change", ["DELETE FROM rooms", "UPDATE rooms SET name = 'other'"])
-@pytest.mark.parametrize("when", ["alone", "with neighbours", "after a failure", "stopped"])
-async def test_another_program_that_removes_a_room_begins_an_epoch(tmp_path: Path, when: str, change: str) -> None:
+@pytest.mark.parametrize(
+    ("when", "refused"),
+    [
+        ("alone", draft("two")),
+        ("alone", replace(draft("two"), mentions=("u_bob",))),
+        ("with neighbours", draft("two", key="k")),
+        ("after a failure", draft("two", room="den")),
+        ("stopped", None),
+    ],
+)
+async def test_another_program_that_removes_a_room_begins_an_epoch(
+    tmp_path: Path, when: str, refused: Draft | None, change: str
+) -> None:
     """Messages there were acknowledged, and nobody could read them, or their offsets were given again in this epoch.
 
-    A room that was made later could get no message: those of the removed room were in their place.
+    A room that was made later could get no message: those of the removed room were in their place. And a server that
+    refused all messages was ready, so that nothing started it again.
     """
     path = tmp_path / "chat.db"
-    async with running(shared_log(tmp_path) if when == "with neighbours" else SqliteLog(str(path))) as log:
-        await append(log, draft("one"))
-        epoch = log.identity.epoch
-        if when == "after a failure":
-            with pytest.raises(LogUnavailable):
-                await log.change("failing", lambda connection: connection.execute("INSERT INTO nowhere VALUES (1)"))
-        if when != "stopped":
-            execute(path, change)
-            two = draft("two")
-            for each in (two, draft("two", key="k"), replace(two, mentions=("u_bob",)), draft("three", room="den")):
-                with pytest.raises(LogUnavailable, match="removed a room or changed the epoch; restart"):
-                    await append(log, each)
-    if when == "stopped":
+    ended = ""
+    try:
+        async with running(shared_log(tmp_path) if when == "with neighbours" else SqliteLog(str(path))) as log:
+            await append(log, draft("one"))
+            epoch = log.identity.epoch
+            if when == "after a failure":
+                with pytest.raises(LogUnavailable):
+                    await log.change("failing", lambda connection: connection.execute("INSERT INTO nowhere VALUES (1)"))
+            if refused is not None:
+                execute(path, change)
+                with pytest.raises(LogUnavailable, match="removed a room or changed the epoch"):
+                    await append(log, refused)
+                with trio.fail_after(30):
+                    await trio.sleep_forever()
+    except* LogOpenError as group:
+        ended = str(innermost(group))
+    assert ("or a room removed" in ended) is (refused is not None)
+    if refused is None:
         execute(path, change)
     async with running(SqliteLog(str(path))) as log:
         assert log.identity.epoch != epoch

@@ -29,7 +29,7 @@ class Database:
     def __init__(self, path: Path, rooms: str, text: str = "apple") -> None:
         self.connection, _ = sqlite_file.connect_writer(path)
         self.chunks: list[int] = []  # the number of messages in each statement that adds some to the index
-        self._writer = SqliteWriter(self.connection, lambda: 1)
+        self._writer = SqliteWriter(self.connection, lambda: 1, lambda: None)
         if rooms:
             self.write(*[draft(text, room=room) for room in rooms])
 

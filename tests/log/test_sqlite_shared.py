@@ -16,6 +16,7 @@ from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, fill, neighbours_in, nodes, running, shared_log
 from tests.log.test_records import delete
+from tests.log.test_sqlite_open import execute
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -55,6 +56,18 @@ async def test_a_group_is_decided_under_both_write_locks(tmp_path: Path) -> None
         await append(log, draft())
     assert refused == ["database is locked"]
     ours.close()
+
+
+async def test_a_process_that_opens_another_epoch_ends_those_of_the_old_one(tmp_path: Path, path: Path) -> None:
+    """Of two workers one had died, and gave offsets of a removed room again, which members at the other never saw."""
+    with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
+        async with running(shared_log(tmp_path, 0, 2)) as log:
+            await append(log, draft())
+            execute(path, "DELETE FROM rooms")
+            async with running(shared_log(tmp_path, 1, 2)):
+                with trio.fail_after(30):
+                    await trio.sleep_forever()
+    assert caught.group_contains(LogOpenError, match="or a room removed")
 
 
 async def test_after_each_step_of_a_scrub_others_read_every_page_again(pair: Pair, path: Path) -> None:
