@@ -104,7 +104,7 @@ class Scorecard:
             if part.outcome is Outcome.INTERRUPTED:
                 self.stop.set()
                 return
-            if is_first and part.outcome is Outcome.INVALID and not part.phases:
+            if is_first and part.outcome in {Outcome.INVALID, Outcome.FELL_SHORT} and not part.phases:
                 return  # nobody is served without an attack: each further row would take as long and say the same
 
     async def _play_one(self, kind: type[Client], experiment: Experiment) -> Report:

@@ -4,6 +4,7 @@ Owns: when enough clients came, and early enough; when a request counts as absen
 attack is too short. May not: judge the target.
 """
 
+import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping
 from typing import Final
@@ -26,6 +27,12 @@ MOST_ABSENT: Final = 0.05
 #: Statuses that blame the request, however little there is to do: all but timeout, too early and too many requests.
 _MISTAKES: Final = frozenset(range(400, 500)) - {408, 425, 429}
 _NOT_SERVED: Final = NOT_SERVED | {f"answered {status}" for status in _MISTAKES}
+
+#: How a target fails all alike: by statuses and close codes that blame itself, or by ending the connection.
+_FAILED: Final = re.compile(
+    r"answered (408|425|429|5(?!01)\d\d)|close 10(00|01|05|11|12|13)( .*)?|closed|FIN|RST"
+    r"|broken pipe|connection (reset by peer|refused)"
+)
 
 _NAME_A_LONG_PAGE: Final = "name a page that exceeds the kernel's buffers (--victim 'GET /path', --path)"
 _NAME_A_PAGE: Final = "name a page that is there (--victim 'GET /path', --path), and what it needs (--header)"
@@ -63,6 +70,12 @@ def fault_of_page(path: str, statuses: Collection[int | None]) -> str:
         return ""
     answers = " and ".join(sorted(set(map(str, statuses))))
     return f"GET {path} was answered {answers} before anything else, and the victims need a page: {_NAME_A_PAGE}"
+
+
+def has_failed(reasons: Iterable[str]) -> bool:
+    """Whether a target that serves nothing says that it cannot, or ends connections: it may only speak something else,
+    take long, or not know what it is asked for."""
+    return any(map(_FAILED.fullmatch, reasons))
 
 
 def nothing_served(path: str, errors: Mapping[str, int], acknowledged: int) -> str:

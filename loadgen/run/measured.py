@@ -48,7 +48,8 @@ class Measured:
     @property
     def floor_fault(self) -> str:
         """Why there is nothing to compare with at the floor, if it was played."""
-        return self.floor.verdict.reasons[0] if self.floor and self.floor.outcome is Outcome.INVALID else ""
+        failed = (Outcome.INVALID, Outcome.FELL_SHORT)  # it has no bar, so it only falls short if it serves nobody
+        return self.floor.verdict.reasons[0] if self.floor and self.floor.outcome in failed else ""
 
     @property
     def at_floor(self) -> Figures:

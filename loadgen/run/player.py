@@ -13,13 +13,12 @@ import trio
 
 from loadgen.clients.client import Needs
 from loadgen.clients.opening import OPEN_DEADLINE_SECONDS
-from loadgen.net.answers import NOT_SERVED
 from loadgen.net.timers import NEVER, now
 from loadgen.protocols import KEEPS_MESSAGES, chat_v1, served
 from loadgen.report.schema import Outcome, Report, verdict
 from loadgen.run import procfs
 from loadgen.run.crowd import Crowd
-from loadgen.run.exercise import fault_of_page, whole_cycles, without_a_page
+from loadgen.run.exercise import fault_of_page, has_failed, whole_cycles, without_a_page
 from loadgen.run.experiment import DRAIN, MEASURED, WARM_UP, Counts, Experiment, Phase, Probes
 from loadgen.run.findings import report_of
 from loadgen.run.measured import Measured
@@ -147,6 +146,8 @@ class Player:
         if victims is not None and probes is not None:
             session.begin(WARM_UP)
             await self._invite(victims, probes)
+            if self._measured.down:
+                return
         for group in experiment.groups:
             await self._crowd.make(group)
         if self._plan.target.spreads_sources:
@@ -223,7 +224,7 @@ class Player:
         if any(group.opened for group in load) or not load or (in_time and not failed):
             return
         failures = ", ".join(sorted(failed)) or f"no answer in {FIRST_SECONDS:g} s"
-        if failed - NOT_SERVED - {"answered 200"}:  # that is a page, where no WebSocket is served
+        if has_failed(failed):
             self._measured.down = f"nobody was established: {failures}"
             return
         needs = {persona.needs.value for group in self._experiment.load for persona in group.counts}
@@ -266,7 +267,8 @@ class Player:
     # Probes
 
     async def _invite(self, victims: Worker, probes: Probes) -> None:
-        """Connect the victims; the run is invalid without them."""
+        """Connect the victims. If they cannot work, the target has failed, or the run is invalid: it speaks another
+        protocol, or has not answered in time."""
         wanted = sum(probes.victims.values())
         interval = max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds)
         await victims.call(ProbeRunner.make, probes, interval_seconds=interval)
@@ -277,14 +279,16 @@ class Player:
 
         await self._session.until(decided, CONNECT_LIMIT_SECONDS)
         status = victims.current
-        if status.connected < wanted:
-            died = await cause_of_death(self._plan)
-            chats = bool(KEEPS_MESSAGES & probes.victims.keys()) and not (status.connected or died)
-            hint = f"; {_ANY_SERVER}"
-            raise InvalidRunError(
-                f"only {status.connected} of {wanted} victims could do their work before the attack:"
-                f" {died or status.last_failure or 'no answer'}{hint if chats else ''}"
-            )
+        if status.connected == wanted:
+            return
+        died = await cause_of_death(self._plan)
+        why = died or status.last_failure or "no answer"
+        reason = f"only {status.connected} of {wanted} victims could do their work before the attack: {why}"
+        if died or has_failed({status.last_failure}):
+            self._measured.down = reason
+            return
+        chats = KEEPS_MESSAGES & probes.victims.keys()
+        raise InvalidRunError(f"{reason}; {_ANY_SERVER}" if chats else reason)
 
     async def _end(self, victims: Worker, probes: Probes) -> None:
         """Wait for outstanding operations, and have every acknowledged message read again."""

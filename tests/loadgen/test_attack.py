@@ -105,9 +105,18 @@ async def test_victims_that_fetch_a_page_show_no_rooms_to_post_in() -> None:
 
 
 async def test_without_victims_there_is_no_run() -> None:
-    said = r"0 of 3 victims could do their work before the attack: answered 503.*--victim.*--header"
-    with pytest.raises(InvalidRunError, match=said):
-        await attacked(Plant(refuse=True), {"slow-head": 5})
+    """No chat is at this path, which is no fault of a server's. With a page in the mix, nobody was told what to do."""
+    said = r"1 of 3 victims could do their work before the attack: answered 404.*--victim.*--header"
+    with pytest.raises(InvalidRunError, match=said), planted() as server:
+        await play_attack(server.url, {"slow-head": 5}, victims={"ws": 2, "get": 1}, websocket_path="/none")
+
+
+async def test_victims_that_are_turned_away_before_the_attack_make_a_server_fall_short() -> None:
+    """As the clients of a run do; the attack was invalid, as if this machine were the cause."""
+    report = await attacked(Plant(refuse=True), {"slow-head": 5})
+    assert report.outcome is Outcome.FELL_SHORT
+    assert report.verdict.reasons == ["only 0 of 3 victims could do their work before the attack: answered 503"]
+    assert not report.phases
 
 
 @pytest.mark.parametrize("why", ["no answer", "answered 500"])
@@ -123,9 +132,10 @@ async def test_victims_that_are_accepted_and_not_served_do_no_work(
     with planted(Plant(page=500)) as server, socket.create_server(("127.0.0.1", 0)) as silent:
         url = server.url if why != "no answer" else f"http://127.0.0.1:{silent.getsockname()[1]}"
         report = await Scorecard(plan(url), config({}, victims={"get": 3}), kinds, 5).play()
-    assert report.outcome is Outcome.INVALID
+    outcome = Outcome.INVALID if why == "no answer" else Outcome.FELL_SHORT
+    assert report.outcome is outcome
     [reason] = report.verdict.reasons
-    assert reason.startswith(f"slow-head invalid: only 0 of 3 victims could do their work before the attack: {why}")
+    assert reason.startswith(f"slow-head {outcome}: only 0 of 3 victims could do their work before the attack: {why}")
     assert len(report.parts) == 1, "each further row would take as long and say the same"
     assert why != "no answer" or "GET / is not answered yet" in capsys.readouterr().err
 
@@ -134,10 +144,10 @@ async def test_a_dead_server_is_not_said_to_speak_something_else() -> None:
     """It was told to use --victim, which was in use, where nothing listened any more."""
     with planted() as server:
         url = server.url
-    with pytest.raises(InvalidRunError) as refused:
-        await play_attack(url, {"idle-connect": 1}, victims=2, newcomers_per_s=0.0)
-    assert "nothing listens at 127.0.0.1" in str(refused.value)
-    assert "--victim" not in str(refused.value)
+    report = await play_attack(url, {"idle-connect": 1}, victims=2, newcomers_per_s=0.0)
+    assert report.outcome is Outcome.FELL_SHORT
+    assert "nothing listens at 127.0.0.1" in report.verdict.reasons[0]
+    assert "--victim" not in report.verdict.reasons[0]
 
 
 async def test_a_server_that_has_no_time_to_accept_is_not_dead(monkeypatch: pytest.MonkeyPatch) -> None:

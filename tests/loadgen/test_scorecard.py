@@ -33,6 +33,7 @@ NEIGHBOURS = {name: 1 for name, persona in registry().items() if persona.slow}
     [
         # nobody is served without an attack: each further row would take as long and say the same
         ([Outcome.INVALID] * 3, False, 1, Outcome.INVALID),
+        ([Outcome.FELL_SHORT] * 3, False, 1, Outcome.FELL_SHORT),
         ([Outcome.NOT_EXERCISED, Outcome.INVALID, Outcome.HELD], False, 2, Outcome.INVALID),
         ([Outcome.HELD, Outcome.INVALID, Outcome.HELD], False, 3, Outcome.INVALID),
         ([Outcome.INVALID, Outcome.HELD, Outcome.FELL_SHORT], True, 3, Outcome.FELL_SHORT),
