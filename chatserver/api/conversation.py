@@ -248,13 +248,6 @@ class Conversation:
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
         self._check(session.principal, READ, message.room)
         presence = self._hub.registry.presence(message.room)
-        if not self._services.encoder.lists_at_once(presence):
-            return self._members_later
-        return Reply([session.dialect.members(message.id, message.room, presence)])
-
-    async def _members_later(self, connection: object, session: WebSocketSession, message: Members) -> Reply:
-        presence = self._hub.registry.presence(message.room)
-        await self._services.encoder.make_listing(presence)
         return Reply([session.dialect.members(message.id, message.room, presence)])
 
     def _authenticate(self, connection: object, session: WebSocketSession, message: Auth) -> Outcome:

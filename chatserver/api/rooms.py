@@ -13,7 +13,6 @@ from chatserver.api.answers import Answer, Later, Queue, Response
 from chatserver.api.request import Request
 from chatserver.api.services import Services, check_signed_in
 from chatserver.chat.policy import READ, Rights
-from chatserver.chat.presence import Presence
 from chatserver.chat.principal import Principal
 from chatserver.chat.room import Room
 from chatserver.fair import SingleFlight
@@ -116,19 +115,10 @@ class RoomHandlers:
         members = len(self._registry.presence(name))
         return {"room": name, "cursor": self._services.encoder.cursor(last), "messages": count, "members": members}
 
-    def show_members(self, request: Request, name: str) -> Answer:
+    def show_members(self, request: Request, name: str) -> Response:
         """`GET /rooms/{room}/members`."""
         request.parameters()
         self._services.check_reader(request, name)
         presence = self._registry.presence(name)
-        if self._services.encoder.lists_at_once(presence):
-            return self._members(name, presence)
-        return Later(self._members_later(name, presence), partial(self._services.check_reader_again, request, name))
-
-    async def _members_later(self, name: str, presence: Presence) -> Answer:
-        await self._services.encoder.make_listing(presence)
-        return self._members(name, presence)
-
-    def _members(self, name: str, presence: Presence) -> Response:
         users = self._services.encoder.listing(presence)
         return Response(200, [encoders.members_page(name, users, len(presence))])

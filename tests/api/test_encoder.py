@@ -2,15 +2,12 @@
 
 import json
 
-import pytest
-import trio
 from msgspec.structs import replace
 
 from chatserver.api.encoder import WireEncoder, faces
 from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
 from chatserver.chat.principal import Principal
 from chatserver.log.interface import Kind, MessageState, Record
-from tests.support.steps import few_in_a_step
 
 ENCODER = WireEncoder("k3f9")
 RECORD = Record("lobby", 41, 1_763_800_000_123, "u_1", "Ann", 'a "quoted" ünï\n')
@@ -52,21 +49,3 @@ def test_a_listing_is_encoded_again_only_after_a_change() -> None:
     assert ENCODER.listing(presence) is large, "in a large room the listing is as old as the last notice"
     presence.take_changes(0.0)
     assert ENCODER.listing(presence) is not large
-
-
-@pytest.mark.parametrize("told", [False, True])
-async def test_the_listing_of_a_large_room_is_made_in_steps(monkeypatch: pytest.MonkeyPatch, *, told: bool) -> None:
-    """If it were kept after a notice, clients would get the names from before it until the next one."""
-    few_in_a_step(monkeypatch)
-    presence = Presence()
-    for person in PEOPLE:
-        presence.enter(person)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(ENCODER.make_listing, presence)
-        for _ in range(2):  # it has begun after the second
-            await trio.lowlevel.checkpoint()
-        assert not ENCODER.lists_at_once(presence)
-        if told:
-            presence.take_changes(0.0)
-    assert ENCODER.lists_at_once(presence) is not told
-    assert [user["id"] for user in json.loads(ENCODER.listing(presence))] == [each.face.id for each in PEOPLE]

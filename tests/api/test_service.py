@@ -9,9 +9,9 @@ import pytest
 import trio
 
 from chatserver import __version__, fair
-from chatserver.api import encoder, monitoring
+from chatserver.api import monitoring
 from chatserver.api.rooms import LISTED_PER_STEP
-from chatserver.chat.presence import MAX_NAMED_MEMBERS, Presence
+from chatserver.chat.presence import Presence
 from chatserver.chat.room import Room
 from chatserver.reasons import Reason
 from tests.api.asking import TIME
@@ -88,12 +88,7 @@ async def test_a_list_visits_only_its_rooms_and_few_in_a_step(
         assert (sum(steps.counts), max(steps.counts) <= LISTED_PER_STEP) == (looks, True)
 
 
-@pytest.mark.parametrize("at_once", [MAX_NAMED_MEMBERS, 0])
-async def test_members_are_people_not_connections(
-    server: Serving, friend: Chatter, at_once: int, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Listed in one step, or as of a large room in several."""
-    monkeypatch.setattr(encoder, "MAX_NAMED_MEMBERS", at_once)
+async def test_members_are_people_not_connections(server: Serving, friend: Chatter) -> None:
     cookie = {"Cookie": f"chat_session={friend.hello['session']}"}
     async with chatter(server.address, headers=cookie) as window, chatter(server.address) as other:
         for each in (friend, window, other):
