@@ -130,7 +130,6 @@ class Capacity:
         figures: Figures = {"capacity": search.held or None, "fell_short_at": search.fell_short}
         return Report(
             command="capacity",
-            arguments=self.plan.arguments,
             target=self.plan.target.url,
             seed=self.plan.seed,
             started=self.started.at,

@@ -214,7 +214,6 @@ def make_plan(
         progress=progress,
         processes=loading.processes,
         endpoint=endpoint,
-        arguments=arguments(),
         personas=loading.persona if isinstance(loading, Playing) else (),
         no_bar=common.no_bar,
     )
@@ -240,6 +239,8 @@ def announce(where: Target, what: str, notes: Iterable[str] = (), *, path: str =
 
 
 def finish(report: Report, common: Reported) -> int:
+    for each in (report, *report.parts):
+        each.arguments = arguments()
     try:
         if common.json:
             sys.stdout.write(json_of(report))

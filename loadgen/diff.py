@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 from cyclopts import Parameter
 
-from loadgen.common import Reported, arguments, finish
+from loadgen.common import Reported, finish
 from loadgen.compare.results import LEAST_ROUNDS
 from loadgen.net.target import UsageError
 from loadgen.output import wording
@@ -76,7 +76,6 @@ def compare(a: Report, b: Report, what: str) -> Report:
         notes.append(f"the first is of `{a.arguments}`, the second of `{b.arguments}`")
     return Report(
         command="diff",
-        arguments=arguments(),
         target=what,
         started=Started().at,
         seconds=0.0,

@@ -166,7 +166,6 @@ class Scorecard:
         notes = [why for each, why in failed if each is not outcome]
         return Report(
             command="scorecard",
-            arguments=self.plan.arguments,
             target=self.plan.target.url,
             seed=self.plan.seed,
             started=self.started.at,

@@ -147,7 +147,6 @@ class Comparison:
     def _report(self) -> Report:
         return Report(
             command="compare",
-            arguments=self.measured.arguments,
             target=", ".join(peer.name for peer in self.peers if peer.name not in self._skipped),
             seed=self.measured.seed,
             started=self._started.at,
@@ -271,7 +270,6 @@ def compare(
             server=None,
             conditions=(),
             processes=loading.processes,
-            arguments=arguments(),
             # the phases of sixty measurements are shown live, but not logged
             progress=progress if sys.stderr.isatty() else Progress(Console(stderr=True, quiet=True)),
             endpoint=loading.endpoint() if urls else ENDPOINT,
@@ -285,7 +283,7 @@ def compare(
         f"{fmt.several(len(chosen), 'server')}, {fmt.several(len(played), 'scenario')}, {fmt.several(repeats, 'round')}"
         f": about {fmt.span(compared.seconds)}, seed {compared.measured.seed}; Ctrl-C ends it with the results so far"
     )
-    progress.banner([compared.measured.arguments, summary, *notes])
+    progress.banner([arguments(), summary, *notes])
     return finish(trio.run(compared.play), common)
 
 

@@ -12,7 +12,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 from loadgen.cases.case import FAMILIES, Case
-from loadgen.common import arguments
 from loadgen.conform.judge import Finding, Mark
 from loadgen.net.target import Target
 from loadgen.report.conditions import Condition
@@ -51,7 +50,6 @@ def make_report(
 ) -> Report:
     whole = Report(
         command="conform",
-        arguments=arguments(),
         target=options.target.url + options.path,
         started=started.at,
         seconds=started.seconds,

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from loadgen import flags
-from loadgen.common import COMMON, Common, Url, announce, arguments, find, finish
+from loadgen.common import COMMON, Common, Url, announce, find, finish
 from loadgen.fingerprint.found import Failed, Finding, Found, NotApplicable, describe, merge, remark
 from loadgen.fingerprint.practice import Mark, Probe, Result, advice_on, found_of, judge, mark, values_of
 from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, MEANWHILE, PROBES
@@ -167,7 +167,6 @@ class Fingerprint:
         died, stopped = self._death(), stop.is_set()
         return Report(
             command="fingerprint",
-            arguments=arguments(),
             target=site.target.url,
             started=started.at,
             seconds=started.seconds,

@@ -139,7 +139,7 @@ class Report(msgspec.Struct, kw_only=True):
 
     schema: int = SCHEMA  # version of this format, see docs/loadgen.md
     command: str  # run, attack, ...; in a part, the attack, case family or measurement
-    arguments: str  # the command line, quoted so that it can be pasted
+    arguments: str = ""  # the command line, quoted so that it can be pasted
     target: str  # the URL; in a comparison the servers' names
     seed: int = 0  # of all random choices; 0 if there were none
     started: str  # RFC 3339, UTC

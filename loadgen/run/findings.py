@@ -42,7 +42,6 @@ def report_of(measured: Measured) -> Report:
     session, figures = measured.session, measured.figures()
     return Report(
         command=measured.experiment.command,
-        arguments=measured.plan.arguments,
         target=measured.plan.target.url,
         seed=measured.plan.seed,
         started=session.started.at,

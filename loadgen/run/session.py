@@ -59,7 +59,6 @@ class Plan:
     progress: Progress
     processes: int = 1
     endpoint: Endpoint = USUAL
-    arguments: str = ""
     personas: tuple[str, ...] = ()  # files with further personas
     no_bar: bool = False
     settle_seconds: float = SETTLE_SECONDS

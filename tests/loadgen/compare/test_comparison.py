@@ -55,7 +55,6 @@ def match(
         peers_dir=folder,
         measured=replace(
             plan("http://127.0.0.1"),
-            arguments="loadgen compare",
             progress=Progress(Console(quiet=True)),
             endpoint=ENDPOINT,
             settle_seconds=SETTLE_SECONDS,
