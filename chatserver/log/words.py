@@ -34,10 +34,20 @@ _WORD = re.compile(f"[\\w{_VOWEL_SIGNS}]+")
 # Hiragana, and ideographs with the signs that stand for one.
 _ALONE = "\u3005-\u3007\u3041-\u309f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U0003ffff"
 _EACH_ALONE = re.compile(f"([{_ALONE}])")
-_VOICED = "\u3099\u309a"  # marks of a kana, which become one character with it
+_VOICED = "\u3099\u309a"  # marks of kana
+
+
+def _becoming_one_with(mark: str) -> str:
+    """The katakana that are one character with this mark; behind any other the mark ends a word."""
+    return "".join(
+        kana for kana in map(chr, range(0x30A1, 0x3100)) if len(unicodedata.normalize("NFC", kana + mark)) == 1
+    )
+
+
+_VOICED_KATAKANA = "|".join(f"(?<=[{_becoming_one_with(mark)}]){mark}" for mark in _VOICED)
 _UNFOLDED_WORD = re.compile(
     f"(?=[\\w{_VOWEL_SIGNS}])"
-    f"(?:[{_ALONE}][{_VOICED}{_ACCENTS}]*|(?:(?![{_ALONE}])[\\w{_VOWEL_SIGNS}{_ACCENTS}]|(?<=[\u30a1-\u30ff])[{_VOICED}])+)"
+    f"(?:[{_ALONE}][{_VOICED}{_ACCENTS}]*|(?:(?![{_ALONE}])[\\w{_VOWEL_SIGNS}{_ACCENTS}]|{_VOICED_KATAKANA})+)"
 )
 
 #: Changes when any text may get other words. Raise the number with each change of `fold` or of what a word is.

@@ -94,6 +94,7 @@ def test_a_snippet_folds_a_text_once_and_marks_its_words(monkeypatch: pytest.Mon
         ("\u6771\u3099 cafe", ["\u6771\u3099", "cafe"]),  # with a mark that does not belong to it
         ("\u0301\u20e3 \u6771 cafe", ["\u6771", "cafe"]),  # after marks without a letter
         ("\u30ab\u3099\u30fc\u30c8\u3099 cafe", ["cafe"]),  # katakana as macOS writes it in the names of files
+        ("\u30a2\u3099" * 3 + "! cafe", ["cafe"]),  # a scream in katakana, which is not one character with its mark
     ]:
         folded.clear()
         snippet = Matcher(["\u6771", "cafe"], prefix=False).snippet(text)
