@@ -300,7 +300,8 @@ class Window:
         for end in self._ends:
             end.close()
         self._ends = []
-        self.expect_away()
+        # It has learnt that the server is away: if that request met the server, the page would try another transport.
+        expect(self.page.locator('#connection[data-phase="waiting"]')).to_be_visible()
 
     def find_connection(self, accept: Callable[[WebSocketRoute], None] | None = None) -> None:
         self.accept = accept or self._pass_on
