@@ -27,8 +27,12 @@ MIGRATION_DEADLINE = 600
 #: 64 MB took longer than a statement may, so that no message could be stored.
 PENDING_KB = 2_147_483_647
 
-# A room that another program removes or renames is made again with its first offsets, so that begins an epoch.
+# A room that another program removes or renames is made again with its first offsets, so that begins an epoch. Once for
+# a statement: once for each row, to remove 10,000 rooms took 1.4 s instead of 10 ms.
 _ROOM_GOES = f"""CREATE FUNCTION room_goes() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+    IF TG_OP = 'DELETE' THEN
+        IF NOT EXISTS (SELECT FROM gone) THEN RETURN NULL; END IF;
+    END IF;
     UPDATE {SCHEMA_NAME}.identity SET epoch = substr(md5(random()::text), 1, {EPOCH_LENGTH});
     PERFORM pg_notify('{CHANNEL}', '["", {{"{OPENED}": 0}}]');
     RETURN NULL;
@@ -112,9 +116,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         f"""CREATE INDEX messages_words ON messages USING gin (words, (ARRAY[user_id]))
             WITH (fastupdate = on, gin_pending_list_limit = {PENDING_KB}) WHERE words IS NOT NULL""",
     ),
+    (),  # made the trigger that the next one makes anew
     (
+        # Earlier servers' began an epoch after a DELETE of no room, too.
+        "DROP TRIGGER IF EXISTS room_goes ON rooms",
+        "DROP FUNCTION IF EXISTS room_goes",
         _ROOM_GOES,
-        """CREATE TRIGGER room_goes AFTER DELETE OR TRUNCATE OR UPDATE OF id, name ON rooms
+        """CREATE TRIGGER room_goes AFTER DELETE ON rooms REFERENCING OLD TABLE AS gone
+            FOR EACH STATEMENT EXECUTE FUNCTION room_goes()""",
+        """CREATE TRIGGER room_changes AFTER TRUNCATE OR UPDATE OF id, name ON rooms
             FOR EACH STATEMENT EXECUTE FUNCTION room_goes()""",
     ),
 )

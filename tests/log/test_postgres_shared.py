@@ -142,6 +142,11 @@ def _notify(payload: str, connection: Connection) -> None:
     connection.execute("SELECT pg_notify('chatserver', %s)", (payload,))
 
 
+def epoch_in(connection: Connection) -> str:
+    [epoch] = connection.row("SELECT epoch FROM identity")
+    return str(epoch)
+
+
 @pytest.mark.parametrize(
     "change",
     ["DELETE FROM chatserver.rooms", "UPDATE chatserver.rooms SET name = name || id", "TRUNCATE chatserver.rooms"],
@@ -153,6 +158,9 @@ async def test_another_program_that_removes_a_room_begins_an_epoch(postgres_tabl
         async with running(PostgresLog(postgres_tables)) as log:
             epochs.add(log.identity.epoch)
             await append(log, draft("one"))
+            execute(postgres_tables, "DELETE FROM chatserver.rooms WHERE name = 'gone already'")
+            await append(log, draft("two"))
+            assert await log.ask(epoch_in) == log.identity.epoch
             execute(postgres_tables, change)
             with trio.fail_after(30):
                 await trio.sleep_forever()
