@@ -10,7 +10,7 @@ replacement accepts before the old worker drains.
 import os
 import signal
 from collections.abc import Callable
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 
 import structlog
@@ -77,7 +77,7 @@ class Supervisor:
         self._metrics = WorkersMetrics(self._children.keys)
         self._serving = False
         self._stopping = trio.Event()
-        self._hang_up, self._hangups = trio.open_memory_channel[None](1)
+        self._hung_up = trio.Event()  # since the last replacement of all workers began
         self._listening: Listening
         self._shared_log: SharedLog
         self._nursery: trio.Nursery
@@ -119,8 +119,7 @@ class Supervisor:
             task_status.started()
             async for number in signals:
                 if number == signal.SIGHUP:
-                    with suppress(trio.WouldBlock):  # a replacement of all workers is already queued
-                        self._hang_up.send_nowait(None)
+                    self._hung_up.set()
                 else:
                     at_once = self._stopping.is_set()
                     _log.info("stopping_workers", signal=signal.Signals(number).name, at_once=at_once)
@@ -203,7 +202,9 @@ class Supervisor:
     # -- replacing ----------------------------------------------------------------------------------------------------
 
     async def _replace_at_hangup(self) -> None:
-        async for _ in self._hangups:
+        while True:
+            await self._hung_up.wait()
+            self._hung_up = trio.Event()
             try:
                 settings = self._reload()
                 if settings is not None:
@@ -259,8 +260,9 @@ class Supervisor:
             _log.error("worker_not_replaced", worker=new.number, code=new.code)
             if new.code != EXIT_LOG:
                 return None
-            await trio.sleep(REPLACE_PAUSE)
-            if self._stopping.is_set() or self._hangups.statistics().current_buffer_used:
+            with trio.move_on_after(REPLACE_PAUSE):
+                await self._hung_up.wait()
+            if self._stopping.is_set() or self._hung_up.is_set():
                 return None
 
 

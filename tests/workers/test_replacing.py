@@ -104,20 +104,26 @@ async def test_a_replacement_that_cannot_serve_replaces_no_worker(
 async def test_a_replacement_is_tried_again_while_the_log_cannot_be_opened(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Else a certificate that is renewed while the database restarts would not be read. A new signal reads settings."""
+    """Else a certificate that is renewed while the database restarts would not be read.
+
+    A new signal has the settings read again at once: it was looked at only after the pause.
+    """
     monkeypatch.setattr("chatserver.workers.supervisor.REPLACE_PAUSE", 2.0)
     async with supervised(tmp_path) as it:
         it.manner = {"code_at_start": EXIT_LOG}
         await hang_up()
+        await it.logged("worker_not_replaced")
+        monkeypatch.setattr("chatserver.workers.supervisor.REPLACE_PAUSE", 1e6)
         await it.logged("worker_not_replaced", 2)
         assert [(worker.number, worker.stops) for worker in it.running] == [(1, 0), (2, 0)]
         it.settings = replace(it.settings, head_deadline=3.0)
-        await hang_up()
         it.manner = {}
+        await hang_up()
         await it.logged("workers_replaced")
         await trio.sleep(5)
         assert [worker.setup.settings.head_deadline for worker in it.running] == [3.0, 3.0]
         assert len(it.started) == 6, "two, two that could not start, and their replacements"
+        monkeypatch.setattr("chatserver.workers.supervisor.REPLACE_PAUSE", 2.0)
         it.manner = {"code_at_start": EXIT_LOG}
         await hang_up()
         await it.logged("worker_not_replaced", 3)
