@@ -13,6 +13,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from stat import S_ISREG
 
 from cryptography import x509
 
@@ -141,6 +142,8 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
     context.set_alpn_protocols(["http/1.1"])
     for flag, path in (("tls-cert", certificate), ("tls-key", key)):
         try:
+            if not S_ISREG(Path(path).stat().st_mode):  # it is read several times, and a read of a pipe may not end
+                raise ConfigError(flag, f"{path} is no regular file, which is needed to read it again")
             Path(path).read_bytes()
         except OSError as error:
             raise ConfigError(flag, f"cannot read {path}: {error.strerror}") from None

@@ -1,6 +1,7 @@
 """The TLS engine, whose shared pair of buffers must not mix peers, and the form of records and ClientHellos."""
 
 import itertools
+import os
 import re
 import ssl
 from contextlib import suppress
@@ -195,12 +196,22 @@ def test_an_error_in_the_files_is_one_line_that_names_the_flag(tmp_path: Path) -
     text.write_text("hello")
     refuses(tmp_path / "none", key, "tls-cert", "No such file")
     refuses(cert, tmp_path / "none", "tls-key", "No such file")
-    refuses(tmp_path, key, "tls-cert", "Is a directory")
+    refuses(tmp_path, key, "tls-cert", "is no regular file")
     refuses(text, key, "tls-cert", "no certificate in PEM form")
     refuses(cert, text, "tls-key", "no private key in PEM form")
     refuses(key, key, "tls-cert", "no certificate in PEM form")
     refuses(cert, cert, "tls-key", "no private key in PEM form")
     refuses(cert, other_key, "tls-key", "is not the key of the certificate")
+
+
+def test_a_key_in_a_pipe_is_refused(tmp_path: Path) -> None:
+    """`--tls-key <(sops -d key.pem)` ended with a traceback. A named pipe held up the start, and at SIGHUP the loop."""
+    cert, key = certificate(tmp_path)
+    reader, writer = os.pipe()
+    os.write(writer, Path(key).read_bytes())
+    os.close(writer)
+    refuses(cert, f"/dev/fd/{reader}", "tls-key", "is no regular file, which is needed")
+    os.close(reader)
 
 
 def test_a_certificate_that_openssl_takes_for_too_weak_is_not_taken_for_a_wrong_file(tmp_path: Path) -> None:
