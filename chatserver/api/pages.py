@@ -13,7 +13,7 @@ from chatserver.api.encoder import WireEncoder
 from chatserver.chat.log_reader import Alterations, LogReader
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.room import Room
-from chatserver.log.interface import Record
+from chatserver.log.interface import Range, Record
 from chatserver.protocol import encoders
 from chatserver.protocol.record_json import is_message, offset_of
 from chatserver.protocol.validation import Cursor
@@ -157,27 +157,28 @@ class Pages:
         """The page after a start; with `most` 0 an empty one. Raises LogError."""
         if not most:
             return Page(start.offset, start.recovered, [])
-        if start.latest and wanted.messages_only:
-            records = await self._log.latest(room, wanted.limit, max_bytes=PAGE_BYTES, messages_only=True)
+        latest = start.latest  # then reading forward could reach the bound on bytes before the newest record
+        after, only = 0 if latest else start.offset, latest and wanted.messages_only
+        records = await self._log.read(
+            Range(room, wanted.limit, after=after, last=latest, max_bytes=PAGE_BYTES, messages_only=only)
+        )
+        if only:
             reaches = max(start.last, records[-1].offset if records else 0)
             return Page(reaches, start.recovered, _newest(await self._encoded(room, records), most))
-        if start.latest:  # reading forward could reach the bound on bytes before the newest record
-            records = await self._log.latest(room, wanted.limit, max_bytes=PAGE_BYTES)
-        else:
-            records = await self._log.read(room, after=start.offset, limit=wanted.limit, max_bytes=PAGE_BYTES)
         if not records:
             return Page(start.offset, start.recovered, [])
         # Retention may have removed records since the start was found.
         begins = records[0].offset - 1
-        found_start = Start(begins, start.recovered and (start.latest or begins == start.offset), start.latest)
+        found_start = Start(begins, start.recovered and (latest or begins == start.offset), latest)
         page = _page(found_start, await self._encoded(room, records), most)
         return _messages_of(page) if wanted.messages_only else page
 
     async def _before(self, room: str, place: Cursor, wanted: Wanted) -> Page:
         ours = self.is_ours(place)
         before = place.offset if ours else None  # for a place of another epoch, the newest records
-        records = await self._log.latest(
-            room, wanted.limit, before=before, max_bytes=PAGE_BYTES, messages_only=wanted.messages_only
+        only = wanted.messages_only
+        records = await self._log.read(
+            Range(room, wanted.limit, before=before, last=True, max_bytes=PAGE_BYTES, messages_only=only)
         )
         reaches = records[-1].offset if records else 0
         if ours and not records:  # there are no records before that place, or none at all

@@ -18,7 +18,7 @@ from chatserver.chat.member import Member, Source
 from chatserver.chat.ring import CHUNK_BYTES, Encoding, MessageEncoder
 from chatserver.chat.sink import Sink
 from chatserver.fair import in_steps
-from chatserver.log.interface import LogError, Record
+from chatserver.log.interface import LogError, Range, Record
 
 #: Messages read from the log at a time.
 READ_PAGE = 100
@@ -56,7 +56,7 @@ class CatchUp:
     async def _feed(self, name: str, cursor: int) -> None:
         page: _Page | Exception
         try:
-            records = await self._log.read(name, after=cursor, limit=READ_PAGE, max_bytes=CHUNK_BYTES)
+            records = await self._log.read(Range(name, READ_PAGE, after=cursor, max_bytes=CHUNK_BYTES))
             self._is_failing = False
             page = _Page(records, await self._log.encoded(name, records, self._encoder.message), {})
         except LogError as error:

@@ -20,7 +20,7 @@ from chatserver.chat.log_reader import LogReader
 from chatserver.chat.room import Room
 from chatserver.chat.sink import Schedule
 from chatserver.fair import SingleFlight
-from chatserver.log.interface import MAX_READ, Kind, Log, LogError, Record
+from chatserver.log.interface import MAX_READ, Kind, Log, LogError, Range, Record
 
 #: Records read at a time, and added to the ring in one go: 0.5 ms of work.
 FOLLOW_PAGE = 256
@@ -116,7 +116,7 @@ class Follower:
     async def _read_page(self, room: Room) -> bool:
         """Read one page after the room's last record. Returns whether there was any record."""
         with self._reader.altered_meanwhile(room.name) as meanwhile:
-            records = await self._log.read(room.name, after=room.last, limit=FOLLOW_PAGE)
+            records = await self._log.read(Range(room.name, FOLLOW_PAGE, after=room.last))
             if not records:
                 return False
             last = records[-1].offset
@@ -147,7 +147,7 @@ class Follower:
             targets.clear()
         found: dict[int, Record] = {}
         for target in single:
-            for record in await self._log.read(room.name, after=target - 1, limit=1):
+            for record in await self._log.read(Range(room.name, 1, after=target - 1)):
                 found[record.offset] = record
         if targets:
             begin = max(first, min(targets))
@@ -158,7 +158,7 @@ class Follower:
         """Those of these messages that are in a range of offsets, and all edits of them in that range."""
         found: dict[int, Record] = {}
         at = where.start
-        while at < where.stop and (page := await self._log.read(room, after=at - 1, limit=MAX_READ)):
+        while at < where.stop and (page := await self._log.read(Range(room, MAX_READ, after=at - 1))):
             for record in page:
                 # An edit empties the edit before it, and the log does not say which edit that was.
                 about = record.target if record.kind is Kind.EDIT else record.offset

@@ -7,13 +7,13 @@ the old text for ever. So each change of a room is noted for all that hold resul
 `altered_meanwhile`: reads under way, and callers whose results wait for more.
 """
 
-from collections.abc import Awaitable, Callable, Hashable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 
 from msgspec.structs import replace
 
 from chatserver.fair import SingleFlight, in_steps
-from chatserver.log.interface import MAX_READ_BYTES, Head, Log, Record
+from chatserver.log.interface import Head, Log, Range, Record
 
 
 class Alterations:
@@ -49,27 +49,19 @@ class LogReader:
     def __init__(self, log: Log) -> None:
         self._log = log
         self.shared = log.shared
-        #: by the method of the log, the room and the bounds
-        self._flights: SingleFlight[tuple[Hashable, ...], list[Record]] = SingleFlight()
+        self._flights: SingleFlight[Range, list[Record]] = SingleFlight()
         self._noting: dict[str | None, list[Alterations]] = {}  # see `altered_meanwhile`; None: in all rooms
 
     async def head(self, room: str) -> Head:
         return await self._log.head(room)
 
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        return await self._read(self._log.read, room, after=after, limit=limit, max_bytes=max_bytes)
+    async def read(self, wanted: Range) -> list[Record]:
+        async def begin() -> list[Record]:
+            with self.altered_meanwhile(wanted.room) as noted:  # others may join a read that began before them
+                return noted.up_to_date(await self._log.read(wanted))
 
-    async def latest(
-        self,
-        room: str,
-        limit: int,
-        *,
-        before: int | None = None,
-        max_bytes: int = MAX_READ_BYTES,
-        messages_only: bool = False,
-    ) -> list[Record]:
-        bounds = {"limit": limit, "before": before, "max_bytes": max_bytes, "messages_only": messages_only}
-        return await self._read(self._log.latest, room, **bounds)
+        with self.altered_meanwhile(wanted.room) as noted:  # also what is altered until the caller goes on
+            return noted.up_to_date(await self._flights.get(wanted, begin))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         """As of `Log`; not shared, since a room is loaded once."""
@@ -85,14 +77,6 @@ class LogReader:
         if now is not records:
             found = [done if a is b else encode(b) for done, a, b in zip(found, records, now, strict=True)]
         return found
-
-    async def _read(self, read: Callable[..., Awaitable[list[Record]]], room: str, **bounds: Hashable) -> list[Record]:
-        async def begin() -> list[Record]:
-            with self.altered_meanwhile(room) as noted:  # others may join a read that began before them
-                return noted.up_to_date(await read(room, **bounds))
-
-        with self.altered_meanwhile(room) as noted:  # also what is altered until the caller goes on
-            return noted.up_to_date(await self._flights.get((read, room, *bounds.values()), begin))
 
     def holders(self, room: str) -> int:
         """The number of blocks that may hold results from this room."""

@@ -10,6 +10,7 @@ from typing import Generic, NamedTuple, Protocol, TypeVar
 
 import structlog
 import trio
+from msgspec.structs import replace
 from outcome import Outcome
 
 from chatserver.log.audit import Audit
@@ -18,7 +19,6 @@ from chatserver.log.groups import GroupWriter, Outcomes
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
     MAX_READ,
-    MAX_READ_BYTES,
     OPENED,
     Draft,
     Head,
@@ -26,13 +26,14 @@ from chatserver.log.interface import (
     Keeps,
     LogOpenError,
     LogUnavailable,
+    Range,
     Record,
     bounded,
     within_bytes,
 )
 from chatserver.log.program import OnHints, ignore_hints
 from chatserver.log.retention import RetentionQueries, step
-from chatserver.log.rows import HIGHEST
+from chatserver.log.rows import bounds_of
 from chatserver.log.sanctions import Sanctions
 from chatserver.log.signouts import SignOuts
 from chatserver.log.tables import Tables
@@ -57,11 +58,8 @@ class ReadQueries(Protocol[C_contra]):
     def heads(self, rooms: Sequence[str], connection: C_contra, /) -> dict[str, Head]:
         """The first and the last offset of these rooms, without those never written."""
 
-    def read(
-        self, room: str, low: int, high: int, limit: int, max_bytes: int, connection: C_contra, /, *,
-        last: bool, messages_only: bool = False,
-    ) -> list[Record]:  # fmt: skip
-        """The first or the last records with `low <= offset <= high`, oldest first."""
+    def read(self, wanted: Range, connection: C_contra, /) -> list[Record]:
+        """See `Log.read`."""
 
 
 class Writer(Protocol[C_co]):
@@ -124,45 +122,31 @@ class DatabaseLog(Generic[C]):
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         return await self.ask(partial(self.queries.heads, rooms[:MAX_READ]))
 
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        bounds = min(max(after, 0), HIGHEST) + 1, HIGHEST, limit, max_bytes
-        return await self.ask(partial(self.queries.read, room, *bounds, last=False))
-
-    async def latest(
-        self,
-        room: str,
-        limit: int,
-        *,
-        before: int | None = None,
-        max_bytes: int = MAX_READ_BYTES,
-        messages_only: bool = False,
-    ) -> list[Record]:
-        high = HIGHEST if before is None else max(min(before - 1, HIGHEST), 0)
-        if messages_only:
-            return await self._latest_messages(room, high, bounded(limit), max_bytes)
-        return await self.ask(partial(self.queries.read, room, 1, high, limit, max_bytes, last=True))
+    async def read(self, wanted: Range) -> list[Record]:
+        if wanted.messages_only:
+            return await self._latest_messages(wanted)
+        return await self.ask(partial(self.queries.read, wanted))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         def find(connection: C) -> tuple[Head, list[Record]]:
             head = self.queries.heads([room], connection).get(room)
             if head is None:  # most names have no messages yet
                 return Head(1, 0), []
-            bounds = 1, HIGHEST, limit, MAX_READ_BYTES
-            return head, self.queries.read(room, *bounds, connection, last=True)
+            return head, self.queries.read(Range(room, limit, last=True), connection)
 
         return await self.ask(find)
 
-    async def _latest_messages(self, room: str, high: int, limit: int, max_bytes: int) -> list[Record]:
+    async def _latest_messages(self, wanted: Range) -> list[Record]:
         """Look for messages SCAN_RECORDS records at a time, because other readers wait meanwhile."""
-        head = await self.head(room)
-        high = min(high, head.last)
+        head = await self.head(wanted.room)
+        high, limit = min(bounds_of(wanted)[1], head.last), bounded(wanted.limit)
         newest_first: list[Record] = []
         while high >= head.first and len(newest_first) < limit:
-            low, left = max(high - SCAN_RECORDS + 1, head.first), limit - len(newest_first)
-            bounds = low, high, left, max_bytes
-            found = await self.ask(partial(self.queries.read, room, *bounds, last=True, messages_only=True))
+            low = max(high - SCAN_RECORDS + 1, head.first)
+            part = replace(wanted, limit=limit - len(newest_first), after=low - 1, before=high + 1)
+            found = await self.ask(partial(self.queries.read, part))
             newest_first += reversed(found)
-            fitting = within_bytes(newest_first, max_bytes)
+            fitting = within_bytes(newest_first, wanted.max_bytes)
             if len(fitting) < len(newest_first):
                 return fitting[::-1]
             high = (found[0].offset if found else low) - 1  # the bound on bytes may have left out the next

@@ -207,6 +207,18 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     fresh: bool
 
 
+class Range(msgspec.Struct, frozen=True, gc=False):
+    """The records that a read asks for: the first ones after an offset of a room, or the last ones before one."""
+
+    room: str
+    limit: int  # of records; above MAX_READ it is cut to that
+    after: int = 0
+    last: bool = False  # the last ones
+    before: int | None = None  # with `last`; None: up to the end
+    max_bytes: int = MAX_READ_BYTES  # of text; a record that is longer is returned alone
+    messages_only: bool = False  # with `last`: records of other kinds are skipped, however many there are
+
+
 class Head(msgspec.Struct, frozen=True, gc=False):
     """The first and the last offset that a room keeps; `first` is `last + 1` if it keeps nothing."""
 
@@ -305,28 +317,11 @@ class Log(Protocol):
     async def heads(self, rooms: Sequence[str]) -> dict[str, Head]:
         """The first and the last offset of up to MAX_READ rooms, in one query; those never written are left out."""
 
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
-        """The first records after offset `after`, oldest first: up to `limit`, and up to `max_bytes` of text.
-
-        Fewer than `limit` does not mean that these are the last. A record longer than `max_bytes` is returned alone.
-        """
-
-    async def latest(
-        self,
-        room: str,
-        limit: int,
-        *,
-        before: int | None = None,
-        max_bytes: int = MAX_READ_BYTES,
-        messages_only: bool = False,
-    ) -> list[Record]:
-        """The last records, or the last before offset `before`, oldest first, bounded as in `read`.
-
-        With `messages_only`, records of other kinds are skipped, however many there are.
-        """
+    async def read(self, wanted: Range) -> list[Record]:
+        """These records, oldest first. Fewer than its `limit` does not mean that there are no more."""
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        """`head` and `latest`, in one job. A record may be stored meanwhile, so the last may be behind the head."""
+        """`head` and the last records, in one job. One may be stored meanwhile: the last may be behind the head."""
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """The rooms that hold something among the MAX_READ last written, most recently written by the clock first."""

@@ -28,13 +28,13 @@ from chatserver.log.interface import (
     EXPIRE_EVERY,
     KEY_LIFETIME_MS,
     MAX_READ,
-    MAX_READ_BYTES,
     Draft,
     Head,
     Keeps,
     Kind,
     LogError,
     LogUnavailable,
+    Range,
     Record,
     Refused,
     RoomSummary,
@@ -118,32 +118,21 @@ class MemoryLog:
         found = {name: self._room(name) for name in rooms[:MAX_READ]}
         return {name: Head(room.first, room.last) for name, room in found.items() if room.last}
 
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+    async def read(self, wanted: Range) -> list[Record]:
         await self._checkpoint()
-        found = self._room(room)
-        low = max(after + 1, found.first)
-        high = min(low + bounded(limit) - 1, found.last)
-        return within_bytes(map(found.records.__getitem__, range(low, high + 1)), max_bytes)
-
-    async def latest(
-        self,
-        room: str,
-        limit: int,
-        *,
-        before: int | None = None,
-        max_bytes: int = MAX_READ_BYTES,
-        messages_only: bool = False,
-    ) -> list[Record]:
-        await self._checkpoint()
-        most = bounded(limit)
-        newest_first = self._newest(room, before)
-        if messages_only:
-            scanned = await in_steps(_up_to_messages(newest_first, most))
+        limit, room = bounded(wanted.limit), self._room(wanted.room)
+        if not wanted.last:
+            low = max(wanted.after + 1, room.first)
+            high = min(low + limit - 1, room.last)
+            return within_bytes(map(room.records.__getitem__, range(low, high + 1)), wanted.max_bytes)
+        newest_first = self._newest(wanted.room, wanted.before)
+        if wanted.messages_only:
+            scanned = await in_steps(_up_to_messages(newest_first, limit))
             newest_first = (record for record in scanned if not record.kind)
-        return within_bytes(islice(newest_first, most), max_bytes)[::-1]
+        return within_bytes(islice(newest_first, limit), wanted.max_bytes)[::-1]
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        return await self.head(room), await self.latest(room, limit)
+        return await self.head(room), await self.read(Range(room, limit, last=True))
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         await self._checkpoint()

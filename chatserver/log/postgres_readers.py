@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from functools import cache, partial
 
 from chatserver.log.connections import Readers
-from chatserver.log.interface import Head, Record, RoomSummary, bounded
+from chatserver.log.interface import Head, Range, Record, RoomSummary, bounded
 from chatserver.log.postgres_connection import Connection, Server, Session
 from chatserver.log.postgres_rows import text_array
 from chatserver.log.program import Post, never_post
-from chatserver.log.rows import COLUMNS, IS_MESSAGE, record_of
+from chatserver.log.rows import COLUMNS, IS_MESSAGE, bounds_of, record_of
 
 #: Connections and threads: more than SQLite's, because a thread mostly waits for the network.
 READERS = 3
@@ -64,13 +64,10 @@ def heads(rooms: Sequence[str], connection: Connection) -> dict[str, Head]:
     return {name: Head(first, last) for name, first, last in connection.execute(_HEADS, (text_array(rooms),))}
 
 
-def read(
-    room: str, low: int, high: int, limit: int, max_bytes: int, connection: Connection, /, *,
-    last: bool, messages_only: bool = False,
-) -> list[Record]:  # fmt: skip
-    statement = _statement(last=last, messages_only=messages_only)
-    rows = connection.execute(statement, (room, low, high, bounded(limit), max(max_bytes, 0))).fetchall()
-    return [record_of(room, *row) for row in rows]
+def read(wanted: Range, connection: Connection) -> list[Record]:
+    statement = _statement(last=wanted.last, messages_only=wanted.messages_only)
+    bounds = *bounds_of(wanted), bounded(wanted.limit), max(wanted.max_bytes, 0)
+    return [record_of(wanted.room, *row) for row in connection.execute(statement, (wanted.room, *bounds))]
 
 
 def rooms(limit: int, connection: Connection) -> list[RoomSummary]:

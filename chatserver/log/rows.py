@@ -6,7 +6,7 @@ columns are empty, so that other records cost it nothing.
 
 import msgspec
 
-from chatserver.log.interface import Kind, MessageState, Reaction, Record
+from chatserver.log.interface import Kind, MessageState, Range, Reaction, Record
 
 #: The columns of a record in the table of messages, in the order of the parameters of `record_of`.
 COLUMNS = "time, user_id, user_name, text, kind, target, more"
@@ -19,6 +19,12 @@ IS_MESSAGE = f"kind = {Kind.MESSAGE:d}"
 OFFSET_BITS = 36
 #: The highest offset there can be.
 HIGHEST = (1 << OFFSET_BITS) - 1
+
+
+def bounds_of(wanted: Range) -> tuple[int, int]:
+    """The lowest and the highest offset in a range, within those that there can be; none is, if the first is higher."""
+    high = HIGHEST if wanted.before is None else wanted.before - 1
+    return min(max(wanted.after, 0), HIGHEST) + 1, max(min(high, HIGHEST), 0)
 
 
 class _More(msgspec.Struct, frozen=True, gc=False, omit_defaults=True):

@@ -17,9 +17,9 @@ from typing import TypeVar
 import msgspec
 
 from chatserver.log.connections import Readers
-from chatserver.log.interface import MAX_READ, Head, Record, RoomSummary, bounded, within_bytes
+from chatserver.log.interface import MAX_READ, Head, Range, Record, RoomSummary, bounded, within_bytes
 from chatserver.log.program import Post, never_post
-from chatserver.log.rows import COLUMNS, IS_MESSAGE, record_of
+from chatserver.log.rows import COLUMNS, IS_MESSAGE, bounds_of, record_of
 from chatserver.log.sqlite_file import FILE_ERRORS, connect_reader, unavailable
 from chatserver.log.sqlite_rows import decode_records
 from chatserver.log.sqlite_schema import BASE, FIRST_KEPT, IN_ROOM, LAST_KEPT, OFFSETS
@@ -125,32 +125,28 @@ def heads(rooms: Sequence[str], connection: sqlite3.Connection) -> dict[str, Hea
     return {name: Head(first, last) for name, first, last in _decode_heads(found) if last}
 
 
-def read(
-    room: str, low: int, high: int, limit: int, max_bytes: int, connection: sqlite3.Connection, /, *,
-    last: bool, messages_only: bool = False,
-) -> list[Record]:  # fmt: skip
-    found = within_bytes(_steps(room, low, high, limit, connection, last=last, messages_only=messages_only), max_bytes)
-    return found[::-1] if last else found
+def read(wanted: Range, connection: sqlite3.Connection) -> list[Record]:
+    found = within_bytes(_steps(wanted, connection), wanted.max_bytes)
+    return found[::-1] if wanted.last else found
 
 
-def _steps(
-    room: str, low: int, high: int, limit: int, connection: sqlite3.Connection, *, last: bool, messages_only: bool
-) -> Iterator[Record]:
+def _steps(wanted: Range, connection: sqlite3.Connection) -> Iterator[Record]:
     """Read READ_STEP records at a time, as they are asked for."""
-    statement = _statement(last, messages_only)
-    whole = left = bounded(limit)
+    statement = _statement(wanted.last, wanted.messages_only)
+    low, high = bounds_of(wanted)
+    whole = left = bounded(wanted.limit)
     while left:
         step = min(left, READ_STEP)
-        (found,) = connection.execute(statement, (low, high, room, step)).fetchone()
+        (found,) = connection.execute(statement, (low, high, wanted.room, step)).fetchone()
         rows = decode_records(found)
-        if left < whole and rows and not last and rows[0][0] != low:
+        if left < whole and rows and not wanted.last and rows[0][0] != low:
             return  # retention has removed records between two steps
         for row in rows:
-            yield record_of(room, *row)
+            yield record_of(wanted.room, *row)
         if len(rows) < step:
             return
         left -= step
-        if last:
+        if wanted.last:
             high = rows[-1][0] - 1
         else:
             low = rows[-1][0] + 1

@@ -16,7 +16,7 @@ import pytest
 import trio
 
 from chatserver.edge.farewell import Farewell
-from chatserver.log.interface import Record
+from chatserver.log.interface import Range, Record
 from chatserver.net.connection import Connection
 from chatserver.net.states import Priority, State
 from chatserver.protocol.websocket import text_frame
@@ -28,7 +28,7 @@ from tests.support.serving import Serving, eventually, serving
 pytestmark = pytest.mark.jumping_clock
 
 
-async def never(room: str, *, after: int, limit: int, max_bytes: int = 0) -> list[Record]:
+async def never(wanted: Range) -> list[Record]:
     """A read of the log that is never answered."""
     await trio.sleep_forever()
     raise AssertionError

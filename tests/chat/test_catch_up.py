@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat import ring as ring_module
 from chatserver.chat.member import Source
-from chatserver.log.interface import Kind
+from chatserver.log.interface import Kind, Range
 from tests.support.chatting import Chatting, change, chatting, plant
 from tests.support.scripted import ENDLESS, Peer
 from tests.support.steps import FEW, StepCounts, few_in_a_step
@@ -208,7 +208,7 @@ async def test_a_record_read_before_its_news_is_told_once(it: Chatting, monkeypa
     it.sink.take(slow, ENDLESS)
     await it.until_idle()
     assert slow.reached("lobby") == 11
-    it.hub.news(await it.log.latest("lobby", 1))
+    it.hub.news(await it.log.read(Range("lobby", 1, last=True)))
     await it.publish("lobby", "next")
     assert slow.offsets("lobby") == list(range(1, 13))
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 import trio
 
-from chatserver.log.interface import Draft, Kind, Record
+from chatserver.log.interface import Draft, Kind, Range, Record
 from tests.support.chatting import Chatting, change
 from tests.support.groups import append
 
@@ -128,7 +128,7 @@ async def test_results_that_wait_lose_a_text_deleted_elsewhere(shared: Chatting,
     await shared.publish("lobby", "secret", *("text",) * 70)
     await shared.members(1)
     shared.hub.rooms["lobby"].cut(0)  # so that nothing of it is in the ring
-    page = await shared.hub.reader.read("lobby", after=0, limit=2)
+    page = await shared.hub.reader.read(Range("lobby", after=0, limit=2))
     with shared.hub.reader.altered_meanwhile(*rooms) as meanwhile:
         await shared.hinted(shared.elsewhere(change(Kind.DELETE, 1)))
         assert [record.text for record in meanwhile.up_to_date(page)] == ["", "text"]

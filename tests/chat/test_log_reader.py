@@ -5,7 +5,7 @@ import trio.testing
 from msgspec.structs import replace
 
 from chatserver.chat.log_reader import LogReader
-from chatserver.log.interface import Kind, MessageState, Record
+from chatserver.log.interface import Kind, MessageState, Range, Record
 from tests.support.chatting import Chatting, ControlledLog, change
 from tests.support.groups import append
 
@@ -95,11 +95,11 @@ async def test_only_equal_reads_are_shared(it: Chatting) -> None:
     found: dict[tuple[int | None, bool], int] = {}
 
     async def read(before: int | None, messages_only: bool) -> None:
-        [record] = await it.hub.reader.latest("lobby", 1, before=before, messages_only=messages_only)
+        [record] = await it.hub.reader.read(Range("lobby", 1, before=before, messages_only=messages_only, last=True))
         found[before, messages_only] = record.offset
 
     async def read_after() -> None:
-        [record] = await it.hub.reader.read("lobby", after=3, limit=1)
+        [record] = await it.hub.reader.read(Range("lobby", after=3, limit=1))
         assert record.offset == 4
 
     async with trio.open_nursery() as nursery:
@@ -117,7 +117,7 @@ async def test_a_read_that_is_cancelled_leaves_nothing() -> None:
         reader = LogReader(log)
         log.delay = 1.0
         with trio.move_on_after(0.5):
-            await reader.latest("lobby", 9)
+            await reader.read(Range("lobby", 9, last=True))
         assert len(reader) == 0
-        assert await reader.latest("lobby", 9) == []
+        assert await reader.read(Range("lobby", 9, last=True)) == []
         nursery.cancel_scope.cancel()

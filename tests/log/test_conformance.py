@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from chatserver.log import interface, memory, postgres_connection, postgres_writer, sqlite_file, sqlite_writer, threads
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
-from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, Head, Log, LogUnavailable, Record, Stored
+from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, Head, Log, LogUnavailable, Range, Record, Stored
 from chatserver.log.markers import Marker
 from chatserver.log.program import Program
 from chatserver.log.sqlite import SqliteLog
@@ -47,7 +47,7 @@ async def test_a_message_gets_its_offset(log: Log, news: list[list[Record]]) -> 
     stored = await append(log, draft("hello"))
     expected = Record("lobby", 1, START_MS, "u_ann", "U_Ann", "hello")
     assert stored == Stored(expected, fresh=True)
-    assert await log.read("lobby", after=0, limit=10) == [expected]
+    assert await log.read(Range("lobby", after=0, limit=10)) == [expected]
     assert news == [[expected]]
 
 
@@ -58,7 +58,7 @@ async def test_text_is_read_back_unchanged(log: Log) -> None:
     for text in TEXTS:
         stored = await append(log, draft(text, user="u_é", key=text or "k"))
         assert stored.record.text == text
-        assert await log.latest("lobby", 1) == [stored.record]
+        assert await log.read(Range("lobby", 1, last=True)) == [stored.record]
         assert await append(log, draft("again", user="u_é", key=text or "k")) == Stored(stored.record, fresh=False)
 
 
@@ -98,7 +98,7 @@ async def test_a_key_is_per_user_and_room_in_one_group_too(log: Log) -> None:
     outcomes = await submit_all(log, drafts)
     fresh = [outcome.fresh for outcome in outcomes if isinstance(outcome, Stored)]
     assert fresh == [True, True, True, True, True, True, False, False]
-    assert offsets(await log.latest("lobby", 10)) == [1, 2, 3, 4, 5]
+    assert offsets(await log.read(Range("lobby", 10, last=True))) == [1, 2, 3, 4, 5]
 
 
 async def test_a_key_outlives_a_message_removed_by_retention(log: Log, clock: Clock) -> None:
@@ -188,7 +188,7 @@ async def test_a_lock_of_another_program_is_an_error_in_time(
             clock.ms += 99
             with pytest.raises(LogUnavailable, match=told):
                 await log.retain(lambda _: (0, 1))
-            assert texts(await log.latest("lobby", 9)) == ["one"]
+            assert texts(await log.read(Range("lobby", 9, last=True))) == ["one"]
         assert (await append(log, draft("two", key="k"))).record.offset == 2
 
 
@@ -204,8 +204,8 @@ async def test_a_closed_log_refuses_everything(closed_log: Log) -> None:
     calls: list[Callable[[], Awaitable[object]]] = [
         partial(append, closed_log, draft()),
         partial(closed_log.head, "lobby"),
-        partial(closed_log.read, "lobby", after=0, limit=1),
-        partial(closed_log.latest, "lobby", 1),
+        partial(closed_log.read, Range("lobby", 1)),
+        partial(closed_log.read, Range("lobby", 1, last=True)),
         partial(closed_log.rooms, 1),
         partial(closed_log.retain, lambda _: (1, 1)),
         partial(closed_log.markers.move, [Marker("u_ann", "lobby", 1)]),
@@ -266,7 +266,7 @@ async def test_a_system_without_threads(reopen: Callable[[], Disk], monkeypatch:
         await eventually(lambda: descriptors() == closed)  # a query that is under way closes its connection afterwards
     assert faults == []
     async with running(reopen()) as again:
-        assert texts(await again.latest("lobby", 9)) == ["one"]
+        assert texts(await again.read(Range("lobby", 9, last=True))) == ["one"]
 
 
 async def test_drafts_submitted_before_the_end_are_stored_and_told(closed_log: Log) -> None:

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, RoomSummary
+from chatserver.log.interface import MAX_READ, MAX_READ_BYTES, Head, Log, Range, RoomSummary
 from chatserver.log.memory import MemoryLog
 from chatserver.log.program import Program
 from tests.log.support import Clock, Posted, draft, fill, ignore, offsets, submit_all
@@ -13,9 +13,9 @@ FAR = 2**70  # beyond SQLite's integers
 
 async def test_a_room_never_written_is_empty(log: Log) -> None:
     assert await log.head("nobody") == Head(1, 0)
-    assert await log.latest("nobody", 10) == []
-    assert await log.read("nobody", after=0, limit=10) == []
-    assert await log.latest("nobody", 10, before=100) == []
+    assert await log.read(Range("nobody", 10, last=True)) == []
+    assert await log.read(Range("nobody", after=0, limit=10)) == []
+    assert await log.read(Range("nobody", 10, before=100, last=True)) == []
     assert await log.rooms(10) == []
 
 
@@ -35,7 +35,7 @@ async def test_reads_stay_within_their_bounds_and_room(log: Log) -> None:
         (FAR, 2, []),
         (0, FAR, everything),
     ):
-        assert offsets(await log.read("lobby", after=after, limit=limit)) == expected, (after, limit)
+        assert offsets(await log.read(Range("lobby", after=after, limit=limit))) == expected, (after, limit)
     for before, limit, expected in (
         (11, 3, [8, 9, 10]),
         (3, 10, [1, 2]),
@@ -50,14 +50,14 @@ async def test_reads_stay_within_their_bounds_and_room(log: Log) -> None:
         (None, -1, []),
         (None, FAR, everything),
     ):
-        assert offsets(await log.latest("lobby", limit, before=before)) == expected, (before, limit)
+        assert offsets(await log.read(Range("lobby", limit, before=before, last=True))) == expected, (before, limit)
 
 
 async def test_no_read_is_longer_than_its_bound(log: Log) -> None:
     await fill(log, MAX_READ + 1)
-    assert len(await log.read("lobby", after=0, limit=MAX_READ + 1)) == MAX_READ
-    assert len(await log.latest("lobby", MAX_READ + 1, before=2**40)) == MAX_READ
-    assert len(await log.latest("lobby", MAX_READ + 1)) == MAX_READ
+    assert len(await log.read(Range("lobby", after=0, limit=MAX_READ + 1))) == MAX_READ
+    assert len(await log.read(Range("lobby", MAX_READ + 1, before=2**40, last=True))) == MAX_READ
+    assert len(await log.read(Range("lobby", MAX_READ + 1, last=True))) == MAX_READ
 
 
 async def test_a_read_is_bounded_in_bytes(log: Log) -> None:
@@ -72,17 +72,17 @@ async def test_a_read_is_bounded_in_bytes(log: Log) -> None:
         (35, [1, 2, 3], [1, 2, 3]),
         (FAR, [1, 2, 3], [1, 2, 3]),
     ):
-        assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=max_bytes)) == first
-        assert offsets(await log.latest("lobby", 99, before=4, max_bytes=max_bytes)) == last
-        assert offsets(await log.latest("lobby", 99, max_bytes=max_bytes)) == last
-        assert await log.read("lobby", after=3, limit=99, max_bytes=max_bytes) == []
+        assert offsets(await log.read(Range("lobby", after=0, limit=99, max_bytes=max_bytes))) == first
+        assert offsets(await log.read(Range("lobby", 99, before=4, max_bytes=max_bytes, last=True))) == last
+        assert offsets(await log.read(Range("lobby", 99, max_bytes=max_bytes, last=True))) == last
+        assert await log.read(Range("lobby", after=3, limit=99, max_bytes=max_bytes)) == []
 
 
 async def test_a_read_has_a_default_bound(log: Log) -> None:
     await submit_all(log, [draft("x" * (MAX_READ_BYTES // 4)) for _ in range(6)])
-    assert offsets(await log.read("lobby", after=0, limit=99)) == [1, 2, 3, 4]
-    assert offsets(await log.latest("lobby", 99, before=7)) == [3, 4, 5, 6]
-    assert offsets(await log.latest("lobby", 99)) == [3, 4, 5, 6]
+    assert offsets(await log.read(Range("lobby", after=0, limit=99))) == [1, 2, 3, 4]
+    assert offsets(await log.read(Range("lobby", 99, before=7, last=True))) == [3, 4, 5, 6]
+    assert offsets(await log.read(Range("lobby", 99, last=True))) == [3, 4, 5, 6]
 
 
 async def test_rooms_come_most_recently_written_first(log: Log, clock: Clock) -> None:
@@ -106,5 +106,5 @@ async def test_the_outcome_of_a_read_is_posted(closed_log: Log, nursery: trio.Nu
     posted = Posted()
     await nursery.start(closed_log.run, ignore, Program(post=posted))
     posted.clear()
-    assert await closed_log.latest("lobby", 10) == []
+    assert await closed_log.read(Range("lobby", 10, last=True)) == []
     assert len(posted) == 1

@@ -11,7 +11,7 @@ import trio
 from chatserver import fair
 from chatserver.log import memory as memory_module
 from chatserver.log.index import Question
-from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, MAX_READ, Log
+from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, MAX_READ, Log, Range
 from chatserver.log.memory import RETAIN_STEP, MemoryLog
 from tests.log.support import Clock, draft, fill, running, submit_all
 from tests.log.test_records import react
@@ -82,7 +82,7 @@ async def test_a_search_for_messages_lets_others_run_between_records_of_other_ki
     async with running(MemoryLog()) as log:
         await submit_all(log, [draft(), *(react(1, user=f"u_{number}") for number in range(50))])
         assert await turns_of_others(partial(log.index.find, Question(("hi",)))) >= 50
-        assert await turns_of_others(partial(log.latest, "lobby", 5, messages_only=True)) >= 50
+        assert await turns_of_others(partial(log.read, Range("lobby", 5, last=True, messages_only=True))) >= 50
 
 
 async def test_an_emptied_room_takes_no_memory_for_what_it_had() -> None:

@@ -21,7 +21,7 @@ from chatserver.log import postgres_writer as postgres_writer_module
 from chatserver.log import retention as retention_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Kind, Log, LogError, LogUnavailable, Refused, Stored
+from chatserver.log.interface import KEY_LIFETIME_MS, Draft, Kind, Log, LogError, LogUnavailable, Range, Refused, Stored
 from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
@@ -151,10 +151,10 @@ async def look(log: Log, room: str, offset: int, limit: int, max_bytes: int) -> 
     return [
         await log.head(room),
         await log.heads([room, "nobody's"]),
-        await log.read(room, after=offset, limit=limit, max_bytes=max_bytes),
-        await log.latest(room, limit, before=offset, max_bytes=max_bytes),
-        await log.latest(room, limit, max_bytes=max_bytes),
-        await log.latest(room, limit, max_bytes=max_bytes, messages_only=True),
+        await log.read(Range(room, after=offset, limit=limit, max_bytes=max_bytes)),
+        await log.read(Range(room, limit, before=offset, max_bytes=max_bytes, last=True)),
+        await log.read(Range(room, limit, max_bytes=max_bytes, last=True)),
+        await log.read(Range(room, limit, max_bytes=max_bytes, messages_only=True, last=True)),
         await log.newest(room, limit),
         sorted(await log.rooms(MAX_READ), key=lambda summary: summary.room),
     ]

@@ -16,7 +16,7 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from chatserver.log import postgres_connection as connection_module
-from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Refused, Stored
+from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Range, Refused, Stored
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import Clock, draft, running, submit_all, texts
 from tests.support.groups import append
@@ -62,7 +62,7 @@ def kill_all(shell: psycopg.Connection) -> int:
 async def test_idle_connections_that_were_killed_cost_no_request(log: PostgresLog, shell: psycopg.Connection) -> None:
     for number in range(1, 4):
         assert (await append(log, draft(str(number)))).record.offset == number
-        assert len(await log.latest("lobby", 9)) == number
+        assert len(await log.read(Range("lobby", 9, last=True))) == number
         await log.change("a test", lambda connection: None)
         assert kill_all(shell) >= 3
     assert await log.head("lobby") == Head(1, 3)
@@ -232,7 +232,7 @@ async def test_rooms_removed_or_changed_by_a_restore(log: PostgresLog, shell: ps
             await append(log, draft("one"))
         shell.execute("INSERT INTO rooms (name) VALUES ('lobby')")
     assert (await append(log, draft("one"))).record.offset == 1
-    assert await log.latest("other", 9) == []
+    assert await log.read(Range("other", 9, last=True)) == []
 
 
 @pytest.mark.parametrize(
@@ -282,24 +282,24 @@ async def test_after_a_cut_network_the_log_recovers(
     await nursery.start(link.run)
     async with running(PostgresLog(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))) as log:
         await append(log, draft("one"))
-        await log.latest("lobby", 1)
+        await log.read(Range("lobby", 1, last=True))
         link.cut()
         with trio.fail_after(PATIENCE), monkeypatch.context() as patch:
             patch.setattr(connection_module, "JOB_DEADLINE", 1.0)
             with pytest.raises(LogUnavailable, match="did not answer in 1 s"):
                 await append(log, draft("two", key="k"))
             with pytest.raises(LogUnavailable):
-                await log.latest("lobby", 1)
+                await log.read(Range("lobby", 1, last=True))
             # During the cut few jobs wait; the others are answered at once.
             for _ in range(20):
                 with pytest.raises(LogUnavailable):
-                    await log.latest("lobby", 1)
+                    await log.read(Range("lobby", 1, last=True))
             reachable = [log.reachable]
         link.mend()
         stored = await publish_until_stored(log, "two", "k")
         assert stored.record.offset == 2
         assert [*reachable, log.reachable] == [False, True]
-        assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+        assert texts(await log.read(Range("lobby", 9, last=True))) == ["one", "two"]
     nursery.cancel_scope.cancel()
 
 
@@ -311,7 +311,7 @@ async def test_a_connection_that_is_refused_while_others_work_is_no_outage(
     postgres_server.execute(f"ALTER DATABASE {cleared_database.name} ALLOW_CONNECTIONS false")
     try:
         with pytest.raises(LogUnavailable, match="not currently accepting connections"):
-            await log.latest("lobby", 1)
+            await log.read(Range("lobby", 1, last=True))
         assert not log.reachable
     finally:
         postgres_server.execute(f"ALTER DATABASE {cleared_database.name} ALLOW_CONNECTIONS true")
@@ -391,7 +391,7 @@ async def test_a_restart_and_a_failover(postgres_server: PostgresServer) -> None
         async with running(PostgresLog(url)) as log:
             assert log.identity.epoch != epoch
             assert (await append(log, draft("instead"))).record.offset == 2
-            assert texts(await log.latest("lobby", 9)) == ["one", "instead"]
+            assert texts(await log.read(Range("lobby", 9, last=True))) == ["one", "instead"]
         standby.stop("immediate")
 
 

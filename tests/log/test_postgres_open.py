@@ -25,7 +25,7 @@ from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_index as index_module
 from chatserver.log import postgres_schema as schema_module
 from chatserver.log.index import Question
-from chatserver.log.interface import LogOpenError
+from chatserver.log.interface import LogOpenError, Range
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import draft, ignore, running
 from tests.support.groups import append
@@ -136,7 +136,7 @@ async def test_the_encoding_of_a_connection_is_not_what_the_url_says(postgres_ta
     """A text with an emoji failed, and with it all others of its group."""
     async with running(PostgresLog(f"{postgres_tables}?client_encoding=latin1")) as log:
         await append(log, draft("😀"))
-        assert [record.text for record in await log.latest("lobby", 9)] == ["😀"]
+        assert [record.text for record in await log.read(Range("lobby", 9, last=True))] == ["😀"]
 
 
 async def test_a_database_that_may_not_be_written(postgres_schema: str) -> None:
@@ -339,7 +339,7 @@ async def test_a_newer_server_migrates_the_tables_and_those_that_run_go_on(
     added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
     async with running(PostgresLog(postgres_schema)) as old:
         await append(old, draft("one", key="1"))
-        assert len(await old.latest("lobby", 9)) == 1
+        assert len(await old.read(Range("lobby", 9, last=True))) == 1
         with monkeypatch.context() as newer:
             newer.setattr(schema_module, "MIGRATIONS", added)
             async with running(PostgresLog(postgres_schema)) as new:
@@ -348,7 +348,8 @@ async def test_a_newer_server_migrates_the_tables_and_those_that_run_go_on(
                 for log, text in ((old, "two"), (new, "three"), (old, "four")):
                     await append(log, draft(text, key=text))
                 for log in (old, new):
-                    assert [each.text for each in await log.latest("lobby", 9)] == ["one", "two", "three", "four"]
+                    found = await log.read(Range("lobby", 9))
+                    assert [each.text for each in found] == ["one", "two", "three", "four"]
                     assert [each.last for each in await log.rooms(9)] == [4]
             async with running(PostgresLog(postgres_schema)) as again:
                 assert again.identity == old.identity

@@ -7,9 +7,9 @@ import psycopg
 import pytest
 
 from chatserver.log import postgres_markers, postgres_readers
+from chatserver.log.interface import Range
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
-from chatserver.log.rows import HIGHEST
 from tests.log.support import running
 
 # The last statement has the planner take the tables for large ones.
@@ -25,8 +25,8 @@ _FILL = """
 @pytest.mark.parametrize(
     ("table", "query", "rows"),
     [
-        ("messages", partial(postgres_readers.read, "lobby", 1, HIGHEST, 50, 10_000, last=True), 50),
-        ("messages", partial(postgres_readers.read, "lobby", 100, HIGHEST, 50, 10_000, last=False), 50),
+        ("messages", partial(postgres_readers.read, Range("lobby", 50, last=True)), 50),
+        ("messages", partial(postgres_readers.read, Range("lobby", 50, after=99)), 50),
         ("markers", partial(postgres_markers.of_user, "u_7", 9), 1),
     ],
     ids=["the latest messages", "the first messages after an offset", "the markers of a user"],

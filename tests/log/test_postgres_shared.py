@@ -12,7 +12,7 @@ import trio
 
 from chatserver.log import postgres_news as news_module
 from chatserver.log import threads as threads_module
-from chatserver.log.interface import Head, LogOpenError
+from chatserver.log.interface import Head, LogOpenError, Range
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import text_array
@@ -135,7 +135,7 @@ async def test_concurrent_retention_by_several_servers(postgres_tables: str) -> 
                 nursery.start_soon(retain, node)
         assert {room for found in lost for room in found} == set("abc")
         assert await made[0].log.heads(["a", "b", "c", "d"]) == dict.fromkeys("abc", Head(691, 700))
-        assert offsets(await made[1].log.latest("b", 99)) == list(range(691, 701))
+        assert offsets(await made[1].log.read(Range("b", 99, last=True))) == list(range(691, 701))
 
 
 def _notify(payload: str, connection: Connection) -> None:

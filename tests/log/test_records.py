@@ -17,6 +17,7 @@ from chatserver.log.interface import (
     Log,
     LogError,
     MessageState,
+    Range,
     Reaction,
     Record,
     RefusalReason,
@@ -24,6 +25,7 @@ from chatserver.log.interface import (
     Stored,
 )
 from chatserver.log.memory import MemoryLog
+from chatserver.log.rows import bounds_of
 from chatserver.log.sqlite_schema import OFFSETS
 from tests.log.support import START_MS, Clock, draft, fill, offsets, submit_all, texts
 from tests.support.groups import append
@@ -45,7 +47,7 @@ def react(target: int, emoji: str = "👍", *, on: bool = True, user: str = "u_a
 
 
 async def read(log: Log, room: str = "lobby") -> list[Record]:
-    return await log.read(room, after=0, limit=100)
+    return await log.read(Range(room, after=0, limit=100))
 
 
 async def refusal(log: Log, change: Draft) -> RefusalReason:
@@ -276,9 +278,10 @@ async def test_messages_only_however_far_back(log: Log, monkeypatch: pytest.Monk
     if isinstance(log, DatabaseLog):
         original = log.queries.read
 
-        def read(room: str, low: int, high: int, *rest: Any, **more: Any) -> Any:
+        def read(wanted: Range, connection: Any) -> Any:
+            low, high = bounds_of(wanted)
             looked.append(high - low + 1)
-            return original(room, low, high, *rest, **more)
+            return original(wanted, connection)
 
         monkeypatch.setattr(log.queries, "read", read)
     for limit, max_bytes, before, expected in (
@@ -286,11 +289,11 @@ async def test_messages_only_however_far_back(log: Log, monkeypatch: pytest.Monk
         (5, 9, 9, [1, 4]), (5, 9, 8, [1, 4]), (5, 9, 4, [1]), (5, 9, 1, []), (0, 9, None, []),
         (5, 9, 1 << 50, [1, 4, 9]),
     ):  # fmt: skip
-        found = await log.latest("lobby", limit, max_bytes=max_bytes, before=before, messages_only=True)
+        found = await log.read(Range("lobby", limit, max_bytes=max_bytes, before=before, messages_only=True, last=True))
         assert offsets(found) == expected
     assert max(looked, default=3) == 3
     await log.retain(lambda _: (10, 0))
-    assert offsets(await log.latest("lobby", 5, messages_only=True)) == [9]
-    assert await log.latest("nowhere", 5, messages_only=True) == []
+    assert offsets(await log.read(Range("lobby", 5, messages_only=True, last=True))) == [9]
+    assert await log.read(Range("nowhere", 5, messages_only=True, last=True)) == []
     await fill(log, 9, "plain")
-    assert offsets(await log.latest("plain", 4, messages_only=True)) == [6, 7, 8, 9]
+    assert offsets(await log.read(Range("plain", 4, messages_only=True, last=True))) == [6, 7, 8, 9]

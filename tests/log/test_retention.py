@@ -13,7 +13,7 @@ import trio
 from msgspec.structs import replace
 
 from chatserver.log import memory, retention, sqlite_retention
-from chatserver.log.interface import Head, Log, LogUnavailable, RefusalReason
+from chatserver.log.interface import Head, Log, LogUnavailable, Range, RefusalReason
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.log.support import START_MS, Clock, Disk, draft, fill, offsets, running, submit_all, texts
 from tests.log.test_records import edit, react, reactions, read, refusal
@@ -32,7 +32,7 @@ async def test_each_room_keeps_what_the_tighter_of_its_bounds_allows(log: Log, c
     assert lost == {room: first for room, (_, _, first) in rooms.items() if first > 1}
     for room, (_, _, first) in rooms.items():
         assert await log.head(room) == Head(first, 5)
-        assert offsets(await log.read(room, after=0, limit=9)) == list(range(first, 6))
+        assert offsets(await log.read(Range(room, after=0, limit=9))) == list(range(first, 6))
 
 
 async def test_an_emptied_room_keeps_its_offsets(log: Log, clock: Clock) -> None:
@@ -40,7 +40,7 @@ async def test_an_emptied_room_keeps_its_offsets(log: Log, clock: Clock) -> None
     clock.ms += 1_000
     assert await log.retain(lambda _: (0, 1)) == {"lobby": 6}
     assert await log.head("lobby") == Head(6, 5)
-    assert await log.latest("lobby", 9) == []
+    assert await log.read(Range("lobby", 9, last=True)) == []
     assert await log.rooms(9) == []
     clock.ms += 99
     assert await log.retain(lambda _: (1, 1)) == {}

@@ -10,7 +10,7 @@ import trio
 from msgspec.structs import replace
 
 from chatserver.log.index import Question
-from chatserver.log.interface import MAX_READ, Head, Kind, Log, LogError, Stored
+from chatserver.log.interface import MAX_READ, Head, Kind, Log, LogError, Range, Stored
 from chatserver.log.markers import Marker
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import START_MS, Clock, Node, draft, fill, nodes, offsets, shared_log, submit_all
@@ -65,11 +65,11 @@ async def test_concurrent_groups_and_keys(make: Make, clock: Clock) -> None:
         assert (len(stored), len(fresh)) == (len(outcomes), 10 * len(rooms)), "each key once"
         assert {one.record for one in stored} == fresh
         for room in rooms:
-            records = await made[0].log.read(room, after=0, limit=MAX_READ)
+            records = await made[0].log.read(Range(room, after=0, limit=MAX_READ))
             assert offsets(records) == list(range(1, len(records) + 1))
             assert await made[-1].log.head(room) == Head(1, len(records))
         for number in range(PROCESSES):
-            records = await made[0].log.read("a", after=0, limit=MAX_READ)
+            records = await made[0].log.read(Range("a", after=0, limit=MAX_READ))
             said = [int(record.text) for record in records if record.user_id == f"u_{number}"]
             assert said == list(range(70)), "messages of each publisher are in order"
 
@@ -87,7 +87,7 @@ async def test_concurrent_edits_leave_one_text(pair: list[Node[Log]]) -> None:
     async with trio.open_nursery() as nursery:
         for number in range(1, 9):
             nursery.start_soon(append, pair[number % 2].log, edit(1, f"text {number}"))
-    with_text = [record for record in await pair[0].log.read("lobby", after=0, limit=20) if record.text]
+    with_text = [record for record in await pair[0].log.read(Range("lobby", after=0, limit=20)) if record.text]
     assert [(record.kind, record.offset) for record in with_text] == [(Kind.MESSAGE, 1), (Kind.EDIT, 9)]
     assert with_text[0].text == with_text[1].text
 

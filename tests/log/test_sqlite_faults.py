@@ -21,7 +21,7 @@ from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
-from chatserver.log.interface import Draft, Head, LogError, LogOpenError, LogUnavailable, Stored
+from chatserver.log.interface import Draft, Head, LogError, LogOpenError, LogUnavailable, Range, Stored
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, offsets, running, shared_log, submit_all, texts
 from tests.log.test_records import react
@@ -63,7 +63,7 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(log: SqliteL
     connection.execute("PRAGMA max_page_count = 1000000")
     outcomes = await submit_all(log, big)
     assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
-    assert offsets(await log.latest("room-0", 9)) == list(range(1, 8))
+    assert offsets(await log.read(Range("room-0", 9, last=True))) == list(range(1, 8))
     assert (await append(log, draft())).record.offset == 4
 
 
@@ -95,7 +95,7 @@ async def test_sqlite_without_memory_is_a_log_that_cannot_be_used(log: SqliteLog
     for _ in range(readers_module.READERS + 1):  # a failed read gives its connection back
         with pytest.raises(LogUnavailable, match="reading messages failed: no memory is left"):
             await log._opened.readers.ask(lambda _: allocate())
-    assert texts(await log.latest("lobby", 9)) == ["before", "after"]
+    assert texts(await log.read(Range("lobby", 9, last=True))) == ["before", "after"]
 
 
 async def test_a_failed_change_of_a_message_leaves_no_record_of_it(log: SqliteLog) -> None:
@@ -165,7 +165,7 @@ async def test_nothing_is_written_into_a_file_that_was_moved_away(
             await log._writer_thread.run(scrub)
     away.replace(file)
     assert (await append(log, draft("two", key="k"))).record.offset == 2
-    assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+    assert texts(await log.read(Range("lobby", 9, last=True))) == ["one", "two"]
 
 
 def _gets_another_time(path: Path) -> bool:
@@ -246,7 +246,7 @@ async def test_another_program_that_removes_a_room_begins_an_epoch(
         assert log.identity.epoch != epoch
         for room in ("den", "lobby"):
             assert (await append(log, draft("new", room=room))).record.offset == 1
-            assert texts(await log.latest(room, 9)) == ["new"]
+            assert texts(await log.read(Range(room, 9, last=True))) == ["new"]
 
 
 async def test_closing_deletes_no_commits_of_processes_with_another_shm_file(path: Path) -> None:
@@ -286,15 +286,15 @@ async def test_a_bug_in_the_writer_is_undone_too(log: SqliteLog, monkeypatch: py
         with pytest.raises(LogUnavailable):
             await append(log, draft("lost", key="k"))
     assert (await append(log, draft("two", key="k"))).record.offset == 2
-    assert texts(await log.latest("lobby", 9)) == ["one", "two"]
+    assert texts(await log.read(Range("lobby", 9, last=True))) == ["one", "two"]
 
 
 async def test_a_read_cut_short_by_its_bytes_holds_no_snapshot(log: SqliteLog) -> None:
     """A statement that has not ended keeps the write-ahead log from being reused, and the file grows."""
     await submit_all(log, [draft("x" * 100) for _ in range(200)])
     for _ in range(readers_module.READERS + 1):
-        assert offsets(await log.read("lobby", after=0, limit=99, max_bytes=1_000)) == list(range(1, 11))
-        assert offsets(await log.latest("lobby", 99, max_bytes=1_000)) == list(range(191, 201))
+        assert offsets(await log.read(Range("lobby", after=0, limit=99, max_bytes=1_000))) == list(range(1, 11))
+        assert offsets(await log.read(Range("lobby", 99, max_bytes=1_000, last=True))) == list(range(191, 201))
     await append(log, draft())
     assert connection_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] == 0
 
@@ -365,7 +365,7 @@ async def test_lists_of_very_many_rooms_delay_no_read(log: SqliteLog, monkeypatc
         for _ in range(readers_module.READERS):
             nursery.start_soon(list_rooms)
         await lists.hang(1)
-        assert texts(await log.latest("lobby", 9)) == ["one"]
+        assert texts(await log.read(Range("lobby", 9, last=True))) == ["one"]
         assert listed == []
         lists.go_on.set()
     assert listed == ["lobby"] * readers_module.READERS
@@ -382,7 +382,7 @@ async def test_reads_that_hang_fail_in_time_and_the_log_recovers(
 
     async def read() -> None:
         with pytest.raises(LogUnavailable, match="took longer than"):
-            await log.latest("lobby", 9)
+            await log.read(Range("lobby", 9, last=True))
         refused.append(True)
 
     async with trio.open_nursery() as readers:
@@ -394,4 +394,4 @@ async def test_reads_that_hang_fail_in_time_and_the_log_recovers(
     assert reads.hanging == 2, "only these two threads"
     monkeypatch.setattr(connections_module, "ANSWER_DEADLINE", 60.0)
     reads.go_on.set()
-    assert len(await log.latest("lobby", 99)) == 10
+    assert len(await log.read(Range("lobby", 99, last=True))) == 10

@@ -20,7 +20,7 @@ from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_schema as schema_module
 from chatserver.log import sqlite_search as search_module
 from chatserver.log.index import Question
-from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable
+from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Range
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_indexing import index_rooms
 from chatserver.log.words import VERSION
@@ -441,5 +441,5 @@ async def test_a_search_that_hangs_delays_no_other(log: SqliteLog, monkeypatch: 
         with pytest.raises(LogUnavailable, match="took longer than"):
             await log.index.find(APPLE)
         assert (await append(log, draft("pear"))).record.offset == 2
-        assert len(await log.latest("lobby", 9)) == 2
+        assert len(await log.read(Range("lobby", 9, last=True))) == 2
         go_on.set()

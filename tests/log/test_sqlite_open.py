@@ -21,7 +21,7 @@ from structlog.testing import capture_logs
 from chatserver.log import open_log
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_schema as schema_module
-from chatserver.log.interface import Head, LogOpenError, LogUnavailable
+from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Range
 from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
@@ -168,7 +168,7 @@ async def test_damage_in_a_file_too_large_to_check_is_found_when_it_is_met(
     monkeypatch.setattr(file_module, "MAX_CHECKED_AT_OPEN", 0)
     async with running(SqliteLog(str(path))) as log:
         with pytest.raises(LogUnavailable, match=told):
-            await log.read("lobby", after=0, limit=500)
+            await log.read(Range("lobby", after=0, limit=500))
         if told != "UnicodeDecodeError":  # retention reads no names
             with capture_logs() as lines, suppress(LogUnavailable):
                 assert await log.retain(lambda _: (1, 0))  # which is all that the steps before the damage have removed
@@ -322,7 +322,7 @@ async def test_a_killed_server_starts_again_on_a_full_disk_and_serves_what_it_ha
     resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
     try:
         async with running(SqliteLog(str(killed))) as log:
-            assert texts(await log.latest("lobby", 9)) == [text]
+            assert texts(await log.read(Range("lobby", 9, last=True))) == [text]
             with pytest.raises(LogUnavailable):
                 await append(log, draft("no room"))
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
@@ -352,6 +352,6 @@ async def test_a_read_needs_no_new_descriptor(path: Path) -> None:
         before = descriptors()
         async with trio.open_nursery() as nursery:
             for _ in range(20):
-                nursery.start_soon(partial(log.read, "lobby", after=0, limit=10))
+                nursery.start_soon(log.read, Range("lobby", 10))
         assert descriptors() == before
     await eventually(lambda: descriptors() == closed)

@@ -28,7 +28,7 @@ from chatserver.log import sqlite_scrub as scrub_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.changes import RoomEnd
 from chatserver.log.index import Question
-from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, MessageState
+from chatserver.log.interface import SCRUB_WITHIN, Head, Kind, MessageState, Range
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_file import BUSY_TIMEOUT
 from chatserver.log.sqlite_rows import execute_rows
@@ -56,7 +56,7 @@ async def test_a_log_of_the_first_schema_goes_on(path: Path, clock: Clock) -> No
         async with running(SqliteLog(str(path), wall_ms=clock)) as log:
             assert log.identity.epoch == "3mlpcw"
             assert await log.head("empty") == Head(2, 1 + restart)
-            records = await log.read("lobby", after=0, limit=10)
+            records = await log.read(Range("lobby", after=0, limit=10))
             assert texts(records)[1:3] == ["hello", "grüß 👋\nquote ' and \""]
             assert 2 in [hit.record.offset for hit in (await log.index.find(Question(("hello",)))).hits]
             assert [(record.kind, record.mentions) for record in records[:3]] == [(Kind.MESSAGE, ())] * 3
@@ -169,7 +169,7 @@ async def test_texts_that_retention_removed_leave_every_file_and_the_index(
             return not any(word in bytes_on_disk(path) for word in (SECRET.encode(), b"staple", b"qqq"))
 
         await eventually(gone)
-        assert [texts(await log.latest(room, 9)) for room in "ab"] == [["kept"], ["kept"]]
+        assert [texts(await log.read(Range(room, 9, last=True))) for room in "ab"] == [["kept"], ["kept"]]
 
 
 async def test_another_reader_of_the_file_only_delays_the_scrub(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -358,7 +358,7 @@ async def test_a_text_deleted_just_before_a_crash_leaves_at_the_next_start(
         (path.parent / name).write_bytes(content)
     async with hurried(path, monkeypatch) as (log, _):
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
-        assert texts(await log.read("lobby", after=0, limit=9)) == ["", ""]
+        assert texts(await log.read(Range("lobby", after=0, limit=9))) == ["", ""]
     plant(path)
     async with hurried(path, monkeypatch):
         await eventually(lambda: SECRET.encode() not in bytes_on_disk(path))
@@ -375,7 +375,7 @@ async def test_a_page_ends_where_records_were_removed_meanwhile(path: Path, monk
         await submit_all(log, [draft(str(number)) for number in range(1, 13)])
         remove = "DELETE FROM messages WHERE text IN ('5', '6')"
         await log.change("removing records", lambda connection: connection.execute(remove))
-        assert texts(await log.read("lobby", after=0, limit=12)) == ["1", "2", "3", "4"]
-        assert texts(await log.read("lobby", after=4, limit=12)) == ["7", "8", "9", "10", "11", "12"]
-        assert texts(await log.read("lobby", after=8, limit=12)) == ["9", "10", "11", "12"]
-        assert texts(await log.latest("lobby", 6)) == ["7", "8", "9", "10", "11", "12"]
+        assert texts(await log.read(Range("lobby", after=0, limit=12))) == ["1", "2", "3", "4"]
+        assert texts(await log.read(Range("lobby", after=4, limit=12))) == ["7", "8", "9", "10", "11", "12"]
+        assert texts(await log.read(Range("lobby", after=8, limit=12))) == ["9", "10", "11", "12"]
+        assert texts(await log.read(Range("lobby", 6, last=True))) == ["7", "8", "9", "10", "11", "12"]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from chatserver.log.interface import LogOpenError
+from chatserver.log.interface import LogOpenError, Range
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_wal import lost_commits
 from chatserver.workers.shared_log import shared_log
@@ -132,7 +132,7 @@ async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
     connection.close()
     async with running(SqliteLog(str(left))) as log:
         assert log.identity.epoch != before
-        kept = await log.read("lobby", after=0, limit=100)
+        kept = await log.read(Range("lobby", after=0, limit=100))
         assert offsets(kept) == list(range(1, len(kept) + 1))
         assert 0 < len(kept) < 50
 

@@ -23,7 +23,17 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.principal import User
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import MAX_READ_BYTES, Draft, Head, Keeps, Kind, LogError, LogUnavailable, Record, Stored
+from chatserver.log.interface import (
+    Draft,
+    Head,
+    Keeps,
+    Kind,
+    LogError,
+    LogUnavailable,
+    Range,
+    Record,
+    Stored,
+)
 from chatserver.log.memory import MemoryLog
 from chatserver.log.program import Program
 from chatserver.settings.fields import Settings
@@ -84,21 +94,9 @@ class ControlledLog(MemoryLog):
         async with self._slowly():
             return await super().heads(rooms)
 
-    async def read(self, room: str, *, after: int, limit: int, max_bytes: int = MAX_READ_BYTES) -> list[Record]:
+    async def read(self, wanted: Range) -> list[Record]:
         async with self._slowly():
-            return await super().read(room, after=after, limit=limit, max_bytes=max_bytes)
-
-    async def latest(
-        self,
-        room: str,
-        limit: int,
-        *,
-        before: int | None = None,
-        max_bytes: int = MAX_READ_BYTES,
-        messages_only: bool = False,
-    ) -> list[Record]:
-        async with self._slowly():
-            return await super().latest(room, limit, before=before, max_bytes=max_bytes, messages_only=messages_only)
+            return await super().read(wanted)
 
     @asynccontextmanager
     async def _slowly(self) -> AsyncIterator[None]:
@@ -266,7 +264,7 @@ class Chatting:
         found: list[str] = []
 
         async def read() -> None:
-            found.extend(record.text for record in await self.hub.reader.read(room, after=0, limit=limit))
+            found.extend(record.text for record in await self.hub.reader.read(Range(room, after=0, limit=limit)))
 
         nursery.start_soon(read)
         return found

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import trio
 
-from chatserver.log.interface import Record
+from chatserver.log.interface import Range, Record
 from chatserver.log.rows import OFFSET_BITS, record_of
 from chatserver.log.sqlite_file import connect_writer, create_private
 from chatserver.log.sqlite_readers import READERS, _statement, open_readers, read
@@ -47,7 +47,7 @@ async def _by_threads(path: str, plan: Plan) -> None:
 
     async def read_page(chance: random.Random) -> None:
         room, after = some_page(chance)
-        query = partial(read, f"room-{room}", after + 1, after + PAGE, PAGE, 1 << 20, last=False)
+        query = partial(read, Range(f"room-{room}", PAGE, after, max_bytes=1 << 20))
         _check(await readers.ask(query), after)
 
     await measure({"read": read_page}, by_trio, plan)
