@@ -24,6 +24,9 @@ from loadgen.net.timers import now
 if TYPE_CHECKING:
     from loadgen.clients.engine import Engine
 
+#: A client that has been connecting for longer than this counts as not let in.
+STARVED_SECONDS = 5.0
+
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
@@ -63,7 +66,8 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     engine: Engine
     place: Place
     first_index: int = 0  # of its clients
-    made: int = 0
+    clients: list[Client] = field(default_factory=list)  # those that have been made
+    final: GroupStatus | None = None  # how it stood when we closed it
     has_pages: bool = False  # a page that was asked for had something on it
     over: bool = False  # closed by us for good: no client returns
     columns: dict[str, array[Any]] = field(default_factory=dict)  # attributes of the clients, see `column`
@@ -75,13 +79,25 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are `upto`, and return the new ones."""
-        new = [self.kind(self, self.first_index + number) for number in range(self.made, upto)]
-        self.due = self.made = max(upto, self.made)
+        new = [self.kind(self, self.first_index + number) for number in range(len(self.clients), upto)]
+        self.clients += new
+        self.due = len(self.clients)
         return new
 
     def status(self, without: Collection[str] = ()) -> GroupStatus:
         names = [name for name in GroupStatus.__struct_fields__ if name not in without]
         return GroupStatus(**{name: deepcopy(getattr(self, name)) for name in names})
+
+    def result(self) -> GroupStatus:
+        """Its status now, or from before we closed it, since our closing says nothing about the target."""
+        waiting, since = (Stage.CONNECTING, Stage.OPENING, Stage.UPGRADED), now() - STARVED_SECONDS
+        self.starved = sum(client.stage in waiting and client.born < since for client in self.clients)
+        return self.final or self.status()
+
+    def end(self) -> None:
+        """Record the status before it is closed."""
+        self.final = self.result()
+        self.clients.clear()
 
     def count_held(self, client: Client, moment: float) -> None:
         self.held += 1

@@ -109,5 +109,5 @@ def test_a_client_takes_at_most_200_bytes(name: str) -> None:
         taken = tracemalloc.get_traced_memory()[0] - before
     finally:
         tracemalloc.stop()
-    assert cohort.made == number
+    assert len(cohort.clients) == number
     assert taken / number <= 200

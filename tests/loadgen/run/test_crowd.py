@@ -20,16 +20,16 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
         crowd.make(Group(name="all", counts={}, rooms=("a", "b")), counts, 400)
         crowd.make(Group(name="others", counts={}, rooms=("a", "b")), {"phone-2g": 2, "slow-head": 2}, 800)
         crowd.open("others", 1.0)
-        clients = crowd._made["all"].clients
         for share, names in [(0.5, ["idle", "poll", "idle"] * 2), (1.0, ["idle", "poll", "idle"] * 4)]:
             crowd.open("all", share)
+            clients = [client for client in crowd._engine._opening._queue if client.cohort.group == "all"]
             assert [client.name for client in clients] == names
         nursery.start_soon(crowd.run)
         nursery.cancel_scope.cancel()
     assert sorted(client.index for client in clients) == list(range(400, 412)), "each has a number of its own"
     assert [client.number for client in clients if client.name == "poll"] == [0, 1, 2, 3]
     assert {client.room for client in clients if client.name == "poll"} == {"a", "b"}
-    for client in [*clients, *crowd._made["others"].clients]:
+    for client in [client for cohort in crowd._cohorts for client in cohort.clients]:
         client.stage = Stage.HELD
     for client in clients:
         name = b"lg00000000-0123abcd 1"
@@ -41,18 +41,18 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
 
 async def test_the_result_is_how_a_group_stood_before_it_was_closed(monkeypatch: pytest.MonkeyPatch) -> None:
     """What ends while it is being closed, by the server or by us, says nothing about the target."""
-    monkeypatch.setattr("loadgen.run.crowd.now", lambda: 100.0)
+    monkeypatch.setattr("loadgen.clients.cohort.now", lambda: 100.0)
     async with listening() as server:
         crowd = Crowd(Role(target=target.find(server.url), seed=1, connect_rate=0.0))
         crowd.begin("attack")
         crowd.make(Group(name="all", counts={}, rooms=("a",), poll_wait_seconds=1.0), {"idle": 4, "slow-head": 2}, 0)
         crowd.open("all", 1.0)
-        members, attackers = crowd._made["all"].cohorts
+        members, attackers = crowd._made["all"]
         stood = {
             members: [(Stage.CONNECTING, 94.0), (Stage.OPENING, 95.0), (Stage.UPGRADED, 80.0), (Stage.HELD, 1.0)],
             attackers: [(Stage.HELD, 90.0), (Stage.WAITING, 50.0)],
         }
-        for client in crowd._made["all"].clients:
+        for client in [*members.clients, *attackers.clients]:
             client.stage, client.born = stood[client.cohort][client.number]
         members.lifetime.record(1.0)
         before = crowd.result()
