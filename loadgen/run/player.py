@@ -178,7 +178,7 @@ class Player:
             await session.enter(phase.name)
         else:
             session.begin(phase.name)
-        before = self._before = self._reading(measured=measured)
+        before = self._before = self._reading()
         if phase.counts_as is Counts.LOAD:
             self._attack_seen = before.moment
         try:
@@ -189,7 +189,7 @@ class Player:
         finally:
             self._attack_seen = NEVER
             came = max(self._crowd.last_held - before.moment, 0.0)
-            found.spans.append(Span(phase.name, phase.counts_as, before, self._reading(measured=measured), came))
+            found.spans.append(Span(phase.name, phase.counts_as, before, self._reading(), came))
         self._shares |= phase.open
         if phase.counts_as is Counts.BASELINE:
             found.descriptors_before = self._descriptors()
@@ -324,7 +324,7 @@ class Player:
 
     # Readings
 
-    def _reading(self, *, measured: bool) -> Reading:
+    def _reading(self) -> Reading:
         groups = [group for group in self._session.groups() if group.group in self._load_names]
         return Reading(
             moment=now(),
@@ -335,8 +335,8 @@ class Player:
             deliveries=sum(group.deliveries for group in self._session.groups()),
             sent_bytes=sum(group.sent_bytes for group in groups),
             received_bytes=sum(group.received_bytes for group in groups),
-            ticks=procfs.ticks() if measured else None,
-            pressure=procfs.pressure() if measured else None,
+            ticks=procfs.ticks(),
+            pressure=procfs.pressure(),
         )
 
     def _usage(self) -> Usage | None:

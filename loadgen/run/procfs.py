@@ -195,9 +195,9 @@ def ticks() -> Ticks:
     return Ticks(sum(found), found[-1])
 
 
-def stolen_percent(before: Ticks | None, after: Ticks | None) -> float | None:
+def stolen_percent(before: Ticks, after: Ticks) -> float | None:
     """The share of processor time that the host took between two readings; `None` without a tick in between."""
-    if before is None or after is None or after.total <= before.total:
+    if after.total <= before.total:
         return None
     return round(100 * (after.stolen - before.stolen) / (after.total - before.total), 2)
 

@@ -22,7 +22,7 @@ class Reading(NamedTuple):
     deliveries: int  # messages that reached a client
     sent_bytes: int  # by honest load
     received_bytes: int
-    ticks: Ticks | None = None  # read only if the phase is measured
+    ticks: Ticks = Ticks(0, 0)
     pressure: float | None = None
 
 

@@ -24,7 +24,8 @@ def _row(report: Report, persona: str) -> CohortRow:
 
 async def test_a_healthy_server_holds_also_by_ipv6_which_has_one_source(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside it: what the host took of the processors is that of the steady window."""
-    readings = iter([Ticks(1000, 50), Ticks(1200, 56)])
+    opening, steady = (Ticks(0, 0), Ticks(1000, 50)), (Ticks(1000, 50), Ticks(1200, 56))
+    readings = iter([*opening, *steady])
     monkeypatch.setattr(procfs, "ticks", lambda: next(readings))
     with planted(host="::1") as server:
         report = await play_run(server.url, EVERYBODY, rate=50, rooms=("a", "b"))
