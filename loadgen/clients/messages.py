@@ -7,7 +7,7 @@ all processes of a machine share.
 import pickle
 from collections import Counter
 from collections.abc import AsyncGenerator, Container, Iterable, Mapping
-from typing import Any, Final, Literal, NamedTuple, TypeVar
+from typing import Any, Final, Literal, TypeAlias, TypeVar
 
 import msgspec
 import trio
@@ -22,12 +22,8 @@ _LENGTH_BYTES: Final = 4
 _CHUNK: Final = 64 * 1024
 
 
-class Call(NamedTuple):
-    """A method of what the worker plays, with its arguments."""
-
-    method: str
-    arguments: tuple[Any, ...] = ()
-    keywords: Mapping[str, Any] = {}
+#: A method of what the worker plays, with its arguments.
+Call: TypeAlias = tuple[str, tuple[Any, ...], Mapping[str, Any]]
 
 
 class Role(msgspec.Struct, frozen=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Final, Literal, ParamSpec, TypeAlias
 import msgspec
 import trio
 
-from loadgen.clients.messages import Call, Result, Role, Status, encode, merged, merged_groups, messages_in
+from loadgen.clients.messages import Result, Role, Status, encode, merged, merged_groups, messages_in
 from loadgen.report.latency import Recent
 from loadgen.run.crowd import Crowd
 from loadgen.run.experiment import Group
@@ -71,7 +71,7 @@ class Worker:
         assert self._process.stdin is not None
         self._sent += 1
         try:
-            await self._process.stdin.send_all(encode(Call(method.__name__, arguments, keywords)))
+            await self._process.stdin.send_all(encode((method.__name__, arguments, keywords)))
         except trio.BrokenResourceError:
             raise WorkerError(_DIED) from None
 

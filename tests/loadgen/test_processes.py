@@ -313,7 +313,7 @@ def _stream(data: bytes, cut: int) -> trio.abc.ReceiveStream:
 
 @pytest.mark.parametrize("cut", [1, 2, 3, 1000])
 async def test_words_are_words_however_they_are_cut(cut: int) -> None:
-    said = [Call("one"), Call("two", (1, {"a": 2})), Call("three", (), {"b": b"\n"})]
+    said: list[Call] = [("one", (), {}), ("two", (1, {"a": 2}), {}), ("three", (), {"b": b"\n"})]
     assert [word async for word in messages_in(_stream(b"".join(map(encode, said)), cut))] == said
 
 
