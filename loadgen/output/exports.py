@@ -10,7 +10,7 @@ import io
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -20,9 +20,9 @@ from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
 from loadgen import flags
-from loadgen.output import wording
-from loadgen.output.markdown import markdown_of
+from loadgen.output import sections, wording
 from loadgen.output.page.document import page_of
+from loadgen.output.sections import Section
 from loadgen.report import format as fmt
 from loadgen.report.schema import Report, Tone
 
@@ -39,6 +39,28 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 def parts_of(report: Report) -> list[tuple[str, Report]]:
     parts = report.parts or [report]
     return list(zip(wording.part_names(parts), parts, strict=True))
+
+
+def markdown_of(report: Report) -> str:
+    """For documents: the sections of the terminal, with all columns that figures.py declares."""
+    facts = [*wording.main_reasons(report), *report.verdict.notes, f"`{wording.replay(report)}`, {report.started}"]
+    lines = [f"## {report.command}: {report.outcome}", "", *(f"- {fact}" for fact in facts), ""]
+    return fmt.printable_lines("\n".join(lines)) + "\n" + markdown(sections.everything(report, wide=True))
+
+
+def markdown(found: Iterable[Section]) -> str:
+    return "\n".join(map(_as_markdown, found))
+
+
+def _as_markdown(section: Section) -> str:
+    lines = [f"### {section.title}", "", _markdown_row(column.name for column in section.columns)]
+    lines += ["|" + " --- |" * len(section.columns), *map(_markdown_row, section.rows)]
+    lines += ["", *(f"{note}\n" for note in section.notes)]
+    return fmt.printable_lines("\n".join(lines))
+
+
+def _markdown_row(cells: Iterable[str]) -> str:
+    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
 
 
 def csv_of(report: Report) -> str:

@@ -7,7 +7,8 @@ machine that does not allow it; 130 when interrupted, with the steps that were m
 import argparse
 import sys
 
-from loadgen.output import markdown, sections
+from loadgen.output import sections
+from loadgen.output.exports import markdown
 from loadgen.report import format as fmt
 from loadgen.run.progress import Progress
 from tests.bench import processes
@@ -47,7 +48,7 @@ def main() -> int:
         outcome.faults.append(str(error))
     finally:
         progress.done()
-    print(markdown.markdown([sections.from_table(table.table(outcome))]))
+    print(markdown([sections.from_table(table.table(outcome))]))
     return EXIT_STOPPED if outcome.interrupted else EXIT_FAULTS if outcome.faults else 0
 
 

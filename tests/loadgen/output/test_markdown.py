@@ -1,6 +1,6 @@
 """The report as Markdown."""
 
-from loadgen.output.markdown import markdown, markdown_of
+from loadgen.output.exports import markdown, markdown_of
 from loadgen.output.sections import from_table
 from loadgen.report.schema import Report, Table
 from tests.loadgen import reports
