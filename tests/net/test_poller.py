@@ -78,6 +78,23 @@ def test_what_a_peer_sent_in_time_is_read_before_its_deadline_also_if_it_waits_i
     assert [event for event, _, _ in it.recorder.events] == ["received", "expired"]
 
 
+@pytest.mark.parametrize("state", [State.HEAD, State.KEEPALIVE])
+def test_what_a_peer_sent_in_time_is_read_before_its_deadline_also_behind_others(
+    state: State, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a busy server the end of keep-alive, queued with the pings, closed connections whose request was waiting."""
+    monkeypatch.setitem(QUANTUM, Priority.NORMAL, 0.0)  # a step in each round
+    with parked() as it:
+        connection, peer = it.place(state)
+        it.connections.submit(lambda _: False, connection)
+        peer.send(b"GET")
+        it.poller._gather()
+        it.connections.wheel.current = connection.deadline
+        it.poller.expire(connection)
+        it.run_rounds()
+        assert [event for event, _, _ in it.recorder.events] == ["received", "expired"]
+
+
 # -- how much is read -------------------------------------------------------------------------------------------------
 
 
