@@ -29,6 +29,9 @@
  * @property {number | null} [until] ms since the epoch; before that the server takes no more messages
  * @property {number | null} offset where the log has it, once we know or believe so
  * @property {Ack} [seen] the acknowledgement that the message stands for, if we believe that it has arrived
+ *
+ * @typedef {Change & {text?: string, until: number}} Shown a change, until the offset of its record; that is Infinity
+ *   before the server has answered, and 0 if it has refused
  */
 import { readJson } from './storage.js';
 import { ChatError, delayBefore, randomKey, sleep } from './wire.js';
@@ -271,5 +274,54 @@ export class Outbox {
   #changed() {
     this.tab.setItem(STORAGE_KEY, JSON.stringify(this.#unsent));
     this.handlers.changed();
+  }
+}
+
+/**
+ * The user's own edits, deletions and reactions that the log does not have yet, so that they are shown at once. What is
+ * shown is made from the message as the log has it each time, so a change by somebody else counts, and a refused change
+ * leaves nothing behind.
+ */
+export class Unconfirmed {
+  /** @type {Shown[]} in the order in which they were made */
+  #changes = [];
+
+  /** @returns {Shown} */
+  add(asked) {
+    const change = { ...asked, until: Infinity };
+    this.#changes.push(change);
+    return change;
+  }
+
+  /**
+   * Forget the changes that the log has, or that were refused.
+   * @param {number} through the offset up to which nothing of the log is missing
+   * @returns {number[]} the offsets of their messages
+   */
+  forgetDone(through) {
+    const done = this.#changes.filter(({ until }) => until <= through);
+    if (done.length) this.#changes = this.#changes.filter(({ until }) => until > through);
+    return done.map(({ offset }) => offset);
+  }
+
+  #of(offset) {
+    return this.#changes.filter((change) => change.offset === offset);
+  }
+
+  /**
+   * @param {Message} message
+   * @returns {Message & {isUnconfirmed?: boolean}} the message with its new text, or without one
+   */
+  applyTo(message) {
+    const change = this.#of(message.offset).findLast(({ type }) => type !== 'react');
+    if (!change || message.deleted) return message;
+    const isUnconfirmed = true;
+    if (change.type === 'edit') return { ...message, text: change.text ?? '', edited: message.time, isUnconfirmed };
+    return { ...message, text: '', deleted: true, reactions: {}, isUnconfirmed };
+  }
+
+  /** @returns {Map<string, boolean>} by emoji, whether the user will have reacted so */
+  reactionsTo(offset) {
+    return new Map(this.#of(offset).flatMap(({ emoji, on }) => (emoji === undefined ? [] : [[emoji, Boolean(on)]])));
   }
 }

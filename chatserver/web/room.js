@@ -8,9 +8,8 @@
  *
  * @import { Change, Message, Page, User } from './wire.js'
  */
-import { isBelow } from './outbox.js';
+import { Unconfirmed, isBelow } from './outbox.js';
 import { RoomLog } from './room-log.js';
-import { Unconfirmed } from './unconfirmed.js';
 import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 const TYPING_EVERY = 3_000; // ms, as the server limits it; a message of the user ends it

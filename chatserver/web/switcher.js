@@ -6,7 +6,7 @@
  */
 import { byId, choose, isForInputMethod, make, setText } from './dom.js';
 import { plain } from './markdown.js';
-import { badge, roomNamed } from './rooms-view.js';
+import { badge, roomNamed } from './panels.js';
 import { clock, dayName, plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
