@@ -109,8 +109,7 @@ class Server:
         self._supervised = supervised
         self._engine = TlsEngine(*self._load_certificate()) if settings.tls_cert else None
         self._published = PublishedKeys(settings.token_jwks) if settings.token_jwks else None
-        signs_in = settings.token_key or settings.token_jwks
-        self._keys = KeyRing(settings.token_key, self._published) if signs_in else None
+        self._keys = KeyRing(settings.token_key, self._published) if settings.takes_tokens else None
         if settings.shared:
             check_client()
         self.loop = LoopMeter()

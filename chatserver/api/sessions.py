@@ -88,5 +88,5 @@ class SessionHandlers:
     def _body(self, principal: Principal, token: str | None = None) -> bytes:
         return encoders.session_body(
             principal.face, guest=principal.is_guest, moderates=principal.rights.moderates,
-            expires=expiry_text(principal), token=token,
+            expires=expiry_text(principal), tokens=self._services.settings.takes_tokens, token=token,
         )  # fmt: skip

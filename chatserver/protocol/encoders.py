@@ -69,9 +69,9 @@ def hello(session: str, user: msgspec.Struct, end: bytes) -> bytes:
     return b'{"type":"hello","protocol":"chat.v1","session":"%b","user":%b,%b' % (session.encode(), _encode(user), end)
 
 
-def hello_end(ping: float, limits: Mapping[str, int | float]) -> bytes:
+def hello_end(ping: float, limits: Mapping[str, int | float], *, tokens: bool) -> bytes:
     """The part of `hello` that is the same for every client; `ping` is in seconds."""
-    return _encode({"ping": ping, "limits": limits})[1:]
+    return _encode({"ping": ping, "tokens": tokens, "limits": limits})[1:]
 
 
 def joined(
@@ -162,10 +162,17 @@ def error(id_: MessageId, code: ErrorCode, message: str, retry_after: float | No
 
 
 def session_body(
-    user: msgspec.Struct, *, guest: bool, moderates: Sequence[str], expires: str | None, token: str | None = None
-) -> bytes:
-    """A session over HTTP, with its token in the answer that creates it. `moderates` are patterns of rooms."""
-    body = {"user": user, "guest": guest, "moderator": "*" in moderates, "moderates": moderates, "expires": expires}
+    user: msgspec.Struct, *, guest: bool, moderates: Sequence[str], expires: str | None, tokens: bool,
+    token: str | None = None,
+) -> bytes:  # fmt: skip
+    """A session over HTTP, with its token in the answer that creates it. `moderates` are patterns of rooms.
+
+    `tokens`: whether the server takes those with which users sign in.
+    """
+    body = {
+        "user": user, "guest": guest, "moderator": "*" in moderates, "moderates": moderates, "expires": expires,
+        "tokens": tokens,
+    }  # fmt: skip
     return _encode(body if token is None else {"token": token, **body}) + b"\n"
 
 

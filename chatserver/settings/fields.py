@@ -321,6 +321,11 @@ class Settings:
     #: the policies of rooms by pattern, which only a file can hold; see settings/rooms.py
     rooms: tuple[tuple[str, RoomPolicy], ...] = ()
 
+    @property
+    def takes_tokens(self) -> bool:
+        """Whether users can sign in with tokens."""
+        return bool(self.token_key or self.token_jwks)
+
     def __post_init__(self) -> None:
         """Check the values of fields, alone and against each other, whatever their source."""
         for name, spec in SPECS.items():
@@ -333,10 +338,10 @@ class Settings:
             raise ConfigError("proxy-protocol", "needs --trusted-proxy: otherwise any peer could claim any address")
         if self.user_header and not self.trusted_proxy:
             raise ConfigError("user-header", "needs --trusted-proxy: otherwise any peer could claim to be any user")
-        if self.guests is Guests.NONE and not (self.token_key or self.token_jwks or self.user_header):
+        if self.guests is Guests.NONE and not (self.takes_tokens or self.user_header):
             raise ConfigError("guests", "none needs a way to sign in: --token-key, --token-jwks or --user-header")
         for name in ("token_issuer", "token_audience"):
-            if getattr(self, name) and not (self.token_key or self.token_jwks):
+            if getattr(self, name) and not self.takes_tokens:
                 raise ConfigError(flag_name(name), "needs --token-key or --token-jwks beside it")
         if bool(self.tls_cert) != bool(self.tls_key):
             given, missing = ("tls-cert", "tls-key") if self.tls_cert else ("tls-key", "tls-cert")

@@ -31,7 +31,9 @@ export class Account {
     const { user } = this.client.identity;
     if (!user) return;
     this.#me.replaceChildren(avatar(user), make('span', { className: 'name', translate: false }, user.name));
-    this.#me.title = `You are ${user.name}: ${this.client.identity.isGuest ? 'change name, ' : ''}sign in or out`;
+    const { isGuest, mayUseToken } = this.client.identity;
+    this.#me.title = `You are ${user.name}: ${isGuest ? 'change name, ' : ''}sign ${mayUseToken ? 'in or ' : ''}out`;
+    byId('account-by-token').hidden = !mayUseToken;
   }
 
   #open(why = '') {

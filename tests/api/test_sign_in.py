@@ -49,10 +49,12 @@ async def test_one_token_is_one_person_over_every_transport(house: Serving) -> N
     assert (made.status, made.json["token"], made.json["user"]) == (201, mine, ANN)
     assert 3500 < datetime.fromisoformat(made.json["expires"]).timestamp() - time.time() <= 3600
     assert (made.json["guest"], made.json["moderator"], made.json["moderates"]) == (False, False, [])
+    assert made.json["tokens"] is True
     left = int(made.headers["set-cookie"].partition("Max-Age=")[2].partition(";")[0])
     assert 3500 < left <= 3600, "no longer than the token is valid"
     async with chatter(house.address) as other, chatter(house.address, headers=bearer(mine)) as friend:
         assert (friend.hello["user"], friend.hello["session"]) == (ANN, ""), "the token is not returned"
+        assert friend.hello["tokens"] is True
         await other.ask("auth", token=token(sub="u_bob", name="Bob"))
         await other.ask("join", room="members")
         await friend.ask("join", room="members")

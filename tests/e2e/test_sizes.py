@@ -91,6 +91,7 @@ def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Se
     expect(ann.page.locator("#rooms-panel")).to_have_css("translate", "0px")
     assert ann.page.evaluate(OUT_OF_REACH, "#rooms-panel") == []
     ann.page.click("#me")
+    ann.page.evaluate("document.querySelector('#account-by-token').hidden = false")  # as where tokens are taken
     ann.page.click("#account-by-token summary")
     assert ann.page.evaluate(OUT_OF_REACH, "#account") == []
 
