@@ -7,11 +7,12 @@ writes and reads.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from enum import Enum
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
 from zlib import crc32
 
-from loadgen.clients.traffic import names_in
+from loadgen.clients.traffic import name_in
 from loadgen.net import sockets, wire
 from loadgen.net.answers import TURNED_AWAY, is_planned
 from loadgen.net.target import SHARED_ADDRESS
@@ -109,6 +110,14 @@ class _Slotted(type):
         return cls
 
 
+class Told(Protocol):
+    """A message that a client was told; the server may name neither its room ("") nor its offset there (0)."""
+
+    text: str
+    room: str
+    offset: int
+
+
 class Client(metaclass=_Slotted):
     """The base class of a persona: what the engine calls, and what a persona may do.
 
@@ -153,6 +162,7 @@ class Client(metaclass=_Slotted):
     # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
     delivered: int = column("I", 0)
     checksums: int = column("Q", 0)
+    offset: int = column("q", 0)  # of the last message on this connection
 
     def __init__(self, cohort: Cohort, index: int) -> None:
         for name, first in type(self).first_values.items():
@@ -170,15 +180,26 @@ class Client(metaclass=_Slotted):
         """An answer of which a part has come."""
         return self.cohort.engine.responses.get(self)
 
-    def deliver(self, data: bytes, messages: int = 1) -> None:
-        """Count delivered messages, and in their bytes those of the schedule: others may speak in the room too.
+    def deliver(self, messages: Iterable[Told]) -> None:
+        """Count messages of its room, in their order, and those of the schedule: others may speak there too.
 
         Their checksums reveal a message that came twice in place of another.
         """
-        names = names_in(data, self.cohort.place.mark)
-        self.cohort.deliveries += messages
-        self.delivered += len(names)
-        self.checksums += sum(map(crc32, names))
+        for message in messages:
+            self.require_room(message.room)
+            if message.offset:
+                if message.offset <= self.offset:
+                    raise wire.WireError("a message came twice, or out of order")
+                self.offset = message.offset
+            self.cohort.deliveries += 1
+            if name := name_in(message.text, self.cohort.place.mark):
+                self.delivered += 1
+                self.checksums += crc32(name.encode())
+
+    def require_room(self, told: str) -> None:
+        """Refuse what a server says of another room than its own."""
+        if told and told != self.room:
+            raise wire.WireError("a message of another room")
 
     @property
     def room(self) -> str:
@@ -212,6 +233,7 @@ class Client(metaclass=_Slotted):
     def on_closed(self) -> None:
         """Forget what belonged to the connection that is over."""
         self.unread = b""
+        self.offset = 0  # a server that restarts may count anew
         self.cohort.engine.responses.pop(self, None)
 
     # What a persona may do

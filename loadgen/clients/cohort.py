@@ -37,7 +37,7 @@ class Place:
     poll_wait_seconds: float
     random: Random  # the only randomness of a persona, so that a run can be replayed
     traffic: Traffic | None = None
-    mark: bytes = b"lg"  # the first bytes of every message of the schedule
+    mark: str = "lg"  # what every message of the schedule begins with
     endpoint: Endpoint = USUAL
     first_index: int = 0  # of the group's clients
     per_address: int = PER_ADDRESS  # clients of the group behind one source address

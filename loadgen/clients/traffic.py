@@ -30,14 +30,15 @@ _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
 _FILLING: Final = "~"
 
 
-def names_in(data: bytes, mark: bytes) -> list[bytes]:
-    """Find the messages of the schedule in these bytes, each by its name: the tag of its process, and its number."""
-    return _names(mark).findall(data)
+def name_in(text: str, mark: str) -> str:
+    """Return the name of a message of the schedule, the tag of its process and its number; empty for another text."""
+    found = _names(mark).match(text)
+    return found[0] if found else ""
 
 
 @lru_cache
-def _names(mark: bytes) -> re.Pattern[bytes]:
-    return re.compile(re.escape(mark) + rb"-[0-9a-f]{8} \d+(?= )")
+def _names(mark: str) -> re.Pattern[str]:
+    return re.compile(re.escape(mark) + r"-[0-9a-f]{8} [0-9]+(?= )")
 
 
 class Speaker(Protocol):
@@ -93,6 +94,7 @@ class Traffic:
         self._text = _SENTENCE  # of each message, behind its name
         self._unacknowledged: dict[int, tuple[float, Speaker]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
+        self._returned: dict[Speaker, int] = {}  # the last of each that came back on its present connection
 
     def enter(self, speaker: Speaker, *, again: bool = False) -> None:
         """Join the schedule's speakers, which are ordered by index, so that a replay uses the same ones.
@@ -101,6 +103,7 @@ class Traffic:
         """
         lost = [number for number, (_, author) in self._unacknowledged.items() if again and author is speaker]
         self._had_speakers = True
+        self._returned.pop(speaker, None)
         place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
@@ -210,6 +213,9 @@ class Traffic:
         if author is speaker:
             del self._unreturned[number]
             self.booked.echoes.record(now() - due)
+            if number < self._returned.get(speaker, number):
+                self.refused(number, "a message came out of order")
+            self._returned[speaker] = number
 
     def found(self, speaker: Speaker, text: str) -> None:
         """Book a message that was in the room when `speaker` came back: its own are stored, receipt or not."""

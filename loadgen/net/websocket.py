@@ -16,6 +16,9 @@ from loadgen.net.line import EndedError, Exchange, GarbledError, Line
 #: Of one message; a longer one is a failure, as it is in most clients.
 MAX_MESSAGE_BYTES: Final = 1024 * 1024
 
+#: The failure of a server whose messages a page's script would get as a Blob.
+BINARY: Final = "a binary message, where text was sent"
+
 #: Time for the server's half of the closing handshake.
 LEAVE_SECONDS: Final = 1.0
 
@@ -64,6 +67,8 @@ class WebSocket:
                 with suppress(EndedError):
                     await self._close()
                 raise ClosedError(close_words(frame), close_code(frame))
+            elif frame.opcode is Opcode.BINARY:
+                raise GarbledError(BINARY)
             elif not frame.opcode.iscontrol():
                 whole += payload_of(frame)
                 if len(whole) > MAX_MESSAGE_BYTES:

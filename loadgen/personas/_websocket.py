@@ -1,6 +1,6 @@
 """What WebSocket personas share: the handshake, frames, and the messages of chat.v1."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from typing import ClassVar
 
@@ -14,18 +14,33 @@ from loadgen.personas._requests import upgrade
 from loadgen.personas._shapes import Flooder
 
 
-class Envelope(msgspec.Struct):
+class Message(msgspec.Struct, kw_only=True):
+    """A message, or the receipt for one, which has no text."""
+
+    text: str = ""
+    offset: int = 0
+    room: str = ""
+
+
+class Envelope(Message, kw_only=True):
     """The fields of chat.v1 that a virtual client reads; all others are skipped."""
 
     type: str
     id: int | str | None = None
-    text: str = ""
     code: str = ""
-    offset: int = 0
     cursor: str = ""
 
 
+class Page(msgspec.Struct):
+    """Messages after a cursor: the answer to a poll, or to a join that goes on from one."""
+
+    cursor: str
+    messages: list[Message]
+    recovered: bool = True
+
+
 _decoder = msgspec.json.Decoder(Envelope)
+pages = msgspec.json.Decoder(Page)
 
 #: The members of a room have one object for its cursor: 60 bytes for each of 18,000 would be a third of their memory.
 shared = lru_cache(maxsize=4096)(str)
@@ -156,23 +171,23 @@ class Member(WebSocketClient):
         """Wait for the answer to the join; afterwards only count messages."""
         message = decode(frame)
         if message.type == "message":
-            self.take(message, frame.payload)
+            self.take(message)
         elif message.type == "joined" and self.stage is not Stage.HELD:
             if self._cursor:
-                self.catch_up(frame.payload)
+                self.catch_up(page_of(frame.payload).messages)
             self._cursor = shared(message.cursor)
             self.hold()
             self.on_joined(message)
         elif message.type == "error" and self.stage is not Stage.HELD:
             self.fail(f"error {message.code}")
 
-    def take(self, message: Envelope, payload: bytes) -> None:
+    def take(self, message: Envelope) -> None:
         self._cursor = shared(message.cursor)
-        self.deliver(payload)
+        self.deliver((message,))
 
-    def catch_up(self, joined: bytes) -> None:
+    def catch_up(self, missed: Iterable[Message]) -> None:
         """Take the messages that came while it was away."""
-        self.deliver(joined, joined.count(self.cohort.place.mark))
+        self.deliver(missed)
 
     def on_joined(self, message: Envelope) -> None:
         """React to the completed join."""
@@ -185,6 +200,13 @@ def decode(frame: wire.Frame) -> Envelope:
         return _decoder.decode(frame.payload)
     except wire.UNREADABLE:
         raise wire.WireError("a text frame that is not chat.v1") from None
+
+
+def page_of(body: bytes | bytearray) -> Page:
+    try:
+        return pages.decode(body)
+    except wire.UNREADABLE:
+        raise wire.WireError("an answer without cursor and messages") from None
 
 
 def encoded(**message: object) -> bytes:

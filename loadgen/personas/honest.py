@@ -1,6 +1,7 @@
 """Honest clients that make up the measured load: idle members, speakers, long-polls, event streams."""
 
 import re
+from collections.abc import Iterable
 from typing import Final
 from urllib.parse import quote
 
@@ -13,7 +14,7 @@ from loadgen.net.answers import CLOSED, RETRY, UNANSWERED
 from loadgen.net.timers import now
 from loadgen.personas import persona
 from loadgen.personas._requests import event_stream
-from loadgen.personas._websocket import Envelope, Member, WebSocketClient, decode, publish, shared
+from loadgen.personas._websocket import Envelope, Member, Message, WebSocketClient, decode, page_of, publish, shared
 
 
 class Speaking(Client):
@@ -66,9 +67,9 @@ class Chat(Talker, Member):
     def on_joined(self, message: Envelope) -> None:
         self.enter()
 
-    def catch_up(self, joined: bytes) -> None:
-        super().catch_up(joined)
-        for message in _page(joined).messages:
+    def catch_up(self, missed: Iterable[Message]) -> None:
+        super().catch_up(missed)
+        for message in missed:
             self._traffic.found(self, message.text)
 
     def publish(self, number: int, text: str) -> None:
@@ -77,9 +78,10 @@ class Chat(Talker, Member):
     def on_text(self, frame: wire.Frame) -> None:
         message = decode(frame)
         if message.type == "message":
-            self.take(message, frame.payload)
+            self.take(message)
             self._traffic.heard(self, message.text)
         elif message.type == "ack" and isinstance(message.id, int):
+            self.require_room(message.room)
             self._traffic.acknowledged(self, message.id)
         elif message.type == "error" and isinstance(message.id, int) and message.id >= 0:
             self._traffic.refused(message.id, message.code)
@@ -94,23 +96,6 @@ GRACE_SECONDS = 15.0
 NOT_HELD: Final = "nothing new, before half of the wait was over"
 
 
-class Message(msgspec.Struct):
-    """A message, or the receipt for one, which has no text."""
-
-    text: str = ""
-    offset: int = 0
-    room: str = ""
-
-
-class Page(msgspec.Struct):
-    cursor: str
-    messages: list[Message]
-    recovered: bool = True
-
-
-pages: Final = msgspec.json.Decoder(Page)
-
-
 def poll(client: Client, cursor: str) -> bytes:
     """Ask for what follows a cursor, to be held until there is something; without one, for the present cursor."""
     place = client.cohort.place
@@ -118,18 +103,11 @@ def poll(client: Client, cursor: str) -> bytes:
     return place.request("GET", f"/rooms/{client.room}/messages?{query}")
 
 
-def _page(body: bytes | bytearray) -> Page:
-    try:
-        return pages.decode(body)
-    except wire.UNREADABLE:
-        raise wire.WireError("an answer without cursor and messages") from None
-
-
 def take_page(client: Client, cursor: str, body: bytearray) -> str:
     """Count the messages of the page that follows a cursor, and return the next cursor."""
-    page = _page(body)
+    page = page_of(body)
     if cursor:
-        client.deliver(bytes(body), len(page.messages))
+        client.deliver(page.messages)
     return shared(page.cursor)
 
 
@@ -179,6 +157,8 @@ class Poll(Client):
         self.wake_in(self.cohort.place.poll_wait_seconds + GRACE_SECONDS)
 
 
+_messages: Final = msgspec.json.Decoder(Message)
+_EVENT_DATA: Final = re.compile(rb"^data:(.*)", re.MULTILINE)
 _EVENT_ID: Final = re.compile(rb"^id: ?([!-~]+)", re.MULTILINE)
 
 
@@ -229,7 +209,11 @@ class Sse(Client):
         if last:
             self._is_told = last.startswith(RETRY) and (bool(before) or self._has_begun)
             self._has_begun = True
-        self.deliver(lines, lines.count(self.cohort.place.mark))
+        mark = self.cohort.place.mark.encode()
+        try:
+            self.deliver([_messages.decode(data) for data in _EVENT_DATA.findall(lines) if mark in data])
+        except wire.UNREADABLE:
+            raise wire.WireError("an event that is not chat.v1") from None
         if ids := _EVENT_ID.findall(lines):
             self._last_id = shared(ids[-1].decode())
         return rest

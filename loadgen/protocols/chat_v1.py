@@ -20,8 +20,7 @@ from loadgen.net.answers import NOT_SERVED, RETRY, TURNED_AWAY, UNANSWERED
 from loadgen.net.line import Line
 from loadgen.net.timers import NEVER
 from loadgen.net.websocket import WebSocket
-from loadgen.personas._websocket import JOIN_ID, Envelope
-from loadgen.personas.honest import Message, Page, pages
+from loadgen.personas._websocket import JOIN_ID, Envelope, Message, Page, pages
 from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.protocols.ws_echo import connect
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
@@ -60,8 +59,7 @@ _EVENT_DATA: Final = b"data:"
 _EVENT_ID: Final = b"id:"
 
 
-class _Reply(Envelope):
-    room: str = ""
+class _Reply(Envelope, kw_only=True):
     messages: tuple[Message, ...] = ()
 
 

@@ -11,7 +11,7 @@ import trio
 from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import wire
 from loadgen.net.line import Line
-from loadgen.net.websocket import WebSocket, upgrade
+from loadgen.net.websocket import BINARY, WebSocket, upgrade
 from loadgen.personas import persona
 from loadgen.personas.honest import Talker
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
@@ -71,6 +71,8 @@ class Echo(Talker):
         self.send(wire.frame(wire.FIN | wire.TEXT, text.encode()))
 
     def on_text(self, frame: wire.Frame) -> None:
+        if frame.opcode == wire.BINARY:
+            raise wire.WireError(BINARY)
         text = self._whole + frame.payload if self._whole else frame.payload
         self._whole = b"" if frame.final else text
         if len(text) > wire.MAX_FRAME_BYTES:

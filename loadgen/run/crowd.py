@@ -34,7 +34,7 @@ class Crowd:
         self._engine = Engine(role.target, connect_rate=role.connect_rate)
         self._host, self._endpoint = role.target.authority, role.endpoint
         self._traffic = Traffic(self._random, at=self._engine.at, lag=self._engine.lag, mark=role.mark)
-        self._mark = role.mark.encode()
+        self._mark = role.mark
         self._made: dict[str, list[Cohort]] = {}  # by group
 
     async def run(self) -> None:

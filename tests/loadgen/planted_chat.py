@@ -42,6 +42,7 @@ class Server:
     attackers: int = 0  # connected now
     published: int = 0
     _unlucky: Peer | None = None
+    _untold: list[Callable[[], None]] = field(default_factory=list)
     _by_address: Counter[str] = field(default_factory=Counter)
     accepted: int = 0
     accepted_from: set[str] = field(default_factory=set)
@@ -367,14 +368,20 @@ class Server:
         if not silent:
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
             publish = partial(self._publish, author.room, str(message["text"]), alone, author)
-            self._later(self.plant.echo_delay, publish) if self.plant.echo_delay else publish()
+            if self.plant.reverses:
+                self._untold.append(publish)
+                self._later(self.plant.reverses, lambda: self._untold.pop()())  # noqa: PLW0108  the last one then
+            else:
+                self._later(self.plant.echo_delay, publish) if self.plant.echo_delay else publish()
 
     def _publish(self, where: str, text: str, alone: Peer | None = None, author: Peer | None = None) -> None:
         self.rooms.setdefault(where, []).append(text)
-        told = {"type": "message", "room": where, "text": text}
+        told = {"type": "message", "room": "" if self.plant.tells_everybody else where, "text": text}
         its_own = json_frame(told)
+        if self.plant.mislabels:
+            told["room"] = "another"
         repeats = self.plant.repeats_every and len(self.rooms[where]) % self.plant.repeats_every == 0
-        again = json_frame({**told, "text": self.rooms[where][-2]}) if repeats else its_own
+        again = json_frame({**told, "text": self.rooms[where][-2]} if repeats else told)
         for peer in list(self.peers):
             is_told = peer.room == where or (self.attackers and self.plant.tells_everybody)
             if peer.ws is not None and not peer.echoes and is_told and alone in {None, peer}:

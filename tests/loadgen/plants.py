@@ -56,6 +56,8 @@ class Plant:
     backlog: int = 4096  # ... of which so many may wait
     deaf_every: int = 0  # tell every n-th message to its author only
     repeats_every: int = 0  # tell all but its author the message before once more, instead of every n-th
+    mislabels: bool = False  # tell all but its author each message as one of another room
+    reverses: float = 0.0  # tell so much later the message that came last, of those that are not told yet
     echo_delay: float = 0.0  # acknowledge at once, and tell so much later
     others_later: float = 0.0  # tell all but its author so much later
     per_address: int = 0  # close on clients from an address that has so many
@@ -77,7 +79,7 @@ class Plant:
 
     # while an attacker is connected
     acknowledges_nothing: bool = False  # ... and tell messages to the members as ever
-    tells_everybody: bool = False  # tell each message to the members of all rooms
+    tells_everybody: bool = False  # tell each message to the members of all rooms, and not of which room it is
     no_newcomers: bool = False  # serve established clients and attackers, close on all others that connect
 
     slow_afterwards: float = 0.0  # when the last attacker has gone, be so late

@@ -240,6 +240,8 @@ def test_v11_a_server_that_dies_while_it_is_read_again_is_not_held() -> None:
         (Plant(tells_everybody=True), ("surplus",), {"missed": 0, "unacknowledged": 0}),
         # one twice and the next never: each member got as many as were due
         (Plant(repeats_every=10), ("missed", "surplus"), {"unreturned": 0, "unacknowledged": 0}),
+        (Plant(mislabels=True), ("ended",), {"unacknowledged": 0, "message_errors": 0}),
+        (Plant(reverses=0.3), ("message_errors",), {"unacknowledged": 0, "ended": 0}),
     ],
 )
 def test_v13_messages_are_lost_and_come_late(plant: Plant, blamed: tuple[str, ...], figures: dict[str, float]) -> None:

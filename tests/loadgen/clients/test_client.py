@@ -11,7 +11,9 @@ from loadgen.clients.client import Attacker, Client, Stage
 from loadgen.clients.cohort import Cohort, Place
 from loadgen.clients.engine import Engine
 from loadgen.net.timers import Wheel
+from loadgen.net.wire import WireError
 from loadgen.personas import registry
+from loadgen.personas._websocket import Message
 
 PLACE = Place(host="x", rooms=("a", "b"), poll_wait_seconds=1.0, random=Random(1))
 
@@ -80,11 +82,15 @@ def test_how_an_end_is_booked(
     assert cohort.lifetime.longest == (20.0 if booked == "ended" else None)
 
 
+def _told(text: str, room: str = "", offset: int = 0) -> Message:
+    return Message(text=text, room=room, offset=offset)
+
+
 def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
     cohort, (first, second, third) = _made(Guest, 3)
-    first.deliver(b"{lg-01234567 1 x}{lg-01234567 25 x}{ot-01234567 3 x}", 3)
-    first.deliver(b"lg-01234567 1 x")
-    third.deliver(b"what others say")
+    first.deliver(map(_told, ["lg-01234567 1 x", "lg-01234567 25 x", "ot-01234567 3 x"]))
+    first.deliver([_told("lg-01234567 1 x")])
+    third.deliver([_told("what others say")])
     assert cohort.deliveries == 5
     assert [each.delivered for each in (first, second, third)] == [3, 0, 0]
     assert [each.checksums for each in (first, second, third)] == [
@@ -93,6 +99,26 @@ def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
         0,
     ]
     assert [client.room for client in (first, second, third)] == ["a", "b", "a"]
+
+
+@pytest.mark.parametrize(
+    ("wrong", "why"),
+    [
+        (_told("lg-01234567 3 x", "b", 8), "another room"),
+        (_told("lg-01234567 3 x", "a", 7), "twice, or out of order"),
+        (_told("lg-01234567 3 x", "a", 6), "twice, or out of order"),
+    ],
+)
+def test_messages_of_another_room_or_out_of_order_are_refused(wrong: Message, why: str) -> None:
+    """They counted as delivered, and a server that mixed them up was held."""
+    cohort, [client] = _made(Guest, 1)
+    cohort.engine.responses = {}
+    for offset in (5, 7):
+        client.deliver([_told("lg-01234567 1 x", "a", offset)])
+    with pytest.raises(WireError, match=why):
+        client.deliver([wrong])
+    client.on_closed()
+    client.deliver([_told("lg-01234567 4 x", "a", 1)])  # of a server that restarted
 
 
 @pytest.mark.parametrize("name", ["idle", "poll", "sse"])

@@ -6,7 +6,7 @@ from zlib import crc32
 
 import pytest
 
-from loadgen.clients.traffic import CATCH_UP_BATCH, Pace, Traffic, names_in
+from loadgen.clients.traffic import CATCH_UP_BATCH, Pace, Traffic, name_in
 from loadgen.net.timers import Alarms
 from loadgen.report.latency import Lag
 
@@ -124,6 +124,23 @@ def test_what_was_due_while_the_process_stood_still_is_sent_late_and_timed_from_
     assert acks.at(50) == pytest.approx(1.005, rel=0.01)
 
 
+def test_messages_that_come_back_out_of_order_are_errors_but_for_those_sent_again(wound: _Wound) -> None:
+    for _ in range(3):
+        wound.traffic.start(0.001)
+    first, second, third = [text for _, text in wound.speaker.sent]
+    wound.traffic.heard(wound.speaker, second)
+    wound.traffic.enter(wound.speaker, again=True)
+    wound.traffic.heard(wound.speaker, first)
+    assert not wound.traffic.booked.errors
+    wound.traffic.heard(wound.speaker, third)
+    wound.traffic.start(0.001)
+    wound.traffic.start(0.001)
+    fourth, fifth = [text for _, text in wound.speaker.sent[-2:]]
+    wound.traffic.heard(wound.speaker, fifth)
+    wound.traffic.heard(wound.speaker, fourth)
+    assert wound.traffic.booked.errors == {"a message came out of order": 1}
+
+
 def test_how_a_message_is_booked(wound: _Wound) -> None:
     """Of five: acknowledged and back, acknowledged alone, refused at once, refused late, neither."""
     for _ in range(5):
@@ -140,6 +157,7 @@ def test_how_a_message_is_booked(wound: _Wound) -> None:
     assert not wound.traffic.booked.echoes.count, "it came to another, or was another"
     for text in (texts[0], texts[0], texts[3]):
         wound.traffic.heard(wound.speaker, text)
+    assert not wound.traffic.booked.errors
     for _ in range(2):
         wound.traffic.refused(2, "rate_limited")
     assert wound.traffic.outstanding == 2 + 2
@@ -149,7 +167,8 @@ def test_how_a_message_is_booked(wound: _Wound) -> None:
     assert (result.unacknowledged, result.unreturned, result.errors) == (1, 2, {"rate_limited": 3})
     names = [f"{wound.traffic.tag} {number}".encode() for number in (0, 1)]
     assert (result.acknowledged_in, result.checksums_in) == ({"lobby": 2}, {"lobby": sum(map(crc32, names))})
-    assert names_in(" ".join(texts).encode(), b"lg")[:2] == names
+    assert [name_in(text, "lg").encode() for text in texts[:2]] == names
+    assert name_in(f"no, {texts[0]}", "lg") == name_in(texts[0], "ot") == ""
     assert (result.acks.count, result.echoes.count) == (5, 4)
     assert [result.acks.at(percent) for percent in (40, 60, 80, 100)] == pytest.approx([1, 5, 7, 7], rel=0.01)
     assert [result.echoes.at(percent) for percent in (50, 75, 100)] == pytest.approx([1, 7, 7], rel=0.01)

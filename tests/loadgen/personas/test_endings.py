@@ -175,7 +175,8 @@ async def test_an_event_that_is_cut_into_chunks_is_delivered() -> None:
         stream = await server.accept()
         await request_of(stream)
         await stream.send_all(STREAM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        said = b"retry: 9\nid: e-1\ndata: {}\n\ndata: lg-01234567 0 hello\n\ndata: lg-01234567 1 hello\n\n"
+        events = [b'data: {"text":"lg-01234567 %d hello"}\n\n' % number for number in range(2)]
+        said = b"retry: 9\nid: e-1\ndata: {}\n\n" + b"".join(events)
         for part in (said[:45], said[45:46], said[46:60], said[60:]):
             chunk = b"%x;a=b\r\n%b\r\n" % (len(part), part)
             for cut in range(len(chunk)):

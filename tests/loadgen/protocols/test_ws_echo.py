@@ -65,6 +65,16 @@ async def test_an_echo_without_end_is_garbage(monkeypatch: pytest.MonkeyPatch) -
         await until(lambda: play.cohort.ended == {"a message of more than 100 bytes": 1})
 
 
+async def test_a_text_that_comes_back_as_binary_is_no_echo() -> None:
+    traffic = schedule()
+    async with listening() as server, playing(server.url, "echo", traffic=traffic) as play:
+        peer = await server.websocket()
+        await until(lambda: play.cohort.held == 1)
+        send(traffic)
+        await peer.send(events.BytesMessage((await peer.text()).encode()))
+        await until(lambda: play.cohort.ended == {"a binary message, where text was sent": 1})
+
+
 async def test_one_that_is_closed_speaks_no_more() -> None:
     traffic = schedule()
     async with listening() as server, playing(server.url, "echo", traffic=traffic) as play:

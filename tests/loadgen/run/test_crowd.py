@@ -8,6 +8,7 @@ import trio
 from loadgen.clients.client import Stage
 from loadgen.clients.messages import Role
 from loadgen.net import target
+from loadgen.personas._websocket import Message
 from loadgen.run.crowd import Crowd
 from loadgen.run.experiment import Group
 from tests.loadgen.stage import listening
@@ -32,9 +33,10 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     for client in [client for cohort in crowd._cohorts for client in cohort.clients]:
         client.stage = Stage.HELD
     for client in clients:
-        name = b"lg00000000-0123abcd 1"
-        client.deliver(name + b" text, " + name + b"2 text" if client.name == "poll" else b"what others say")
-    sums = crc32(name) + crc32(name + b"2")
+        name = "lg00000000-0123abcd 1"
+        texts = [f"{name} text", f"{name}2 text"] if client.name == "poll" else ["what others say"]
+        client.deliver([Message(text=text) for text in texts])
+    sums = crc32(name.encode()) + crc32(f"{name}2".encode())
     listeners = [("a", 0, 0, 4), ("a", 2, sums, 2), ("b", 0, 0, 4), ("b", 2, sums, 2)]
     assert sorted(crowd.result().listeners) == listeners, "the slow are late on purpose, attackers do not listen"
 
