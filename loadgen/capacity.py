@@ -27,7 +27,7 @@ from loadgen.run.player import Player
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.session import Plan, Session, cause_of_death
 
-#: Victims beside newcomers, and speakers beside idle connections: enough to notice a stall.
+#: Victims beside newcomers, and of idle connections those that speak, half at most: enough to notice a stall.
 WATCHERS: Final = 5
 WATCHERS_RATE: Final = 10.0
 
@@ -104,8 +104,9 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
         rate = float(size)
         counts = {speaker: max(WATCHERS, math.ceil(size / EACH_PER_S))}
     else:
-        counts = {known[adapter.idle]: size}
-        counts[speaker] = counts.get(speaker, 0) + WATCHERS
+        watchers = min(WATCHERS, math.ceil(size / 2))
+        counts = {known[adapter.idle]: size - watchers}
+        counts[speaker] = counts.get(speaker, 0) + watchers
     rooms = flags.rooms(None, None, sum(counts.values()))
     load = experiment.honest_load(counts, rooms=rooms, rate=rate, seconds=seconds)
     return replace(load, command="capacity")
