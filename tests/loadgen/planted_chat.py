@@ -165,7 +165,9 @@ class Server:
                 self._write(peer, b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n")
             self._close(peer)
 
-    def _close(self, peer: Peer) -> None:
+    def _close(self, peer: Peer, code: int = 0) -> None:
+        if peer in self.peers and peer.ws and code:
+            self._write(peer, peer.ws.send(events.CloseConnection(code)))
         if peer in self.peers:
             self._count(peer, -1)
             self._selector.unregister(peer.sock)
@@ -303,8 +305,6 @@ class Server:
         )
         if not peer.echoes:
             self._write(peer, json_frame({"type": "hello", "session": "s"}))
-        if self.plant.close_members_after is not None:
-            self._later(self.plant.close_members_after, lambda: self._close(peer))
 
     def _frames(self, peer: Peer, data: bytes) -> None:
         assert peer.ws is not None
@@ -328,12 +328,19 @@ class Server:
 
     def _message(self, peer: Peer, message: dict[str, object]) -> None:
         if message["type"] == "join":
-            peer.room = str(message["room"])
-            if peer.room == self.plant.unanswered_room:
-                return
-            self._write(peer, json_frame({"type": "joined", "id": message["id"], "room": peer.room}))
+            if message["room"] != self.plant.unanswered_room:
+                late = self.plant.resumes_late if "after" in message else 0.0
+                self._later(late, partial(self._join, peer, str(message["room"]), str(message.get("after", ""))))
         elif message["type"] == "publish":
             self._publication(peer, message)
+
+    def _join(self, peer: Peer, room: str, after: str) -> None:
+        if peer in self.peers:
+            peer.room = room
+            cursor = int(after.rpartition("-")[2] or len(self.rooms.get(room, []))) + self.plant.skips
+            self._write(peer, json_frame({"type": "joined", "id": -1, **self._page(room, cursor)}))
+            if self.plant.close_members_after is not None and not after:
+                self._later(self.plant.close_members_after, partial(self._close, peer, self.plant.closes_with))
 
     def _publication(self, peer: Peer, message: dict[str, object]) -> None:
         self.published += 1
@@ -376,7 +383,8 @@ class Server:
 
     def _publish(self, where: str, text: str, alone: Peer | None = None, author: Peer | None = None) -> None:
         self.rooms.setdefault(where, []).append(text)
-        told = {"type": "message", "room": "" if self.plant.tells_everybody else where, "text": text}
+        told = {"type": "message", "text": text, "cursor": f"e-{len(self.rooms[where])}"}
+        told["room"] = "" if self.plant.tells_everybody else where
         its_own = json_frame(told)
         if self.plant.mislabels:
             told["room"] = "another"

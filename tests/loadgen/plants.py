@@ -41,7 +41,10 @@ class Plant:
     says_408: bool = False  # ... with an answer
     delay: float = 0.0  # before a publish is acknowledged and told
     drop_every: int = 0  # acknowledge every n-th publish and deliver it to no member
-    close_members_after: float | None = None  # throw members out
+    close_members_after: float | None = None  # throw members out that did not go on from a cursor, ...
+    closes_with: int = 0  # ... with this close code
+    resumes_late: float = 0.0  # let a member that goes on from a cursor in so much later
+    skips: int = 0  # leave out so many of the messages that it has missed
     refuse: bool = False  # answer everything 503
     close_after_poll: bool = False  # answer polls with `Connection: close`
     leak_bytes: int = 0  # per connection of the crowd, kept for ever; what newcomers leak is no growth but the baseline

@@ -240,6 +240,12 @@ def test_v11_a_server_that_dies_while_it_is_read_again_is_not_held() -> None:
         (Plant(tells_everybody=True), ("surplus",), {"missed": 0, "unacknowledged": 0}),
         # one twice and the next never: each member got as many as were due
         (Plant(repeats_every=10), ("missed", "surplus"), {"unreturned": 0, "unacknowledged": 0}),
+        # each member is told to come back, and of what it missed meanwhile one is left out
+        (
+            Plant(close_members_after=0.8, closes_with=1012, resumes_late=0.2, skips=1),
+            ("missed",),
+            {"unacknowledged": 0, "ended": 0},
+        ),
         (Plant(mislabels=True), ("ended",), {"unacknowledged": 0, "message_errors": 0}),
         (Plant(reverses=0.3), ("message_errors",), {"unacknowledged": 0, "ended": 0}),
     ],
