@@ -69,9 +69,9 @@ def hello(session: str, user: msgspec.Struct, end: bytes) -> bytes:
     return b'{"type":"hello","protocol":"chat.v1","session":"%b","user":%b,%b' % (session.encode(), _encode(user), end)
 
 
-def hello_end(ping: float, limits: Mapping[str, int | float], *, tokens: bool) -> bytes:
+def hello_end(ping: float, limits: Mapping[str, int | float]) -> bytes:
     """The part of `hello` that is the same for every client; `ping` is in seconds."""
-    return _encode({"ping": ping, "tokens": tokens, "limits": limits})[1:]
+    return _encode({"ping": ping, "limits": limits})[1:]
 
 
 def joined(

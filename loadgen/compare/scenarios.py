@@ -39,12 +39,12 @@ _JSON_FIELD: Final = "Content-Type: application/json"
 
 JOINED: Final = msgspec.json.encode({"type": "joined", "id": -1, "room": "lobby"})
 
-#: As large as the other servers' messages.
+#: As large as the other servers' messages. It is posted again and again, so it has no number.
 MESSAGE: Final = msgspec.json.encode(
     {
         "type": "message",
         "room": "compare",
-        "offset": 1,
+        "offset": 0,
         "cursor": "peer-1",
         "time": "2026-11-20T12:00:00.123Z",
         "user": {"id": "g_000000000000000", "name": "Guest"},

@@ -400,7 +400,7 @@ async def test_a_command_that_waits_during_a_ban_is_refused(tmp_path: Path, monk
         ann = await id_of(address, ANN)
         commands = ("join", "history")
         talkers = [await stack.enter_async_context(chatter(address, headers=ANN)) for _ in commands]
-        may_tell = hold_back(monkeypatch, log, "head", "read", "latest", "newest")
+        may_tell = hold_back(monkeypatch, log, "head", "read", "newest")
         for talker, command in zip(talkers, commands, strict=True):
             await talker.say(type=command, id=7, room="lobby")
         await server.in_phase("replying", len(commands))

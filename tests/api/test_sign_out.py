@@ -90,9 +90,9 @@ WAITING = (
     ("rooms/news-{}/events", "", "head"),
     ("rooms/news-{}/messages?wait=60", "", "head"),
     ("poll?room=news-{}&wait=60", "", "head"),
-    ("rooms/news-{}/messages", "", "latest"),
+    ("rooms/news-{}/messages", "", "read"),
     ("poll?room=news-{}:1", "", "read"),
-    ("poll?room=news-{}&kinds=message", "", "latest"),
+    ("poll?room=news-{}&kinds=message", "", "read"),
 )
 
 

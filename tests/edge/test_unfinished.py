@@ -168,7 +168,7 @@ async def test_nothing_of_a_message_is_charged_while_its_reply_waits_for_the_log
         budget = parts.input_budget
 
         monkeypatch.setattr(parts.log, "head", never)
-        monkeypatch.setattr(parts.log, "latest", never)
+        monkeypatch.setattr(parts.log, "read", never)
         wire = say(type="history", id="x" * 60, room="old", padding="x" * 8_000)
         await friend.peer.send(wire[:6_000])
         await eventually(lambda: budget.used > 0)

@@ -62,14 +62,17 @@ def test_every_frame_has_its_form() -> None:
         (encoders.left(1, "lobby"), {"type": "left", "id": 1, "room": "lobby"}),
         (encoders.left(None, "lobby"), {"type": "left", "room": "lobby"}),
         (
-            encoders.hello("s_1", User(*ANN), encoders.hello_end(25, {"text": 8192, "rate": 5.5}, tokens=True)),
+            encoders.hello(
+                "s_1",
+                User(*ANN),
+                encoders.hello_end(25, {"text": 8192, "rate": 5.5}),
+            ),
             {
                 "type": "hello",
                 "protocol": "chat.v1",
                 "session": "s_1",
                 "user": USERS[0],
                 "ping": 25,
-                "tokens": True,
                 "limits": {"text": 8192, "rate": 5.5},
             },
         ),

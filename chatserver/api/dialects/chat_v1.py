@@ -27,9 +27,7 @@ class ChatV1(Dialect):
 
     def __init__(self, encoder: WireEncoder, settings: Settings) -> None:
         self._encoder = encoder
-        self._hello_end = encoders.hello_end(
-            settings.ping_interval, _told_limits(settings), tokens=settings.takes_tokens
-        )
+        self._hello_end = encoders.hello_end(settings.ping_interval, _told_limits(settings))
 
     def hello(self, principal: Principal, token: str) -> bytes:
         return text_frame(encoders.hello(token, principal.face, self._hello_end))

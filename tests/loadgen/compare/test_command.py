@@ -6,7 +6,7 @@ from unittest.mock import Mock, call
 import msgspec
 import pytest
 
-from loadgen.common import COMMON, Loading, Playing
+from loadgen.common import COMMON, Loading, Playing, arguments
 from loadgen.compare.catalogue import OURS
 from loadgen.compare.comparison import Comparison, compare
 from loadgen.net.target import TargetDownError
@@ -70,7 +70,10 @@ def test_what_is_played_is_what_was_asked_and_its_tables_are_written(
     monkeypatch.setattr(Comparison, "play", play)
     asked = "--peers floor --only idle --scale 0.7 --repeats 2 --json --seed 7"
     assert exit_code("compare", *asked.split(), "--report", str(tmp_path)) == 0
-    assert msgspec.json.decode(capsys.readouterr().out, type=Report) == reports.comparison()
+    expected = reports.comparison()
+    for each in (expected, *expected.parts):
+        each.arguments = arguments()
+    assert msgspec.json.decode(capsys.readouterr().out, type=Report) == expected
     assert "\n\n| server | slow-head | ratio |\n" in (tmp_path / "report.md").read_text()
     [played] = made
     assert [peer.name for peer in played.peers] == [OURS, "floor"]
