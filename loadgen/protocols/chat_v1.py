@@ -40,6 +40,9 @@ from loadgen.victims.victim import (
 #: The wait that a held poll asks for; in practice the victim's next message ends it long before.
 POLL_WAIT_SECONDS: Final = 25
 
+#: One in so many operations by WebSocket edits the message before it.
+EDITS_EVERY: Final = 10
+
 #: Rooms that are read again at once: enough to finish soon, and too few to be a load.
 AT_ONCE: Final = 8
 
@@ -59,8 +62,12 @@ _EVENT_DATA: Final = b"data:"
 _EVENT_ID: Final = b"id:"
 
 
+class _Record(Message, kw_only=True):
+    type: str = "message"
+
+
 class _Reply(Envelope, kw_only=True):
-    messages: tuple[Message, ...] = ()
+    messages: tuple[_Record, ...] = ()
 
 
 _messages: Final = msgspec.json.Decoder(Message)
@@ -75,8 +82,8 @@ async def _publish(peer: WebSocket, room: str, number: int) -> None:
     await _say(peer, type="publish", id=number, room=room, text=text_of(room, number))
 
 
-async def _join(peer: WebSocket, room: str) -> tuple[Message, ...]:
-    """Join, and return the room's latest messages."""
+async def _join(peer: WebSocket, room: str) -> tuple[_Record, ...]:
+    """Join, and return the room's latest records."""
     await _say(peer, type="join", id=JOIN_ID, room=room)
     while (reply := _replies.decode(await peer.message())).type != "joined":
         if reply.type == "error":
@@ -92,31 +99,65 @@ async def _page(peer: HttpPeer, path: str) -> Page:
 
 
 class WebSocketVictim(Victim):
-    """Publishes in its own room and waits until the message is back and acknowledged; one task sends, one receives."""
+    """Publishes in its own room and waits until the message is back and acknowledged; one task sends, one receives.
+
+    Now and then it edits its last message instead. A server that refuses the first edit does not offer that.
+    """
 
     name = "ws"
     words = "WebSocket round trip"
     keeps_messages = True
     repeats = True
 
+    def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
+        super().__init__(context, index, schedule)
+        self._edits: set[int] = set()  # operations that edit the message before them
+        self._has_edited = False
+        self._may_edit = True
+        self._last: tuple[int, int] | None = None  # its last message on this connection, and the offset
+
     async def live(self) -> None:
+        self._last = None  # a guest that comes back is another, who may not edit it
         async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
-                self.recall((each.text, each.offset) for each in await _join(peer, self.room))
+                self.recall((each.text, each.offset) for each in await _join(peer, self.room) if self._shows(each))
             nursery.start_soon(self._listen, peer)
-            await self.speak(partial(_publish, peer, self.room))
+            await self.speak(partial(self._say, peer))
+
+    def _shows(self, record: _Record) -> bool:
+        """Whether a record is that of the operation in its text, and not a message with the text of a later edit."""
+        number = number_in(record.text, self.room, self.context.tag)
+        return (record.type == "edit") == (number in self._edits)
+
+    async def _say(self, peer: WebSocket, number: int) -> None:
+        self._edits.discard(number)
+        if (number + 1) % EDITS_EVERY or self._last is None or not self._may_edit:
+            await _publish(peer, self.room, number)
+            return
+        last, offset = self._last
+        self._edits.add(number)
+        self.acknowledged.pop(last, None)  # its text will be gone
+        await _say(peer, type="edit", id=number, room=self.room, offset=offset, text=self.text(number))
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:
             reply = _replies.decode(await peer.message())
-            if reply.type == "message":
+            if reply.type in {"message", "edit"}:
                 self.heard(reply.text, reply.offset, reply.room)
             elif reply.type == "ack" and isinstance(reply.id, int):
                 require_room(reply.room, self.room)
                 self.acknowledge(reply.id, reply.offset)
+                if reply.id in self._edits:
+                    self._has_edited = True
+                elif reply.offset:
+                    self._last = reply.id, reply.offset
             elif reply.type == "error" and isinstance(reply.id, int):
-                self.book(reply.id, f"error {reply.code}")
+                if reply.id in self._edits and not self._has_edited:
+                    self._may_edit = False
+                    await self._say(peer, reply.id)
+                else:
+                    self.book(reply.id, f"error {reply.code}")
 
 
 class _Poster(Victim):

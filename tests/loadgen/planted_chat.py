@@ -331,8 +331,10 @@ class Server:
             if message["room"] != self.plant.unanswered_room:
                 late = self.plant.resumes_late if "after" in message else 0.0
                 self._later(late, partial(self._join, peer, str(message["room"]), str(message.get("after", ""))))
-        elif message["type"] == "publish":
+        elif message["type"] in self.plant.knows:
             self._publication(peer, message)
+        else:
+            self._write(peer, json_frame({"type": "error", "id": message.get("id"), "code": "unknown_type"}))
 
     def _join(self, peer: Peer, room: str, after: str) -> None:
         if peer in self.peers:
@@ -353,6 +355,7 @@ class Server:
             self._write(peer, json_frame({"type": "error", "id": message["id"], "code": "oops"}))
             return
         silent = bool(self.plant.drop_every) and self.published % self.plant.drop_every == 0
+        silent = silent or (message["type"] == "edit" and self.plant.loses_edits)
         peer.told_at = max(time.monotonic() + self._delay(peer), peer.told_at)  # no message overtakes another
         tell: Callable[[], None] = partial(self._tell, peer, message, silent=silent)
         heapq.heappush(self._timers, (peer.told_at, next(self._order), tell))
@@ -371,7 +374,8 @@ class Server:
 
     def _tell(self, author: Peer, message: dict[str, object], *, silent: bool) -> None:
         if author in self.peers and not (self.attackers and self.plant.acknowledges_nothing):
-            self._write(author, json_frame({"type": "ack", "id": message["id"], "room": author.room}))
+            receipt = {"room": author.room, "offset": len(self.rooms.get(author.room, [])) + 1}
+            self._write(author, json_frame({"type": "ack", "id": message["id"], **receipt}))
         if not silent:
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
             publish = partial(self._publish, author.room, str(message["text"]), alone, author)

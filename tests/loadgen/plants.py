@@ -69,6 +69,9 @@ class Plant:
     refuses_pipelined: bool = False  # answer 400 to what was sent behind a request
     dies_of: str = ""  # end the process at a request that has this in it
 
+    knows: tuple[str, ...] = ("publish", "edit")  # answer any other message with an error
+    loses_edits: bool = False  # acknowledge them, and tell nobody
+
     # from the attack's first connection on, for ever
     locks_out: bool = False  # cut all connections, and close each that comes afterwards
     forgets: str = ""  # have half of what was acknowledged in rooms of such a name no more in the history

@@ -10,6 +10,7 @@ from loadgen.clients.messages import Result
 from loadgen.net.answers import NO_TURN
 from loadgen.personas import registry
 from loadgen.personas.askers import bad_token
+from loadgen.protocols import chat_v1
 from loadgen.report.schema import Outcome
 from loadgen.run.workers import Worker
 from tests.loadgen.commandline import (
@@ -350,6 +351,16 @@ def test_messages_that_are_never_acknowledged_are_no_success() -> None:
     plant = Plant(acknowledges_nothing=True)
     blamed = ("attack_failed", "newcomers_failed")
     falls_short(plant, "idle-connect", "--victim", "ws", blamed=blamed, timeout=1.0, duration=1.5)
+
+
+@pytest.mark.usefixtures("lateness_is_no_fault")
+def test_edits_that_are_acknowledged_and_told_to_nobody_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No load had any. A server that does not know them is asked for one, and held."""
+    monkeypatch.setattr(chat_v1, "EDITS_EVERY", 2)
+    plant = Plant(loses_edits=True)
+    falls_short(plant, "idle-connect", "--victim", "ws", blamed=("attack_failed",), timeout=1.0, duration=1.5)
+    ended = held(partial(planted_process, Plant(knows=("publish",))), "idle-connect", "--victim", "ws", duration=1.0)
+    assert ended.figure("acknowledged_lost") == ended.figure("attack_failed") == 0
 
 
 @pytest.mark.parametrize(

@@ -55,13 +55,18 @@ async def test_a_second_run_reads_nothing_of_the_first_and_takes_nothing_of_it_f
         read[room] += 1
         return number_in(text, room, tag)
 
-    monkeypatch.setattr("loadgen.protocols.chat_v1.number_in", counted)  # of all that is read again
+    monkeypatch.setattr(chat_v1, "EDITS_EVERY", 3)
     async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server:
         url = f"http://{server.address.host}:{server.address.port}"
         await _run(url)
-        read.clear()
         runner, victims = await _run(url)
-        assert read == {victim.room: len(victim.acknowledged) for victim in victims}
+        monkeypatch.setattr(chat_v1, "number_in", counted)  # of all that is read again
+        again = await chat_v1.reread(runner._context, victims)
+        assert (again.asked, again.lost) == (sum(len(victim.acknowledged) for victim in victims), 0)
+        # an edit is shown as a record and by the message that it changed
+        edits = {victim.room: len(getattr(victim, "_edits", ())) for victim in victims}
+        assert any(edits.values())
+        assert read == {victim.room: len(victim.acknowledged) + edits[victim.room] for victim in victims}
         for victim in victims:
             victim.acknowledged = {0: max(victim.acknowledged.values()) + 1}
         lost = await chat_v1.reread(runner._context, victims)
