@@ -1,13 +1,11 @@
 """The engine: a crowd of virtual clients on one epoll and one wheel, in one trio task.
 
-Owns: the descriptors, every system call made for them, and TLS: some 30 KB more a client, which sees no difference but
-that `on_connected` comes after the handshake. Without it a client is one object of 70 bytes, and costs no CPU while
-nothing happens. May not: know what a persona's bytes mean.
+Owns: the descriptors, and every system call made for them. A client is one object of 70 bytes, and costs no CPU while
+nothing happens. May not: know what a persona's bytes mean, or how they are sealed.
 """
 
 import os
 import select
-import ssl
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -19,12 +17,12 @@ from loadgen.clients.budget import ALL_SPENT, MAX_UNSENT_BYTES, Budget
 from loadgen.clients.client import Client, Stage, source_number
 from loadgen.clients.cohort import Cohort
 from loadgen.clients.opening import Opening
+from loadgen.clients.sealing import Sealing
 from loadgen.net import sockets, wire
 from loadgen.net.answers import CLOSED
 from loadgen.net.sockets import SockDiag
-from loadgen.net.target import Target, describe_tls
+from loadgen.net.target import Target
 from loadgen.net.timers import NEVER, Alarms, WakeUp, Wheel, now
-from loadgen.net.tls import RECORD_BYTES, Link
 from loadgen.report.latency import Lag
 
 #: Events and about as many timers handled in one turn, and clients closed, so that they delay no message of the
@@ -51,14 +49,15 @@ class Engine:
         self.last_held = 0.0  # when a client last became held
         self._target = target
         self._opening = Opening(connect_rate)
-        # Not attributes of the client, because most clients are in none of these six.
+        # Not attributes of the client, because most clients are in none of these five.
         self.responses: dict[Client, wire.Response] = {}  # answers of which a part has come
         self._outgoing: dict[Client, bytearray] = {}  # bytes that the kernel would not take yet
         self._finishing: set[Client] = set()  # those whose FIN follows these bytes
         self._not_reading: set[Client] = set()
         self._budget = Budget()
         self.dark: set[Client] = set()  # vanished
-        self.links: dict[Client, Link] = {}  # of those within TLS
+        self._sealing = Sealing(target)
+        self.links = self._sealing.links  # of those within TLS
         self.sock_diag = SockDiag() if target.on_loopback else None
         self._reads = 0  # by honest clients that are not slow
         self._epoll = select.epoll()
@@ -125,12 +124,11 @@ class Engine:
 
     def send(self, client: Client, data: bytes) -> bool:
         """Send, within TLS if the connection has that, and return whether the kernel took all."""
-        link = self.links.get(client)
-        if link is not None:
+        if client in self.links:
             try:
-                data = link.encrypted(data)
-            except ssl.SSLError as error:
-                client.fail(f"TLS: {describe_tls(error)}")
+                data = self._sealing.encrypted(client, data)
+            except wire.WireError as error:
+                client.fail(str(error))
                 return False
         return self.send_raw(client, data)
 
@@ -305,7 +303,10 @@ class Engine:
             if self._reads % READS_A_LOOK == 0:
                 self.lag.record_read(sockets.unread_seconds(client.fd))
             self._reads += 1
-        self._received(client, data)
+        if client in self.links:
+            self._sealing.take(client, data)
+        else:
+            client.on_data(data)
         self._charge(client)
 
     def _charge(self, client: Client) -> None:
@@ -315,36 +316,6 @@ class Engine:
             self.own_faults[f"{client.cohort.persona}: {fault}"] += 1
         if fault:
             client.fail(fault)
-
-    def _received(self, client: Client, data: bytes) -> None:
-        link = self.links.get(client)
-        if link is None:
-            client.on_data(data)
-            return
-        try:
-            self._unwrap(client, link, data)
-        except ssl.SSLError as error:
-            raise wire.WireError(f"TLS: {describe_tls(error)}") from None
-
-    def _unwrap(self, client: Client, link: Link, records: bytes) -> None:
-        was_established = link.established
-        if not was_established:
-            self.send_raw(client, link.handshake(records))
-            if not link.established:
-                return
-            records = b""  # OpenSSL has them already, with any data after the handshake
-            if opening := client.opening():
-                self.send(client, opening)
-            if client.fd >= 0:
-                client.on_connected()
-        data, over = link.decrypted(records)
-        # A client that reads less than a record at a time paces itself by its reads, so it is called for each of them.
-        if (data or client.read_bytes < RECORD_BYTES) and client.fd >= 0:
-            client.on_data(data)
-        if over and client.fd >= 0:
-            client.on_hangup(CLOSED)
-        elif reply := link.take_reply():
-            self.send_raw(client, reply)
 
     def _hear_out(self, client: Client) -> None:
         """Give a client the data that came before its connection broke: the answer that says why."""
@@ -390,7 +361,7 @@ class Engine:
         client.stage = Stage.OPENING
         if client.honest:
             client.cohort.connects.record(now() - client.born)
-        if client not in self.links:  # `_unwrap` calls it after the handshake
+        if client not in self.links:  # else it is called after the handshake
             client.on_connected()
 
     def _connect(self, client: Client, moment: float) -> None:
@@ -412,7 +383,7 @@ class Engine:
         if fd >= len(self._clients):
             self._clients.extend([None] * (fd + 1 - len(self._clients)))
         self._clients[fd] = client
-        opening = self._first_bytes(client)
+        opening = self._sealing.first_bytes(client)
         try:  # on loopback the connection is usually established already, which saves a turn of epoll
             stands = bool(opening) and self._write(client, opening)
         except OSError as error:
@@ -421,9 +392,3 @@ class Engine:
         self._epoll.register(fd, _READING if stands else _READING | select.EPOLLOUT)
         if stands:
             self._connected(client)
-
-    def _first_bytes(self, client: Client) -> bytes:
-        if client.below_tls or not (self._target.tls or client.needs_tls):
-            return client.opening()
-        link = self.links[client] = client.link(self._target.host)
-        return link.handshake()
