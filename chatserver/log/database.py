@@ -68,8 +68,8 @@ class Writer(Protocol[C_co]):
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
         """Store a group whole or not at all."""
 
-    def change(self, doing: str, work: Callable[[C_co], T]) -> T:
-        """Run `work` as one transaction."""
+    def change(self, doing: str, work: Callable[[C_co], T], hint: str = "") -> T:
+        """Run `work` as one transaction, which may give the hint to the other processes itself."""
 
 
 class Opened(NamedTuple, Generic[C]):
@@ -187,7 +187,7 @@ class DatabaseLog(Generic[C]):
         """
         may_be_stored = partial(self._may_be_stored, hint)
         with trio.move_on_after(ANSWER_DEADLINE):
-            change = partial(self._parts().writer.change, doing, work)
+            change = partial(self._parts().writer.change, doing, work, hint)
             try:
                 done = await self._change_thread.run(change, late=may_be_stored)
             except LogUnavailable:
@@ -235,7 +235,7 @@ class DatabaseLog(Generic[C]):
         )
 
     def _tell_others(self, hint: str) -> None:
-        """Give the other processes a hint, unless the transaction has done so."""
+        """Give the other processes a hint, if the transaction has not done so."""
 
     def _may_be_stored(self, hint: str) -> None:
         """Called when a change has failed, or has ended after its caller had stopped waiting."""

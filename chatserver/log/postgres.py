@@ -16,7 +16,6 @@ from contextvars import copy_context
 from functools import partial
 from threading import Timer
 from time import monotonic
-from typing import TypeVar
 
 import structlog
 import trio
@@ -26,7 +25,7 @@ from chatserver.log.database import DatabaseLog, Opened
 from chatserver.log.database_markers import DatabaseMarkers
 from chatserver.log.interface import DRAIN_DEADLINE, LogOpenError, LogUnavailable, News, Record, RoomSummary
 from chatserver.log.postgres_connection import Connection, Server, Session, compare_clocks, process_of
-from chatserver.log.postgres_news import Listener, notify
+from chatserver.log.postgres_news import Listener
 from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, begin_epoch, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
@@ -38,8 +37,6 @@ SLOW_START = 5.0
 _WAITS_FOR = "SELECT pid, application_name FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(%s))"
 
 _log = structlog.get_logger("chatserver.log")
-
-T = TypeVar("T")
 
 
 class PostgresLog(DatabaseLog[Connection]):
@@ -119,17 +116,6 @@ class PostgresLog(DatabaseLog[Connection]):
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         return await self.ask(partial(postgres_readers.rooms, limit))
-
-    async def change(self, doing: str, work: Callable[[Connection], T], *, hint: str = "") -> T:
-        """Run `work` as one transaction, in the thread for changes; see `DatabaseLog.change`."""
-
-        def hinting(connection: Connection) -> T:
-            done = work(connection)
-            if hint:
-                notify(connection, self._node, {hint: 0})
-            return done
-
-        return await super().change(doing, hinting, hint=hint)
 
     def _note(self, news: News, records: Sequence[Record]) -> None:
         self.index.written(len(records))

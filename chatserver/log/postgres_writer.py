@@ -171,12 +171,14 @@ class PostgresWriter:
             connection.execute(_EXPIRE_KEYS, (now - KEY_LIFETIME_MS, 2 * self._keys_since_expiry))
             self._keys_since_expiry = 0
 
-    def change(self, doing: str, work: Callable[[Connection], T]) -> T:
+    def change(self, doing: str, work: Callable[[Connection], T], hint: str = "") -> T:
         """See `Writer`; beside the groups."""
 
         def whole(connection: Connection) -> T:
             connection.execute("BEGIN")
             done = work(connection)
+            if hint:
+                notify(connection, self._node, {hint: 0})
             connection.execute("COMMIT")
             return done
 

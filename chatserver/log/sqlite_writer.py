@@ -100,7 +100,7 @@ class SqliteWriter:
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
         return self._run("storing a message", partial(self._commit, drafts))
 
-    def change(self, doing: str, work: Callable[[sqlite3.Connection], T]) -> T:
+    def change(self, doing: str, work: Callable[[sqlite3.Connection], T], hint: str = "") -> T:
         def begin_and_work() -> T:
             self._begin()
             return work(self._connection)
