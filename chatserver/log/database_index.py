@@ -30,15 +30,15 @@ class DatabaseIndex(ABC, Generic[C]):
         self._faulted: Faulted = log_fault
         self._is_failing = False  # upkeep, and the log says so already
 
-    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+    async def find(self, question: Question) -> Found:
         """See `Index.find`; `go_on` is the place below which to search."""
         with trio.move_on_after(ANSWER_DEADLINE):  # includes the wait for searches before this one
             async with self._turn:
-                return await self._search(question, go_on)
+                return await self._search(question)
         raise LogUnavailable(f"the search took longer than {ANSWER_DEADLINE:g} s")
 
     @abstractmethod
-    async def _search(self, question: Question, go_on: int | None) -> Found:
+    async def _search(self, question: Question) -> Found:
         """Search; called for one question at a time."""
 
     def _note(self, messages: int, many: int) -> None:

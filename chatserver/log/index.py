@@ -44,6 +44,7 @@ class Question(msgspec.Struct, frozen=True, gc=False):
     room: str | None = None  # None: all rooms
     before: int | None = None  # an offset in `room`
     user: str | None = None  # id of the author; None: any author
+    go_on: int | None = None  # that of an earlier answer, for matches that are older than its own
 
     def matcher(self) -> Matcher:
         return Matcher(self.words, prefix=self.prefix)
@@ -76,11 +77,8 @@ class Index(Protocol):
     def lag(self) -> float:
         """An upper bound of how many seconds the oldest unindexed message has waited; 0.0 if all are in the index."""
 
-    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
-        """The best of the newest matches, or of those older than the `go_on` of an earlier answer.
-
-        Raises LogUnavailable, also if it takes too long.
-        """
+    async def find(self, question: Question) -> Found:
+        """The best of the newest matches. Raises LogUnavailable, also if it takes too long."""
 
 
 def worth(time_ms: int, now_ms: int) -> float:

@@ -263,12 +263,12 @@ class MemoryIndex:
     def __init__(self, log: MemoryLog) -> None:
         self._log = log
 
-    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+    async def find(self, question: Question) -> Found:
         """See `Index.find`; `go_on` is the number of records to skip."""
         matcher = question.matcher()
         now_ms = self._log.wall_ms()
         scores: list[tuple[float, Record]] = []
-        start = go_on or 0
+        start = question.go_on or 0
         go_on_at: int | None = None
 
         def scan() -> Iterator[None]:

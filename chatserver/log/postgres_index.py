@@ -88,8 +88,8 @@ class PostgresIndex(DatabaseIndex[Connection]):
     lag = 0.0  # words are stored together with their message
     has_old_words = False  # the words of some messages are of an earlier version
 
-    async def _search(self, question: Question, go_on: int | None) -> Found:
-        return await self._log.search(partial(_find, question, go_on, self._log.wall_ms()))
+    async def _search(self, question: Question) -> Found:
+        return await self._log.search(partial(_find, question, self._log.wall_ms()))
 
     def written(self, messages: int) -> None:
         """Note that this server has committed this many messages."""
@@ -172,7 +172,7 @@ def _renew(connection: Connection) -> bool:
     return True
 
 
-def _find(question: Question, go_on: int | None, now_ms: int, connection: Connection) -> Found:
+def _find(question: Question, now_ms: int, connection: Connection) -> Found:
     where = _ANYWHERE
     parameters: dict[str, Any] = {"room": HIGHEST, "high": HIGHEST, "most": CANDIDATES}
     if question.room is not None:
@@ -185,8 +185,8 @@ def _find(question: Question, go_on: int | None, now_ms: int, connection: Connec
     if question.user is not None:
         where += _OF_USER
         parameters["users"] = text_array([question.user])
-    if go_on is not None:
-        parameters["room"], parameters["high"] = divmod(go_on - 1, 1 << OFFSET_BITS)
+    if question.go_on is not None:
+        parameters["room"], parameters["high"] = divmod(question.go_on - 1, 1 << OFFSET_BITS)
     rows: Sequence[tuple[Any, ...]] = ()
     more: int | None = None
     # First with the last word as a whole word: if that finds enough, the costlier search by prefix is not needed.

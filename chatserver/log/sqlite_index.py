@@ -61,14 +61,14 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
         self._behind_since = 0.0  # no later than the arrival of the oldest unindexed message
         self.cleaning_turn: FileLock | None = None  # held while cleaning a file that is shared
 
-    async def _search(self, question: Question, go_on: int | None) -> Found:
+    async def _search(self, question: Question) -> Found:
         if question.room is not None:
             behind = [question.room]
         else:
             await self._look_for_backlog()
             others = (room for room in reversed(self._backlog) if room not in self._behind)
             behind = list(islice(chain(reversed(self._behind), others), TAIL))
-        search = Search(question, behind, go_on, self._log.wall_ms())
+        search = Search(question, behind, self._log.wall_ms())
         try:
             return await self._log.search(search.run)
         finally:

@@ -83,10 +83,9 @@ _decode = msgspec.json.Decoder(list[tuple[str, int, int, str, str, str, int, int
 class Search:
     """One search. The loop sets `in_vain` when no caller waits for it any more."""
 
-    def __init__(self, question: Question, behind: Sequence[str], go_on: int | None, now_ms: int) -> None:
+    def __init__(self, question: Question, behind: Sequence[str], now_ms: int) -> None:
         self._question = question
         self._behind = behind
-        self._go_on = go_on
         self._now_ms = now_ms
         self.in_vain = False
 
@@ -94,8 +93,8 @@ class Search:
         """Search unindexed messages first: a message that is indexed meanwhile is found twice rather than missed."""
         connection.set_progress_handler(self._stopwatch(), PROGRESS_INSTRUCTIONS)
         try:
-            found = {} if self._go_on is not None else _find_in_tail(self._question, self._behind, connection)
-            records, go_on = _find_in_index(self._question, self._go_on, connection)
+            found = _find_in_tail(self._question, self._behind, connection)
+            records, go_on = _find_in_index(self._question, connection)
         finally:
             connection.set_progress_handler(None, 0)
         found |= {(record.room, record.offset): record for record in records}
@@ -110,7 +109,7 @@ class Search:
 def _find_in_tail(
     question: Question, behind: Sequence[str], connection: sqlite3.Connection
 ) -> dict[tuple[str, int], Record]:
-    if not behind:
+    if not behind or question.go_on is not None:
         return {}
     parameters = {
         "rooms": msgspec.json.encode(behind).decode(),
@@ -126,9 +125,7 @@ def _find_in_tail(
     }
 
 
-def _find_in_index(
-    question: Question, go_on: int | None, connection: sqlite3.Connection
-) -> tuple[list[Record], int | None]:
+def _find_in_index(question: Question, connection: sqlite3.Connection) -> tuple[list[Record], int | None]:
     low, high = 0, (1 << 63) - 1
     if question.room is not None:
         row = connection.execute("SELECT id FROM rooms WHERE name = ?", (question.room,)).fetchone()
@@ -138,7 +135,7 @@ def _find_in_index(
         high = low + min(OFFSETS if question.before is None else question.before, OFFSETS) - 1
     parameters: dict[str, Any] = {
         "low": low,
-        "high": high if go_on is None else min(go_on - 1, high),
+        "high": high if question.go_on is None else min(question.go_on - 1, high),
         "most": CANDIDATES,
         "candidates": CANDIDATES,
     }

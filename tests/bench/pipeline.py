@@ -104,7 +104,7 @@ class Searching:
 
     async def _rank(self, question: Question, ranking: Ranking) -> int | None:
         for _ in range(ATTEMPTS):
-            lookup = await self._shared.results.get((question, None))
+            lookup = await self._shared.results.get(question)
             if lookup is not None:
                 break
             await trio.sleep(PAUSE)
@@ -113,7 +113,7 @@ class Searching:
         if lookup.found is not None:
             raise RuntimeError("a result was cached")
         found = await self._log.index.find(question)
-        self._later(self._shared.results.put, (question, None), found, lookup.generation)
+        self._later(self._shared.results.put, question, found, lookup.generation)
         ranking.add(found.hits)
         return found.go_on
 

@@ -131,7 +131,7 @@ async def test_a_search_waits_for_few_searches_of_another_network(monkeypatch: p
     """The queries of tasks that run are first come, first served: with four tasks it waited for five."""
     thread, may_go_on, asked = trio.Lock(), trio.Event(), list[str]()
 
-    async def find(question: Question, *, go_on: int | None = None) -> Found:
+    async def find(question: Question) -> Found:
         async with thread:
             asked.append(question.words[0])
             await may_go_on.wait()

@@ -64,8 +64,8 @@ async def find(log: Log, words: str, **more: Any) -> list[str]:
     return texts([hit.record for hit in (await search(log, words, **more)).hits])
 
 
-async def search(log: Log, words: str, go_on: int | None = None, **more: Any) -> Found:
-    return await log.index.find(Question(tuple(words_of(words)), **more), go_on=go_on)
+async def search(log: Log, words: str, **more: Any) -> Found:
+    return await log.index.find(Question(tuple(words_of(words)), **more))
 
 
 # -- words

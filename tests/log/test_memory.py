@@ -130,7 +130,7 @@ async def test_a_search_looks_at_a_bounded_number_of_messages(monkeypatch: pytes
         await submit_all(log, [draft("pear")] * 12 + [draft("apple")] * 5)
         answers, go_on = list[tuple[int, int | None]](), None
         while not answers or go_on is not None:
-            found = await log.index.find(Question(("apple",)), go_on=go_on)
+            found = await log.index.find(Question(("apple",), go_on=go_on))
             go_on = found.go_on
             answers.append((len(found.hits), go_on))
     assert answers == [(3, 3), (2, 13), (0, None)]

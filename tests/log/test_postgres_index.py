@@ -96,7 +96,7 @@ async def test_a_search_in_one_room_reads_no_other_rooms(postgres_schema: str) -
 
             def read(connection: Connection) -> tuple[int, int]:
                 connection.execute("BEGIN")
-                found = index_module._find(Question(("apple",), room="r2500"), None, 0, connection)
+                found = index_module._find(Question(("apple",), room="r2500"), 0, connection)
                 asked = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_xact_user_tables WHERE relname = 'rooms'"
                 [(rows,)] = connection.execute(asked).fetchall()
                 return len(found.hits), rows
@@ -119,7 +119,7 @@ async def test_a_word_of_one_user_is_looked_up_as_one_condition_of_the_index(log
             return execute(query, parameters)  # type: ignore[call-overload]
 
         with mock.patch.object(connection, "execute", explain):
-            index_module._find(Question(("apple",), user="u_ann"), None, 0, connection)
+            index_module._find(Question(("apple",), user="u_ann"), 0, connection)
 
     await log.search(explained)
     conditions = [line for line in plans if "Index Cond" in line and "words" in line]

@@ -358,7 +358,7 @@ async def test_a_search_ends_when_cancelled_or_out_of_time(log: SqliteLog, monke
     monkeypatch.setattr(search_module, "PROGRESS_INSTRUCTIONS", 1)
     began, ended = [], []
 
-    def endless(question: Question, go_on: int | None, connection: sqlite3.Connection) -> Any:
+    def endless(question: Question, connection: sqlite3.Connection) -> Any:
         began.append(True)
         try:
             return connection.execute(
@@ -398,7 +398,7 @@ async def test_bounds_of_one_answer(log: SqliteLog, monkeypatch: pytest.MonkeyPa
     await append(log, draft("apple"))
     go_on, pages = None, list[list[int]]()
     while not pages or go_on is not None:
-        found = await log.index.find(APPLE, go_on=go_on)
+        found = await log.index.find(Question(("apple",), go_on=go_on))
         go_on = found.go_on
         pages.append(sorted(hit.record.offset for hit in found.hits))
     assert pages == [[4, 5, 6, 7], [1, 2, 3], []]
@@ -428,7 +428,7 @@ async def test_a_search_that_hangs_delays_no_other(log: SqliteLog, monkeypatch: 
     began, go_on = threading.Event(), threading.Event()
     await append(log, draft("apple"))
 
-    def hangs(question: Question, go_on_at: int | None, connection: sqlite3.Connection) -> Any:
+    def hangs(question: Question, connection: sqlite3.Connection) -> Any:
         began.set()
         go_on.wait(60)
         return [], None

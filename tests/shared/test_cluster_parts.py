@@ -14,7 +14,6 @@ from msgspec.structs import replace
 
 from chatserver.api import shared_rates
 from chatserver.api.cluster_parts import OtherProcesses, SharedParts
-from chatserver.api.pipelines.results import Part
 from chatserver.api.pipelines.shared import SharedResults
 from chatserver.chat import cluster
 from chatserver.log.index import Found, Question
@@ -163,32 +162,32 @@ async def test_no_result_from_before_a_deletion_is_used_though_a_shard_has_lost_
 ) -> None:
     """A restarted shard counted deletions from the beginning, and so came to the same number again."""
     await it.up()
-    results, part = SharedResults(it.shards), (Question(("tea",)), None)
+    results, question = SharedResults(it.shards), Question(("tea",))
     if lost_first:
         results.forget()
-    lookup = await until(partial(results.get, part), lambda found: found is not None)
+    lookup = await until(partial(results.get, question), lambda found: found is not None)
     assert lookup is not None
     for is_loss in (lost_first, not lost_first):
         if is_loss:
             await it.shard.call(b"DEL", it.shards.key("generation"))
         else:
             results.forget()  # the search that has asked before may not share what it found
-    await results.put(part, Found([], 7), lookup.generation)
-    again = await results.get(part)
+    await results.put(question, Found([], 7), lookup.generation)
+    again = await results.get(question)
     assert again is None or again.found is None
 
 
-async def keep_a_result(results: SharedResults) -> Part:
+async def keep_a_result(results: SharedResults) -> Question:
     """Store a result, and return what it is the result of."""
-    part = Question(("tea",)), None
-    lookup = await until(partial(results.get, part), lambda found: found is not None)
+    question = Question(("tea",))
+    lookup = await until(partial(results.get, question), lambda found: found is not None)
     assert lookup is not None
     with mock.patch("chatserver.api.pipelines.shared.RESULT_LIFETIME", 600.0):
-        await results.put(part, Found([], 7), lookup.generation)
-    kept = await results.get(part)
+        await results.put(question, Found([], 7), lookup.generation)
+    kept = await results.get(question)
     assert kept is not None
     assert kept.found == Found([], 7)
-    return part
+    return question
 
 
 def test_another_epoch_of_a_log_is_another_chat() -> None:
@@ -203,7 +202,7 @@ async def test_no_result_from_before_a_deletion_is_used_though_the_shard_was_awa
     """The server that had acknowledged the deletion showed the text for the rest of three seconds."""
     await it.up()
     results = SharedResults(it.shards)
-    part = await keep_a_result(results)
+    question = await keep_a_result(results)
     ours = await it.shard.call(b"CLIENT", b"ID")
     assert isinstance(ours, int)
     with suppress(SharedError):
@@ -211,7 +210,7 @@ async def test_no_result_from_before_a_deletion_is_used_though_the_shard_was_awa
     await it.up(0)
     results.forget()
     await it.up()
-    again = await results.get(part)
+    again = await results.get(question)
     assert again is None or again.found is None
 
 
@@ -224,10 +223,10 @@ async def test_no_result_from_before_a_deletion_is_used_though_the_shard_refuses
         async with keeping(url_of(servers)) as it:
             await it.up()
             results = SharedResults(it.shards)
-            part = await keep_a_result(results)
+            question = await keep_a_result(results)
             await it.shard.call(*refuse.encode().split())
             results.forget()
-            again = await results.get(part)
+            again = await results.get(question)
             assert again is None or again.found is None
 
 

@@ -5,7 +5,7 @@ caller removes what the user may not read.
 """
 
 from collections.abc import Callable, Iterable, Sequence, Set
-from typing import NamedTuple, TypeAlias
+from typing import NamedTuple
 
 import trio
 
@@ -17,9 +17,6 @@ from chatserver.log.interface import TEXTS_CHANGED, Record
 MAX_RESULTS = 64
 #: Seconds for which a result is reused, and so the delay until a new message is found.
 RESULT_LIFETIME = 3.0
-
-#: A question, and the `go_on` from which it is asked.
-Part: TypeAlias = tuple[Question, int | None]
 
 
 class Lookup(NamedTuple):
@@ -39,20 +36,20 @@ class ResultCache:
     """Recent results by question. `texts_removed` is called when texts were removed."""
 
     def __init__(self, texts_removed: Callable[[], None] = lambda: None) -> None:
-        self._kept: dict[Part, _Kept] = {}  # the oldest first
+        self._kept: dict[Question, _Kept] = {}  # the oldest first
         self.generation = 0  # the number of times that messages were altered or removed
         self._texts_removed = texts_removed
 
-    def get(self, part: Part) -> Found | None:
-        kept = self._kept.get(part)
+    def get(self, question: Question) -> Found | None:
+        kept = self._kept.get(question)
         return None if kept is None or kept.until <= trio.current_time() else kept.found
 
-    def put(self, part: Part, found: Found, generation: int) -> None:
+    def put(self, question: Question, found: Found, generation: int) -> None:
         """Keep a result that was asked for in `generation`. If that is past, the result may include removed texts."""
         if generation != self.generation:
             return
-        self._kept.pop(part, None)
-        self._kept[part] = _Kept(
+        self._kept.pop(question, None)
+        self._kept[question] = _Kept(
             found, trio.current_time() + RESULT_LIFETIME, frozenset(hit.record.room for hit in found.hits)
         )
         while len(self._kept) > MAX_RESULTS:
@@ -71,7 +68,7 @@ class ResultCache:
 
     def _drop(self, rooms: Set[str]) -> None:
         self.generation += 1
-        self._kept = {part: kept for part, kept in self._kept.items() if kept.rooms.isdisjoint(rooms)}
+        self._kept = {question: kept for question, kept in self._kept.items() if kept.rooms.isdisjoint(rooms)}
 
     def on_hints(self, hints: Iterable[str]) -> None:
         """Handle hints of another process: it may have edited or deleted messages, in any room.
@@ -85,4 +82,4 @@ class ResultCache:
 
     def sweep(self) -> None:
         now = trio.current_time()
-        self._kept = {part: kept for part, kept in self._kept.items() if kept.until > now}
+        self._kept = {question: kept for question, kept in self._kept.items() if kept.until > now}

@@ -27,7 +27,7 @@ from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines import side_by_side
 from chatserver.api.pipelines.background import StartStep
 from chatserver.api.pipelines.limiters import Limiters, SearchLimits
-from chatserver.api.pipelines.results import Part, ResultCache
+from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.log_reader import Alterations
 from chatserver.chat.principal import Principal
@@ -60,7 +60,7 @@ class Searched(msgspec.Struct, frozen=True):
 class Unshared(NamedTuple):
     """A result of the index that is to be shared with other processes."""
 
-    part: Part
+    question: Question
     found: Found
     generation: bytes
 
@@ -86,8 +86,8 @@ class SearchPipeline:
     altered_meanwhile: Callable[[], AbstractContextManager[Alterations]]
     after_steps: Sequence[AfterStep]
     shared: SharedSearch | None = None
-    #: by part and generation of the results: no search joins a query that began before a text was removed
-    _flights: "SingleFlight[tuple[Part, int], _Answered]" = field(default_factory=SingleFlight, init=False)
+    #: by generation of the results, too: no search joins a query that began before a text was removed
+    _flights: "SingleFlight[tuple[Question, int], _Answered]" = field(default_factory=SingleFlight, init=False)
 
     async def search(self, asked: Asked) -> Searched:
         """Run the search. Raises OverLimitError and LogError."""
@@ -96,8 +96,8 @@ class SearchPipeline:
         with self.altered_meanwhile() as meanwhile:
             await self._query_within_limits(asked, ranking)
             ranking.look_again(meanwhile, partial(self.may_read, asked.visitor))
-        for part, found in ranking.parts.items():
-            self.results.put(part, found, ranking.generation)
+        for question, found in ranking.found.items():
+            self.results.put(question, found, ranking.generation)
         for step in self.after_steps:
             self.start_in_background(step, asked)
         if self.shared is not None:
@@ -128,39 +128,38 @@ class SearchPipeline:
                 async with side_by_side() as nursery:
                     for room in islice(readable, QUERIED_ROOMS):
                         in_room = msgspec.structs.replace(question, room=room)
-                        nursery.start_soon(self._rank, (in_room, None), principal, ranking)
+                        nursery.start_soon(self._rank, in_room, principal, ranking)
                 if ranking.fills(asked.limit):
                     break
 
     async def _rank_rounds(self, question: Question, limit: int, principal: Principal, ranking: "Ranking") -> bool:
         """Find and rank, and continue while the user may read too few; returns whether all matches were seen."""
-        go_on = None
         for _ in range(MAX_ROUNDS):
-            go_on = await self._rank((question, go_on), principal, ranking)
+            go_on = await self._rank(question, principal, ranking)
             if go_on is None or ranking.fills(limit):
                 break
+            question = msgspec.structs.replace(question, go_on=go_on)
         return go_on is None
 
-    async def _rank(self, part: Part, principal: Principal, ranking: "Ranking") -> int | None:
-        """Add the hits of one part of the search; returns its `go_on`."""
-        found = self.results.get(part)
+    async def _rank(self, question: Question, principal: Principal, ranking: "Ranking") -> int | None:
+        """Add the hits of one question; returns where to go on with it."""
+        found = self.results.get(question)
         if found is None:
-            flight = part, self.results.generation
-            found, by_index = await self._flights.get(flight, partial(self._ask, part, ranking))
-            ranking.parts[part] = found
+            flight = question, self.results.generation
+            found, by_index = await self._flights.get(flight, partial(self._ask, question, ranking))
+            ranking.found[question] = found
             ranking.used_index |= by_index
         ranking.add(hit for hit in found.hits if self.may_read(principal, hit.record.room))
         return found.go_on
 
-    async def _ask(self, part: Part, ranking: "Ranking") -> "_Answered":
+    async def _ask(self, question: Question, ranking: "Ranking") -> "_Answered":
         """Ask for the results of other processes, then the index."""
-        lookup = None if self.shared is None else await self.shared.results.get(part)
+        lookup = None if self.shared is None else await self.shared.results.get(question)
         if lookup is not None and lookup.found is not None:
             return _Answered(lookup.found, by_index=False)
-        question, go_on = part
-        found = await self.index.find(question, go_on=go_on)
+        found = await self.index.find(question)
         if lookup is not None:
-            ranking.unshared.append(Unshared(part, found, lookup.generation))
+            ranking.unshared.append(Unshared(question, found, lookup.generation))
         return _Answered(found, by_index=True)
 
     async def _share_results(self, shared: SharedSearch, unshared: "list[Unshared]") -> None:
@@ -175,13 +174,13 @@ class _Answered(NamedTuple):
 
 
 class Ranking:
-    """The hits of all parts, each message once."""
+    """The hits of all questions, each message once."""
 
     def __init__(self, generation: int) -> None:
         self.generation = generation
         self.used_index = False
         self.unshared: list[Unshared] = []
-        self.parts: dict[Part, Found] = {}  # results that were not in this process's cache
+        self.found: dict[Question, Found] = {}  # results that were not in this process's cache
         self._hits: dict[tuple[str, int], Hit] = {}
 
     def add(self, hits: Iterable[Hit]) -> None:

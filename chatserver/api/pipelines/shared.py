@@ -13,9 +13,9 @@ from secrets import token_bytes
 import msgspec
 
 from chatserver.api.pipelines.limiters import Limit
-from chatserver.api.pipelines.results import RESULT_LIFETIME, Lookup, Part
+from chatserver.api.pipelines.results import RESULT_LIFETIME, Lookup
 from chatserver.chat.principal import Principal
-from chatserver.log.index import Found
+from chatserver.log.index import Found, Question
 from chatserver.log.interface import system_ms
 from chatserver.meters import TokenBucket
 from chatserver.shared import limits
@@ -70,9 +70,9 @@ class SharedResults:
         self._forgotten: list[int] | None = None  # `_connections` of the last `forget`
         self.found = 0  # results that another process had found
 
-    async def get(self, part: Part) -> Lookup | None:
+    async def get(self, question: Question) -> Lookup | None:
         """Look up a recent result; None: nothing can be stored either, since the shard is away or refuses to write."""
-        name = _name(part)
+        name = _name(question)
         shard = self._shards.of(name)
         if self._forgotten not in (None, self._connections()):
             self.forget()  # what it sent over an earlier connection, or while there was none, may not have arrived
@@ -87,9 +87,9 @@ class SharedResults:
                 return Lookup(found, generation)
         return None
 
-    async def put(self, part: Part, found: Found, generation: bytes) -> None:
+    async def put(self, question: Question, found: Found, generation: bytes) -> None:
         """Store a result that was asked for after a lookup in this generation."""
-        name, entry = _name(part), _encode(_Entry(generation, found))
+        name, entry = _name(question), _encode(_Entry(generation, found))
         if len(entry) > MAX_RESULT_BYTES:
             return
         try:
@@ -111,8 +111,8 @@ class SharedResults:
         return [shard.connections for shard in self._shards.all]
 
 
-def _name(part: Part) -> str:
-    digest = blake2b(msgspec.msgpack.encode(part), digest_size=16).hexdigest()
+def _name(question: Question) -> str:
+    digest = blake2b(msgspec.msgpack.encode(question), digest_size=16).hexdigest()
     return f"found-{_FORM}:{digest}"
 
 

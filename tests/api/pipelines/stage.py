@@ -11,7 +11,7 @@ import trio
 import trio.testing
 
 from chatserver.api.pipelines.limiters import Limit, Limiters, SearchLimits
-from chatserver.api.pipelines.results import Lookup, Part, ResultCache
+from chatserver.api.pipelines.results import Lookup, ResultCache
 from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.chat.log_reader import LogReader
 from chatserver.chat.principal import Principal
@@ -36,7 +36,7 @@ class Systems:
         self.readable = "abc"
         self.go_on: int | None = None  # where the search of everywhere goes on
         self.length = 0  # characters of each message besides its first words
-        self.far: dict[Part, Found] = {}  # results shared between processes
+        self.far: dict[Question, Found] = {}  # results shared between processes
 
     async def step(self, name: str) -> None:
         """Take the time of the step, and fail if a test says so."""
@@ -64,14 +64,14 @@ class Systems:
         await self.step("rooms")
         return ["a", "b"]
 
-    async def get(self, part: Part) -> Lookup | None:
+    async def get(self, question: Question) -> Lookup | None:
         await self.step("get")
-        return Lookup(self.far.get(part), b"1")
+        return Lookup(self.far.get(question), b"1")
 
-    async def put(self, part: Part, found: Found, generation: bytes) -> None:
+    async def put(self, question: Question, found: Found, generation: bytes) -> None:
         await self.step("put")
         assert generation == b"1"
-        self.far[part] = found
+        self.far[question] = found
 
     async def audit(self, asked: Asked) -> None:
         await self.step("audit")
@@ -88,11 +88,11 @@ class Finding:
     def __init__(self, systems: Systems) -> None:
         self._systems = systems
 
-    async def find(self, question: Question, *, go_on: int | None = None) -> Found:
+    async def find(self, question: Question) -> Found:
         await self._systems.step(question.room or "everywhere")
         room = question.room or "c"
         record = Record(room, 1, 0, "u_ann", "Ann", f"hi from {room}" + "x" * self._systems.length)
-        more = self._systems.go_on if go_on is None else go_on - 1
+        more = self._systems.go_on if question.go_on is None else question.go_on - 1
         return Found([Hit(record, ord(room), [])], more)
 
 

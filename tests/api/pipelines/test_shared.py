@@ -12,7 +12,7 @@ from chatserver.log.index import Found, Question
 from chatserver.shared.shards import Shards
 from chatserver.shared.valkey import ValkeyShard
 
-PART = (Question(("word",)), None)
+QUESTION = Question(("word",))
 
 
 class Answering:
@@ -48,14 +48,14 @@ async def test_while_its_server_is_away_a_process_keeps_the_limit_alone(autojump
 async def test_what_is_no_result_of_ours_is_none() -> None:
     none = Lookup(None, b"1")
     for answer, lookup in (([b"1", b"\xc1"], none), ([b"1", None], none), ([1, 2], None), (b"garbage", None)):
-        assert await results_on(Answering(answer)).get(PART) == lookup, answer
+        assert await results_on(Answering(answer)).get(QUESTION) == lookup, answer
 
 
 async def test_a_long_result_is_not_shared(monkeypatch: pytest.MonkeyPatch) -> None:
     shard = Answering()
-    await results_on(shard).put(PART, Found([], None), b"1")
+    await results_on(shard).put(QUESTION, Found([], None), b"1")
     [(command, _, entry, *_)] = shard.calls
     assert command == b"SET"
     monkeypatch.setattr("chatserver.api.pipelines.shared.MAX_RESULT_BYTES", len(cast(bytes, entry)) - 1)
-    await results_on(shard).put(PART, Found([], None), b"1")
+    await results_on(shard).put(QUESTION, Found([], None), b"1")
     assert len(shard.calls) == 1
