@@ -22,7 +22,7 @@ from chatserver.api.monitoring import MonitoringHandlers
 from chatserver.api.origins import OriginPolicy, origin_policy
 from chatserver.api.pages import Pages
 from chatserver.api.pipelines.background import BackgroundSteps
-from chatserver.api.pipelines.limiters import Limiters
+from chatserver.api.pipelines.limiters import SearchLimits
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.api.routes import Routes
@@ -82,7 +82,7 @@ class Parts(MeasuredParts):
     exchanges: HttpExchanges
     websockets: WebSocketHandler
     farewell: Farewell
-    limiters: Limiters
+    search_limits: SearchLimits
     services: Services
     reloader: Reloader
     poller: Poller
@@ -113,14 +113,14 @@ def build(
     peers = _Peers(settings, readiness, nursery, total=total, policy=public)
     chat = _Chat(settings, log, keys, bus, peers)
     shared = chat.shared
-    limiters = Limiters(None if shared is None else shared.search.limits.take)
+    limits = SearchLimits(settings.search_rate, None if shared is None else shared.search.limits.take)
     background = BackgroundSteps(nursery, peers.connections.faults.caught)
     monitoring = MonitoringHandlers(
         log=log, engine=engine_of(settings.log), ready=ready, text_of_all=all_metrics,
         text=lambda: metrics.text(),  # noqa: PLW0108  made last, since it tells of all the others
         shards=None if shared is None else shared.shards,
     )  # fmt: skip
-    searches = SearchHandlers(chat.services, limiters, background.start, None if shared is None else shared.search)
+    searches = SearchHandlers(chat.services, limits, background.start, None if shared is None else shared.search)
     routes = Routes(
         chat.services,
         searches=searches,
@@ -137,7 +137,7 @@ def build(
         moderation=chat.services.moderation, responder=peers.responder, exchanges=edge.exchanges,
         websockets=edge.websockets,
         farewell=Farewell(peers.connections, public, edge.websockets), services=chat.services,
-        reloader=chat.reloader, limiters=limiters, handshakes=edge.handshakes, shared=shared, others=chat.others,
+        reloader=chat.reloader, search_limits=limits, handshakes=edge.handshakes, shared=shared, others=chat.others,
         poller=Poller(peers.connections, readiness, listeners),
     )  # fmt: skip
     metrics = ServerMetrics(parts)

@@ -267,7 +267,7 @@ class Server:
         """Queue the chores of each second, as steps of their own: beside a crowd some take more than a millisecond."""
         parts, services = self.parts, self.parts.services
         for chore in (
-            parts.hub.tick, parts.admission.tick, services.write_limits.sweep, parts.limiters.sweep,
+            parts.hub.tick, parts.admission.tick, services.write_limits.sweep, parts.search_limits.sweep,
             services.search_results.sweep, parts.connections.lines.report, services.identities.sweep,
             services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
             parts.connections.demotion.sweep,

@@ -11,7 +11,7 @@ import msgspec
 from chatserver.api.answers import Answer, Later, Queue, Response
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines.background import StartStep
-from chatserver.api.pipelines.limiters import Limiters, OverLimitError, search_limits
+from chatserver.api.pipelines.limiters import OverLimitError, SearchLimits
 from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.api.request import Request
@@ -44,16 +44,14 @@ class SearchCounts:
 
 class SearchHandlers:
     def __init__(
-        self, services: Services, limiters: Limiters, start_in_background: StartStep, shared: SharedSearch | None
+        self, services: Services, limits: SearchLimits, start_in_background: StartStep, shared: SharedSearch | None
     ) -> None:
         self._services = services
-        self._limiters = limiters
-        self._limits = search_limits(services.settings)
+        self._limits = limits
         self.counts = SearchCounts()
         self._pipeline = SearchPipeline(
             index=services.log.index,
-            limiters=limiters,
-            limits=self._limits,
+            limits=limits,
             may_read=services.may_read,
             results=services.search_results,
             shared=shared,
@@ -90,7 +88,7 @@ class SearchHandlers:
 
     def _check_limits(self, principal: Principal) -> None:
         """Refuse a user or network over its limit, before a task waits for the shards. Raises OverLimitError."""
-        wait = max(self._limiters.wait(*each) for each in self._limits.of(principal))
+        wait = self._limits.wait(principal)
         if wait:
             self.counts.outcomes["limited"] += 1
             raise OverLimitError(wait)

@@ -127,8 +127,8 @@ async def test_a_repeated_search_is_cached_until_a_change(server: Serving, peer:
 
 async def test_over_the_rate(tmp_path: Path) -> None:
     async with serving(search_rate=0.01) as server, connect(server.address) as peer:
-        limiters = server.server.parts.limiters
-        with mock.patch.object(limiters, "take", wraps=limiters.take) as asked:
+        limits = server.server.parts.search_limits
+        with mock.patch.object(limits, "take", wraps=limits.take) as asked:
             answers = [await peer.request("GET", "/search?q=word") for _ in range(3)]
         assert [answer.status for answer in answers] == [200, 429, 429]
         assert asked.call_count == 3, "those of the user and of the network; a refusal needs no task"

@@ -20,7 +20,7 @@ from time import perf_counter
 import msgspec
 import trio
 
-from chatserver.api.pipelines.limiters import Limiters, search_limits
+from chatserver.api.pipelines.limiters import SearchLimits
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.pipelines.search import QUERIED_ROOMS, ROOMS_CONSIDERED, Asked, Ranking, SearchPipeline
 from chatserver.api.pipelines.shared import SharedSearch
@@ -29,7 +29,6 @@ from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
 from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
-from chatserver.settings.fields import Settings
 from chatserver.shared import open_shards
 from tests.bench.figures import TIMES, Figure, Result, Scale, at_least, compared
 from tests.log.support import Disk
@@ -42,7 +41,8 @@ FIGURES = {
     ms: at_least(f"search, shards of {ms} ms: one step after another, of side by side", TIMES, bound=bound, aim=aim)
     for ms, bound, aim in SHARDS
 }
-LIMITS = search_limits(Settings(search_rate=10_000.0))
+#: Searches a second, which no run reaches.
+RATE = 10_000.0
 
 #: Attempts to ask a shard that does not answer in time on a busy machine, and seconds between them.
 ATTEMPTS, PAUSE = 200, 0.1
@@ -51,11 +51,11 @@ FILL_BATCH = 5_000
 
 
 def search_pipeline(
-    log: Disk, limiters: Limiters, later: Callable[..., None], shared: SharedSearch | None = None
+    log: Disk, limits: SearchLimits, later: Callable[..., None], shared: SharedSearch | None = None
 ) -> SearchPipeline:
     """The server's pipeline over this log, with empty caches of its own."""
     return SearchPipeline(
-        index=log.index, limiters=limiters, limits=LIMITS, results=ResultCache(),
+        index=log.index, limits=limits, results=ResultCache(),
         after_steps=(), shared=shared,
         recent_rooms=partial(recent_rooms, log), may_read=lambda principal, room: True, start_in_background=later,
         altered_meanwhile=LogReader(log).altered_meanwhile,
@@ -73,7 +73,7 @@ class Searching:
         self._log = log
         self._shared = shared
         self._later = later
-        self._limiters = Limiters(shared.limits.take)
+        self._limits = SearchLimits(RATE, shared.limits.take)
         self._visitors = count(1)
 
     def asked(self) -> Asked:
@@ -84,16 +84,16 @@ class Searching:
 
     async def side_by_side(self, asked: Asked) -> int:
         """Search as the server does; the number of messages that are found."""
-        pipeline = search_pipeline(self._log, self._limiters, self._later, self._shared)
+        pipeline = search_pipeline(self._log, self._limits, self._later, self._shared)
         return len((await pipeline.search(asked)).hits)
 
     async def one_after_another(self, asked: Asked) -> int:
         """The same steps in sequence."""
         sessions = self._shared.sessions
-        for limit in LIMITS.network:
-            await self._limiters.take(limit, asked.visitor.network)
+        for limit in self._limits.network:
+            await self._limits.take(limit, asked.visitor.network)
         await sessions.open(asked.visitor)
-        await self._limiters.take(LIMITS.user, asked.visitor.number)
+        await self._limits.take(self._limits.user, asked.visitor.number)
         ranking = Ranking(0)
         if await self._rank(asked.question, ranking) is not None:
             for room in (await recent_rooms(self._log, ROOMS_CONSIDERED))[:QUERIED_ROOMS]:

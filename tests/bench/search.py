@@ -17,14 +17,14 @@ from time import perf_counter
 
 import trio
 
-from chatserver.api.pipelines.limiters import Limiters
+from chatserver.api.pipelines.limiters import SearchLimits
 from chatserver.api.pipelines.search import Asked
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Question
 from chatserver.log.interface import Draft
 from chatserver.log.sqlite import SqliteLog
 from tests.bench.figures import Figure, Result, Scale, at_most, spread
-from tests.bench.pipeline import fill, search_pipeline
+from tests.bench.pipeline import RATE, fill, search_pipeline
 from tests.log.support import Disk
 
 USUAL = at_most("search over 1,000,000 messages: p50", " ms", bound=30.0, aim=10.0)
@@ -119,8 +119,7 @@ async def _turn(log: Disk, language: Language, nursery: trio.Nursery, times: int
     found: dict[str, list[float]] = {kind: [] for kind in KINDS}
     for _ in range(times):
         for kind, ask in KINDS.items():
-            limiters = Limiters()
-            pipeline = search_pipeline(log, limiters, nursery.start_soon)
+            pipeline = search_pipeline(log, SearchLimits(RATE), nursery.start_soon)
             visitor = Principal(next(visitors), "192.0.2.7")
             asked = Asked(ask(language), 20, visitor)
             began = perf_counter()

@@ -187,7 +187,7 @@ CHORES: dict[str, Callable[[Scene], tuple[Any, str]]] = {
     "lines": lambda s: (s.parts.connections.lines, "report"),
     "the heap": lambda s: (Heap, "tick"),
     "rates of writing": lambda s: (s.parts.services.write_limits, "sweep"),
-    "rates of searching": lambda s: (s.parts.limiters, "sweep"),
+    "rates of searching": lambda s: (s.parts.search_limits, "sweep"),
     "search results": lambda s: (s.parts.services.search_results, "sweep"),
     "identities": lambda s: (s.parts.services.identities, "sweep"),
     "sanctions": lambda s: (s.parts.services.moderation, "sweep"),

@@ -26,7 +26,7 @@ import trio
 from chatserver.api.pages import PAGE_BYTES
 from chatserver.api.pipelines import side_by_side
 from chatserver.api.pipelines.background import StartStep
-from chatserver.api.pipelines.limiters import Limiters, SearchLimits
+from chatserver.api.pipelines.limiters import SearchLimits
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.pipelines.shared import SharedSearch
 from chatserver.chat.log_reader import Alterations
@@ -77,7 +77,6 @@ class SearchPipeline:
     """
 
     index: Index
-    limiters: Limiters
     limits: SearchLimits
     results: ResultCache
     recent_rooms: Callable[[int], Awaitable[Sequence[str]]]
@@ -108,7 +107,7 @@ class SearchPipeline:
     async def _query_within_limits(self, asked: Asked, ranking: "Ranking") -> None:
         async with side_by_side() as nursery:
             for limit, key in self.limits.of(asked.visitor):
-                nursery.start_soon(self.limiters.take, limit, key)
+                nursery.start_soon(self.limits.take, limit, key)
             if self.shared is not None:
                 nursery.start_soon(self.shared.sessions.open, asked.visitor)
             await self._query(asked, ranking)

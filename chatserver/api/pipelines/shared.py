@@ -17,7 +17,6 @@ from chatserver.api.pipelines.results import RESULT_LIFETIME, Lookup
 from chatserver.chat.principal import Principal
 from chatserver.log.index import Found, Question
 from chatserver.log.interface import system_ms
-from chatserver.meters import TokenBucket
 from chatserver.shared import limits
 from chatserver.shared.shards import Script, Shards, SharedError
 
@@ -36,12 +35,12 @@ class SharedLimits:
         self._shards = shards
         self.alone = Counter({shard.name: 0 for shard in shards.all})  # decisions made without the shard
 
-    async def take(self, limit: Limit, key: Hashable, bucket: TokenBucket) -> float:
+    async def take(self, limit: Limit, key: Hashable) -> float:
         """See `AskShard`."""
         name = f"search-{limit.name}:{key}"
         shard = self._shards.of(name)
         try:
-            return await limits.take(shard, self._shards.key(name), bucket.interval, bucket.span)
+            return await limits.take(shard, self._shards.key(name), limit.bucket.interval, limit.bucket.span)
         except SharedError:
             self.alone[shard.name] += 1
             return 0.0

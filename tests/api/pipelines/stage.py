@@ -10,7 +10,7 @@ from typing import Any
 import trio
 import trio.testing
 
-from chatserver.api.pipelines.limiters import Limit, Limiters, SearchLimits
+from chatserver.api.pipelines.limiters import Limit, SearchLimits
 from chatserver.api.pipelines.results import Lookup, ResultCache
 from chatserver.api.pipelines.search import Asked, Searched, SearchPipeline
 from chatserver.chat.log_reader import LogReader
@@ -18,10 +18,8 @@ from chatserver.chat.principal import Principal
 from chatserver.log.index import Found, Hit, Question
 from chatserver.log.interface import Record
 from chatserver.log.memory import MemoryLog
-from chatserver.meters import TokenBucket
 
 ANN = Principal(7, "192.0.2.7")
-LIMITS = SearchLimits(Limit("user", 1e3, 1e3), (Limit("network", 1e3, 1e3), Limit("minute", 1e3, 1e3)))
 
 
 class Systems:
@@ -50,7 +48,7 @@ class Systems:
             self.running -= 1
         self.log.append(f".{name}")
 
-    async def take(self, limit: Limit, key: Hashable, bucket: TokenBucket) -> float:
+    async def take(self, limit: Limit, key: Hashable) -> float:
         await self.step(limit.name)
         return self.waits.get(limit.name, 0.0)
 
@@ -103,10 +101,10 @@ class Stage:
         self.systems = systems
         self.results = ResultCache()
         self.reader = LogReader(MemoryLog())
-        self.limiters = Limiters(systems.take)
+        self.limits = SearchLimits(1e3, systems.take)
         shared: Any = SimpleNamespace(sessions=systems, results=systems)
         self.pipeline = SearchPipeline(
-            index=Finding(systems), shared=shared, limiters=self.limiters, limits=LIMITS, results=self.results,
+            index=Finding(systems), shared=shared, limits=self.limits, results=self.results,
             recent_rooms=systems.rooms, may_read=lambda principal, room: room in systems.readable,
             start_in_background=start or nursery.start_soon,
             altered_meanwhile=self.reader.altered_meanwhile, after_steps=[systems.audit, systems.marker],

@@ -11,7 +11,7 @@ from chatserver.api.pipelines.limiters import OverLimitError
 from chatserver.api.pipelines.results import RESULT_LIFETIME
 from chatserver.api.pipelines.search import ROOMS_BUDGET, SHORT_ROOMS_BUDGET, Searched
 from chatserver.log.interface import TEXTS_CHANGED, LogUnavailable, MessageState, Record
-from tests.api.pipelines.stage import ANN, LIMITS, CancelAfter, Stage, Systems, cancelled_at_every_await, found
+from tests.api.pipelines.stage import ANN, CancelAfter, Stage, Systems, cancelled_at_every_await, found
 
 Clock = trio.testing.MockClock
 #: Steps that a search of everywhere waits for when one answer does not hold all results.
@@ -92,7 +92,7 @@ async def test_a_refusal_by_a_limiter_cancels_the_queries(
     assert trio.current_time() - began == 1.0
     assert (systems.running, len(stage.results._kept)) == (0, 0)
     assert ".audit" not in systems.log
-    known = {each.name: stage.limiters.wait(each, key) for each, key in LIMITS.of(ANN)}
+    known = {each.name: each.buckets.wait(key, began + 1.0) for each, key in stage.limits.of(ANN)}
     assert {name: wait for name, wait in known.items() if wait} == {limit: pytest.approx(3.0)}, "the refusal is kept"
 
 

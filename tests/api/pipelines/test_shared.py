@@ -5,7 +5,7 @@ from typing import Any, cast
 import pytest
 import trio.testing
 
-from chatserver.api.pipelines.limiters import Limit, Limiters, OverLimitError
+from chatserver.api.pipelines.limiters import OverLimitError, SearchLimits
 from chatserver.api.pipelines.results import Lookup
 from chatserver.api.pipelines.shared import SharedLimits, SharedResults
 from chatserver.log.index import Found, Question
@@ -37,11 +37,11 @@ def results_on(shard: Answering) -> SharedResults:
 
 async def test_while_its_server_is_away_a_process_keeps_the_limit_alone(autojump_clock: trio.testing.MockClock) -> None:
     shared = SharedLimits(Shards([ValkeyShard("127.0.0.1", 1)], "chat"))
-    limiters, limit = Limiters(shared.take), Limit("user", 2.0, 4.0)
+    limits = SearchLimits(2.0, shared.take)
     for _ in range(4):
-        await limiters.take(limit, 7)
+        await limits.take(limits.user, 7)
     with pytest.raises(OverLimitError):
-        await limiters.take(limit, 7)
+        await limits.take(limits.user, 7)
     assert shared.alone == {"127.0.0.1:1": 4}
 
 
