@@ -42,35 +42,26 @@ class JoinPipeline:
                 return enter(room, up_to_date(name, page))
 
     async def _page(self, name: str, network: str, after: Cursor | None) -> Page:
-        missed = _Missed()
+        begins: Start | None = None  # of a page that is read before the room's newest messages are known
+        missed, is_read = list[Page](), trio.Event()
+
+        async def read(start: Start) -> None:
+            missed.append(await self._pages.after_start(name, start, JOINED))
+            is_read.set()
+
         async with side_by_side() as nursery:
-            if after is not None and self._hub.registry.room(name) is None:
-                nursery.start_soon(self._read_missed, name, after, missed)
+            if after is not None and self._pages.is_ours(after) and self._hub.registry.room(name) is None:
+                begins = Start(after.offset, recovered=True)
+                nursery.start_soon(read, begins)
             async with self._hub.registry.using(name, network) as room:
                 if after is not None and self._pages.is_ahead(room, after):
                     await self._hub.follower.reach(room, after.offset)
                 start = self._pages.start(room, after, LATEST)
                 page = self._pages.after_now(room, start, JOINED)
-                if page is None and missed.start == start:
-                    await missed.known.wait()
-                    page = missed.page
+                if page is None and begins == start:
+                    await is_read.wait()
+                    [page] = missed
                 if page is None:
                     page = await self._pages.after_start(name, start, JOINED)
             nursery.cancel_scope.cancel()
         return page
-
-    async def _read_missed(self, name: str, after: Cursor, missed: "_Missed") -> None:
-        """Read from a place before it is known whether the room's newest messages reach back to it."""
-        if self._pages.is_ours(after):
-            missed.start = Start(after.offset, recovered=True)
-            missed.page = await self._pages.after_start(name, missed.start, JOINED)
-            missed.known.set()
-
-
-class _Missed:
-    """The page after a start; it is `known` once it has been read."""
-
-    def __init__(self) -> None:
-        self.start: Start | None = None
-        self.page: Page | None = None
-        self.known = trio.Event()
