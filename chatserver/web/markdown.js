@@ -6,7 +6,8 @@
 import { make } from './dom.js';
 import { actionIn, mentionsIn, withEmoji, withoutTail } from './text.js';
 
-const FENCE = /^```[^\n`]*\n?([^]*?)\n?```[ \t]*(?:\n|$)/m;
+/** The first one that opens, since without an end behind it no other has one: else half-open ones take quadratic time. */
+const FENCE = /^(?=((?:[^]*?\n)??)```)\1```(?:[^\n`]*\n)?([^]*?)\n?```[ \t]*(?:\n|$)/;
 const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
 const EM_PER_LEVEL = 1.4; // the padding of a list
 const QUOTE = /^>\s?(.*)$/;
@@ -16,7 +17,9 @@ const CELLS = /[^\t]\t/; // a row of a spreadsheet; code begins with tabs
  * not behind a backslash, which stays: ¯\_(ツ)_/¯.
  */
 const INLINE =
-  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|\*\*(?=\S)(?<bold>[^\n]*?\S)\*\*(?!\*)|(?<!~)~~(?=[^\s~])(?<struck>[^\n]*?[^\s~])~~(?!~)|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|(?<![\w\\])_(?=[^\s_])(?<under>[^\n]*?[^\s_])_(?!\w)|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>(?:\bhttps?:\/\/|(?<![\w/.@-])www\.(?=\w))[^\s<>"`、。〈-】！-／：-＠]+)/giu;
+  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|(?<mark>\*\*(?=\S)|(?<!~)~~(?=[^\s~])|(?<![\w\\])_(?=[^\s_]))|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>(?:\bhttps?:\/\/|(?<![\w/.@-])www\.(?=\w))[^\s<>"`、。〈-】！-／：-＠]+)/giu;
+/** By mark: its element, and what ends it in its line. */
+const MARKS = { '**': ['strong', /\S\*\*(?!\*)|\n/g], '~~': ['del', /[^\s~]~~(?!~)|\n/g], _: ['em', /[^\s_]_(?!\w)|\n/g] };
 const MAX_DEPTH = 6; // marks within marks
 /** `#room`, or `#room/42` for a message, as in the address; a name at the end of a sentence ends before the dot. */
 const ROOM = /(?<![\w#/&])(#[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:\/[1-9]\d{0,14})?)(?![\w/-])/gi;
@@ -53,16 +56,28 @@ const words = (text) =>
 function inline(text, names, depth = 0) {
   if (depth > MAX_DEPTH) return [text];
   const nodes = [];
+  const open = {}; // by mark: up to here nothing ends it, which is searched for once
   let end = 0;
-  for (const { 0: whole, index, groups = {} } of text.matchAll(INLINE)) {
-    const { literal, coded, bold, struck, star, under, label, href } = groups;
+  for (let found, from = 0; (INLINE.lastIndex = from), (found = INLINE.exec(text)); ) {
+    const { 0: whole, index, groups = {} } = found;
+    const { literal, coded, mark, star, label, href } = groups;
+    const [element, ends] = MARKS[mark] ?? ['em'];
+    const start = (from = index + whole.length);
+    if (mark) {
+      if (index < open[mark]) continue;
+      ends.lastIndex = start;
+      const { 0: last = '\n', index: at = Infinity } = ends.exec(text) ?? {};
+      if (last === '\n') {
+        open[mark] = at;
+        continue;
+      }
+      from = at + last.length;
+    }
     nodes.push(...mentions(text.slice(end, index), names));
-    end = index + whole.length;
+    end = from;
     if (literal) nodes.push(literal);
     else if (coded) nodes.push(make('code', {}, coded));
-    else if (bold) nodes.push(make('strong', {}, ...inline(bold, names, depth + 1)));
-    else if (struck) nodes.push(make('del', {}, ...inline(struck, names, depth + 1)));
-    else if (star || under) nodes.push(make('em', {}, ...inline(star ?? under, names, depth + 1)));
+    else if (mark || star) nodes.push(make(element, {}, ...inline(star ?? text.slice(start, from - mark.length), names, depth + 1)));
     else {
       const url = href ?? withoutTail(whole);
       const target = /^http/i.test(url) ? url : `https://${url}`;
@@ -123,7 +138,7 @@ function blocks(text, names) {
       const cells = (line) => line.split('\t').flatMap((cell) => [make('td', {}, ...inline(cell, names)), '\t']);
       nodes.push(make('table', { tabIndex: 0 }, ...lines.map((line) => make('tr', {}, ...cells(line)))));
     } else {
-      const content = lines.join('\n').replace(/^\n+|\n+$/g, '');
+      const content = lines.join('\n').replace(/^\n+|(?<!\n)\n+$/g, '');
       if (content) nodes.push(make(kind, {}, ...inline(content, names)));
     }
   }
@@ -136,9 +151,9 @@ function blocks(text, names) {
  */
 export function markdown(text, names = []) {
   const nodes = [];
-  for (let fence; (fence = FENCE.exec(text)); text = text.slice(fence.index + fence[0].length)) {
-    if (fence.index) nodes.push(...blocks(text.slice(0, fence.index).replace(/\n$/, ''), names));
-    nodes.push(make('pre', { tabIndex: 0 }, make('code', {}, fence[1])));
+  for (let fence; (fence = FENCE.exec(text)); text = text.slice(fence[0].length)) {
+    if (fence[1]) nodes.push(...blocks(fence[1].slice(0, -1), names));
+    nodes.push(make('pre', { tabIndex: 0 }, make('code', {}, fence[2])));
   }
   return text ? [...nodes, ...blocks(text, names)] : nodes;
 }
