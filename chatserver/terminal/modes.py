@@ -40,6 +40,7 @@ EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 FIRST_ROOM = "lobby"  # the default room, as in the page
 LONGEST_LINE = 1 << 20  # B; far above the server's limit, and no strain on memory
 IDENTITY_EVERY = 2.0  # s between two looks at our name in other terminals, or at the file of our token
+RENEWAL_PATIENCE = 5.0  # s that a new token waits for a connection before its file is looked at again
 _CHUNK = 8192  # B of standard input in one read
 _BACKGROUND_PAUSE = 0.5  # s until standard input is looked at again while it is another job's
 
@@ -134,16 +135,16 @@ async def _remember(chat: Chat, target: Target, name: str) -> None:
 
 
 async def _renew(chat: Chat, file: str, token: str) -> None:
-    """Go on with each new token in the file that `@FILE` names."""
+    """Go on with each new token in the file that `@FILE` names, also with one that comes while another waits."""
     while True:
         await trio.sleep(IDENTITY_EVERY)
-        with suppress(ConfigError):  # it is being written
+        with suppress(ConfigError), trio.move_on_after(RENEWAL_PATIENCE):  # the error: it is being written
             if (found := read_token(file)) != token:
-                token = found
                 try:
-                    await chat.authenticate(token)
+                    await chat.authenticate(found)
                 except ChatError as error:
                     _say(f"the new token in {file[1:]} is not used: {error.message}")
+                token = found
 
 
 async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:

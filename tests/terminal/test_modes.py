@@ -126,12 +126,18 @@ async def test_the_next_start_is_the_same_user_or_says_why_not(
 
 
 async def test_a_new_token_in_its_file_is_used(server: FakeServer, tmp_path: Path) -> None:
-    """The client ended with the token that it had found at its start."""
+    """The client ended with the token that it had found at its start, or with the first one of a long outage."""
     file = tmp_path / "token"
     file.write_text("first\n")
     async with plain(server, "--token", f"@{file}") as it:
         file.write_text("second\n")
-        await eventually(lambda: server.tokens == ["second"], within=SOON)
+        await eventually(lambda: "second" in server.tokens, within=SOON)
+        server.deaf = True
+        file.write_text("third\n")
+        await eventually(lambda: server.unheard > 0, within=SOON)
+        file.write_text("fourth\n")
+        server.deaf = False
+        await eventually(lambda: server.tokens[-1] == "fourth", within=SOON)
         it.process.terminate()
 
 
