@@ -42,6 +42,7 @@ POLL_WAIT_SECONDS: Final = 25
 
 #: One in so many operations by WebSocket edits the message before it.
 EDITS_EVERY: Final = 10
+_NOTHING: Final = (-1, 0)  # in place of an operation and an offset
 
 #: Rooms that are read again at once: enough to finish soon, and too few to be a load.
 AT_ONCE: Final = 8
@@ -114,10 +115,10 @@ class WebSocketVictim(Victim):
         self._edits: set[int] = set()  # operations that edit the message before them
         self._has_edited = False
         self._may_edit = True
-        self._last: tuple[int, int] | None = None  # its last message on this connection, and the offset
+        self._last = _NOTHING  # its last message on this connection, and the offset
 
     async def live(self) -> None:
-        self._last = None  # a guest that comes back is another, who may not edit it
+        self._last = _NOTHING  # a guest that comes back is another, who may not edit it
         async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
@@ -132,10 +133,12 @@ class WebSocketVictim(Victim):
 
     async def _say(self, peer: WebSocket, number: int) -> None:
         self._edits.discard(number)
-        if (number + 1) % EDITS_EVERY or self._last is None or not self._may_edit:
+        last, offset = self._last
+        # One that is edited before it has come back may come back as it is then, and each is edited once.
+        if (number + 1) % EDITS_EVERY or last not in self._heard or not self._may_edit:
             await _publish(peer, self.room, number)
             return
-        last, offset = self._last
+        self._last = _NOTHING
         self._edits.add(number)
         self.acknowledged.pop(last, None)  # its text will be gone
         await _say(peer, type="edit", id=number, room=self.room, offset=offset, text=self.text(number))
