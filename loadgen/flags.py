@@ -9,8 +9,7 @@ import math
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Collection, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -277,15 +276,6 @@ def fields(text: str) -> list[str]:
         if name.lower() in _OURS:
             raise UsageError(f"--header: {name} is written by loadgen itself")
     return [line for line in lines if line]
-
-
-@contextmanager
-def writing(flag: str, name: str) -> Iterator[None]:
-    """Name the flag if what it asks for cannot be written, as on a full disk."""
-    try:
-        yield
-    except OSError as error:
-        raise UsageError(f"{flag}: cannot write {name!r}: {error.strerror or error}") from None
 
 
 def file(flag: str, name: str) -> bytes:

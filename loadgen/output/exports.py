@@ -10,7 +10,8 @@ import io
 import os
 import re
 import xml.etree.ElementTree as ET
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
@@ -19,7 +20,7 @@ import msgspec
 from hdrh.histogram import HdrHistogram
 from hdrh.log import HistogramLogWriter
 
-from loadgen import flags
+from loadgen.net.target import UsageError
 from loadgen.output import sections, wording
 from loadgen.output.page.document import page_of
 from loadgen.output.sections import Section
@@ -157,6 +158,15 @@ FILES: Final[Mapping[str, Callable[[Report], str]]] = {
 }
 
 
+@contextmanager
+def _writing(directory: str) -> Iterator[None]:
+    """Name the flag if the report cannot be written, as on a full disk."""
+    try:
+        yield
+    except OSError as error:
+        raise UsageError(f"--report: cannot write {directory!r}: {error.strerror or error}") from None
+
+
 def require(directory: str | None) -> None:
     """Make the directory, if any, before anything is measured, and remove what an earlier run left in it.
 
@@ -164,7 +174,7 @@ def require(directory: str | None) -> None:
     """
     if directory is None:
         return
-    with flags.writing("--report", directory):
+    with _writing(directory):
         Path(directory).mkdir(parents=True, exist_ok=True)
         if not os.access(directory, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
@@ -174,7 +184,7 @@ def require(directory: str | None) -> None:
 
 def save(report: Report, directory: str) -> None:
     require(directory)
-    with flags.writing("--report", directory), TemporaryDirectory(dir=directory) as beside:
+    with _writing(directory), TemporaryDirectory(dir=directory) as beside:
         for name, text_of in FILES.items():  # a full disk leaves no half of a file
             file = Path(beside) / name
             file.write_text(text_of(report), encoding="utf-8")
