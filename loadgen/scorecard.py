@@ -216,16 +216,15 @@ class Attacking:
     def experiment(self, duration: float, longest_cycle: float = math.inf) -> Experiment:
         """Return the experiment without its attackers."""
         probes, slow = flags.probes(self.victim, self.victims, self.newcomers, self.timeout, self.neighbours)
-        return experiment.attack(
-            {},
+        what = experiment.attack(
             probes=probes,
-            neighbours=slow,
             baseline_seconds=self.baseline,
             attack_seconds=duration,
             recovery_seconds=self.recovery,
             longest_cycle=0.0 if self.fixed_duration else longest_cycle,
             per_address=self.per_address,
         )
+        return what.beside(slow)
 
 
 ATTACKING: Final = Attacking()

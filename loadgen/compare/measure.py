@@ -83,15 +83,13 @@ class Meter:
         return await self._played(load, 0.0, label, endpoint)
 
     async def attack(self, counts: Mapping[str, int], *, victims: Mapping[str, int], seconds: float) -> Report:
-        attacked = experiment.attack(
-            _personas(counts),
+        attacked = experiment.attack(  # without neighbours: most peers do not speak enough of the protocol for them
             probes=Probes(victims=victims),
-            neighbours={},  # most peers do not speak enough of the protocol for them
             baseline_seconds=BASELINE_SECONDS,
             attack_seconds=seconds,
             recovery_seconds=RECOVERY_SECONDS,
         )
-        return await self._played(attacked, CONNECT_RATE, "")
+        return await self._played(attacked.against(_personas(counts)), CONNECT_RATE, "")
 
     @asynccontextmanager
     async def beside(self, counts: Mapping[str, int]) -> AsyncIterator[int]:

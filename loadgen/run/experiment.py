@@ -263,20 +263,21 @@ def honest_load(
 
 
 def attack(
-    counts: Mapping[type[Client], int],
     *,
     probes: Probes,
-    neighbours: Mapping[type[Client], int],
     baseline_seconds: float,
     attack_seconds: float,
     recovery_seconds: float,
     longest_cycle: float = math.inf,
     per_address: int = PER_ADDRESS,
 ) -> Experiment:
-    """Baseline, attack, recovery: all three in one run on one machine, so that noise affects all of them."""
+    """Baseline, attack, recovery: all three in one run on one machine, so that noise affects all of them.
+
+    It has no attackers yet (`against`), and no neighbours (`beside`).
+    """
     return Experiment(
         command="attack",
-        groups=(Group(name=ATTACKERS, counts=counts, per_address=per_address),),
+        groups=(Group(name=ATTACKERS, counts={}, per_address=per_address),),
         phases=(
             Phase(name="baseline", counts_as=Counts.BASELINE, seconds=baseline_seconds),
             Phase(
@@ -290,4 +291,4 @@ def attack(
         ),
         probes=probes,
         longest_cycle=longest_cycle,
-    ).beside(neighbours)
+    )

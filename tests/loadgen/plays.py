@@ -101,15 +101,14 @@ def config(
     per_address: int = target.PER_ADDRESS,
 ) -> Experiment:
     kinds = {"ws": victims} if isinstance(victims, int) else victims
-    return experiment.attack(
-        _personas(counts),
+    what = experiment.attack(
         probes=Probes(victims=kinds, newcomers_per_s=newcomers_per_s, timeout_seconds=operation_timeout),
-        neighbours=_personas(neighbours or {}),
         baseline_seconds=baseline,
         attack_seconds=seconds,
         recovery_seconds=recovery,
         per_address=per_address,
     )
+    return what.against(_personas(counts)).beside(_personas(neighbours or {}))
 
 
 def _personas(counts: Mapping[str, int]) -> dict[type[Client], int]:
