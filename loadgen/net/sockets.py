@@ -13,7 +13,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final, NamedTuple
 
@@ -54,26 +54,15 @@ CROSSING_SECONDS: Final = 3.0
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
 
-def connect(
-    target: Target,
-    number: int,
-    *,
-    receive_buffer_bytes: int = 0,
-    send_buffer_bytes: int = 0,
-    segment_bytes: int = 0,
-) -> int:
+def connect(target: Target, number: int, options: Iterable[tuple[int, int, int]] = ()) -> int:
     """Begin a connection to the target from the source address of this number; the descriptor does not block.
 
-    The receive buffer is set before the handshake, which fixes the window scale. 0 leaves a size to the kernel.
+    The options are set before the handshake, which fixes the window scale.
     """
     with socket.socket(target.family, socket.SOCK_STREAM | socket.SOCK_NONBLOCK) as sock:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if receive_buffer_bytes:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        if send_buffer_bytes:
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, send_buffer_bytes)
-        if segment_bytes:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, segment_bytes)
+        for option in options:
+            sock.setsockopt(*option)
         source = target.source(number)
         if source is not None:
             sock.setsockopt(socket.IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, 1)

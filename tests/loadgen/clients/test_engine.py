@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from loadgen.clients.client import Client, Stage
+from loadgen.net.sockets import borrowed
 from loadgen.net.timers import NEVER, now
 from tests.loadgen.stage import Probe, established, listening, meeting, playing, read_until, reset, until
 
@@ -57,6 +58,19 @@ async def test_a_silent_server_is_not_waited_for_for_ever(monkeypatch: pytest.Mo
         await until(lambda: play.engine.has_opened)
         assert play.cohort.failed == {"no answer in time: not established in 0.1 s": 1}
         assert play.cohort.held == 0
+
+
+async def test_a_persona_says_how_narrow_its_connection_is() -> None:
+    class Narrow(Probe):
+        __slots__ = ()
+
+        receive_buffer_bytes, send_buffer_bytes, segment_bytes = 2048, 8192, 1000
+
+    async with meeting(Narrow) as (play, _):
+        with borrowed(play.client.fd) as sock:
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF) == 2 * 2048, "Linux doubles it"
+            assert sock.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) == 2 * 8192
+            assert sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG) <= 1000
 
 
 async def test_our_own_lack_of_descriptors_is_no_fault_of_the_target(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -27,8 +27,9 @@ def listener(request: pytest.FixtureRequest) -> Iterator[socket.socket]:
 def test_a_connection_is_of_the_kind_that_is_asked_for(listener: socket.socket) -> None:
     host, port = listener.getsockname()[:2]
     where = target.find(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-    sizes = {"receive_buffer_bytes": 2048, "send_buffer_bytes": 8192, "segment_bytes": 1000}
-    usual, narrow = sockets.connect(where, 0), sockets.connect(where, 3, **sizes)
+    buffers = (socket.SOL_SOCKET, socket.SO_RCVBUF, 2048), (socket.SOL_SOCKET, socket.SO_SNDBUF, 8192)
+    segment = socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1000
+    usual, narrow = sockets.connect(where, 0), sockets.connect(where, 3, [*buffers, segment])
     with socket.socket(fileno=usual) as one, socket.socket(fileno=narrow) as other:
         for level, option, least, value in (
             (socket.SOL_SOCKET, socket.SO_RCVBUF, 10_000, 2 * 2048),  # Linux doubles it, for its bookkeeping
