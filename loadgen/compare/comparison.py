@@ -21,7 +21,7 @@ from rich.console import Console
 from loadgen import flags
 from loadgen.common import PLAYING, RANDOM, Playing, Random, Reported, arguments, find, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
-from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter, NoFigureError
+from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter
 from loadgen.compare.process import HOST, DiedError, Running, running
 from loadgen.compare.results import LEAST_ROUNDS, Entry, Results, Sample, Scenario, Sizes
 from loadgen.compare.scenarios import greet, load, scenarios
@@ -123,7 +123,7 @@ class Comparison:
                 reports = meter.reports
                 sample = await scenario.play(meter, peer, self.sizes)
                 nursery.cancel_scope.cancel()
-        except* (DiedError, NoFigureError, InvalidRunError) as errors:
+        except* (DiedError, InvalidRunError) as errors:
             failure = str(first(errors))
             self.say(f"{peer.name}: {failure}")
         for report in reports:

@@ -47,10 +47,6 @@ _LOOK_SECONDS: Final = 0.1
 _BESIDE: Final = "beside"
 
 
-class NoFigureError(Exception):
-    """A measurement without a result; the text says why."""
-
-
 class Meter:
     def __init__(self, server: Running, plan: Plan, stop: trio.Event, *, allow: str | None = None) -> None:
         self.server = server

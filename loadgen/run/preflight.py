@@ -21,7 +21,7 @@ _PORT_RANGE: Final = Path("/proc/sys/net/ipv4/ip_local_port_range")
 
 
 class InvalidRunError(Exception):
-    """The run would measure the generator instead of the target. Exit code 3."""
+    """The run measures nothing of the target, or the generator instead; the text says why. Exit code 3."""
 
 
 def check(
