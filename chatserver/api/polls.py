@@ -19,6 +19,7 @@ from chatserver.api.tokens import refused
 from chatserver.chat.member import PollWaiter
 from chatserver.chat.policy import READ
 from chatserver.chat.room import Room
+from chatserver.fair import in_steps
 from chatserver.protocol.errors import bad_field
 from chatserver.protocol.validation import Cursor, check_room, parse_cursor
 
@@ -179,18 +180,15 @@ class PollHandlers:
             for room, (_, place) in zip(rooms, poll.places, strict=True):
                 if place is not None and self._pages.is_ahead(room, place):
                     await self._hub.follower.reach(room, place.offset)
-            await self._enter(request, rooms)
+            await in_steps(map(partial(self._enter, request), rooms))
             answer = self._poll(request, poll, prepared=True)
             assert answer is not None, "all rooms are in memory"
         return await answer.pending if isinstance(answer, Later) else answer
 
-    async def _enter(self, request: Request, rooms: Iterable[Room]) -> None:
-        """Make the user present in these rooms, some in a step."""
-        for index, room in enumerate(rooms):
-            if index % ENTERED_PER_STEP == 0:
-                await trio.lowlevel.checkpoint()
-            self._services.check_reader_again(request, room.name)
-            self._hub.polled(room, request.principal)
+    def _enter(self, request: Request, room: Room) -> None:
+        """Make the user present in a room."""
+        self._services.check_reader_again(request, room.name)
+        self._hub.polled(room, request.principal)
 
     async def _check_names(self, names: Iterable[str]) -> None:
         """Look up rooms one by one, so that made-up names end it at the quota of empty rooms."""
