@@ -160,7 +160,8 @@ def limits(
 ) -> int:
     """Print every limit with its value, its unit and the reason for it.
 
-    Takes the flags of `serve`, the environment and --config, and shows the values that would be in force.
+    Takes the flags of `serve` (`serve --help-all` shows the rest of them), the environment and --config, and shows the
+    values that would be in force.
     """
     print_limits(_settings(flags, config), sys.stdout)
     return 0

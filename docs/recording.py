@@ -10,6 +10,7 @@ import os
 import socket
 import sys
 import tempfile
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from dataclasses import dataclass, field
 from functools import partial
 from html import escape
@@ -173,6 +174,7 @@ def draw(panes: list[Pane]) -> str:
 
 
 if __name__ == "__main__":
+    ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter).parse_args()
     with tempfile.TemporaryDirectory() as folder:
         OUTPUT.write_text(draw(trio.run(play, folder)), encoding="utf-8")
     sys.stdout.write(f"{OUTPUT.name}: {OUTPUT.stat().st_size:,} B\n")

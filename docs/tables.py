@@ -8,6 +8,7 @@ program.
 
 import re
 import sys
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -67,17 +68,20 @@ def filled(text: str) -> str:
 
 def main(arguments: list[str]) -> int:
     """Write the pages, or with `--check` only look."""
+    parser = ArgumentParser(description=__doc__, formatter_class=RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    is_check = parser.parse_args(arguments).check
     stale = []
     for page in sorted(DOCS.rglob("*.md")):
         text = page.read_text(encoding="utf-8")
         if filled(text) != text:
             stale.append(page)
     for page in stale:
-        if "--check" in arguments:
+        if is_check:
             sys.stdout.write(f"{page.relative_to(DOCS)} is stale; run: python docs/tables.py\n")
         else:
             page.write_text(filled(page.read_text(encoding="utf-8")), encoding="utf-8")
-    return 1 if stale and "--check" in arguments else 0
+    return 1 if stale and is_check else 0
 
 
 if __name__ == "__main__":

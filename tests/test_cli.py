@@ -58,8 +58,9 @@ def test_help_of_serve_shows_every_flag_with_default_and_value(capsys: pytest.Ca
     assert " STR" not in shown, "a Python type"
 
 
-def test_help_of_serve_is_short(capsys: pytest.CaptureFixture[str]) -> None:
-    assert run("serve", "--help") == 0
+@pytest.mark.parametrize("command", ["serve", "limits"])
+def test_help_of_the_servers_flags_is_short(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(command, "--help") == 0
     shown = capsys.readouterr().out
     assert {name for name in SPECS if f"--{flag_name(name)} " in shown} == cli.COMMON
     assert "--help-all" in shown
