@@ -46,6 +46,10 @@ class Readers(Generic[C]):
         self._idle: list[Reader[C]] | None = list(readers)  # None: closed
         self._threads = ThreadPool(len(self._idle))
 
+    @property
+    def can_run(self) -> bool:
+        return self._threads.can_run
+
     async def ask(self, query: Callable[[C], T]) -> T:
         """The result of a query, which must close its cursors, from a thread. Raises LogUnavailable."""
 

@@ -116,6 +116,11 @@ class DatabaseLog(Generic[C]):
     def identity(self) -> Identity:
         return self._parts().identity
 
+    @property
+    def reachable(self) -> bool:
+        opened = self._opened
+        return opened is not None and opened.readers.can_run and self._writer_thread.can_run
+
     async def head(self, room: str) -> Head:
         return (await self.heads([room])).get(room, Head(1, 0))
 

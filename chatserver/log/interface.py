@@ -265,7 +265,7 @@ class Log(Protocol):
 
     @property
     def reachable(self) -> bool:
-        """Whether the engine was reachable when last used; an engine in this process always is.
+        """Whether the engine was reachable when last used, and this process has threads to use it.
 
         One that stores nothing but can be read, since a disk is full, is reachable.
         """

@@ -60,8 +60,7 @@ class PostgresLog(DatabaseLog[Connection]):
 
     @property
     def reachable(self) -> bool:
-        """Whether the database could be reached when it was last used."""
-        return self._opened is not None and self._server.reachable
+        return super().reachable and self._server.reachable
 
     async def run(
         self, news: News, program: Program = PLAIN_PROGRAM, *,

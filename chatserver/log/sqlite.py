@@ -42,8 +42,6 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
     With neighbours, the process that starts them holds the lock on the file for all of them; see `lock_file`.
     """
 
-    reachable = True
-
     def __init__(
         self, path: str, *, neighbours: Neighbours | None = None,
         wall_ms: Callable[[], int] = system_ms,

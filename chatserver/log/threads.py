@@ -26,6 +26,8 @@ IDLE_TIMEOUT = 10.0
 #: The interpreter's switch interval, seconds. Beside a busy loop a thread of the log waits that long at each statement,
 #: and the loop for the thread; less helps no more (docs/measurements/2026-11-26-threads.md).
 THREAD_SWITCH = 0.0002
+#: Raised when the system refuses another thread.
+REFUSALS = RuntimeError, MemoryError
 
 T = TypeVar("T")
 Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object], Post, trio.lowlevel.TrioToken]
@@ -49,6 +51,23 @@ class ThreadPool:
         with self._changed:
             return self._idle - len(self._waiting) < self._threads
 
+    @property
+    def can_run(self) -> bool:
+        """Whether it has a thread, or the system gives it one now."""
+        with self._changed:
+            try:
+                if not self._threads:
+                    self._add_thread()
+            except REFUSALS:
+                return False
+            return True
+
+    def _add_thread(self) -> None:
+        # The context has the field `worker` of log lines.
+        Thread(target=copy_context().run, args=(self._serve,), name="log", daemon=True).start()
+        self._threads += 1
+        self._idle += 1
+
     def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object], post: Post = never_post) -> Job:
         """Run `work` in a thread, after the jobs that were started before.
 
@@ -60,11 +79,8 @@ class ThreadPool:
         with self._changed:
             try:
                 if self._idle <= len(self._waiting) and self._threads < self._size:
-                    # The context has the field `worker` of log lines.
-                    Thread(target=copy_context().run, args=(self._serve,), name="log", daemon=True).start()
-                    self._threads += 1
-                    self._idle += 1
-            except (RuntimeError, MemoryError) as error:  # raised when the system refuses another thread
+                    self._add_thread()
+            except REFUSALS as error:
                 token.run_sync_soon(done, Error(LogUnavailable(f"no thread for the log: {error}")))
             else:
                 self._waiting.append(job)

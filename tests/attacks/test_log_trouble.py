@@ -12,6 +12,7 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -20,7 +21,7 @@ from chatserver.log import connections, groups, sqlite_readers
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.support.peers import PATIENCE, Address, EndOfStreamError, Peer, ask, chatter, connect, read_all, request
-from tests.support.serving import Serving, eventually, free_flags, reader, server_process, serving
+from tests.support.serving import Serving, eventually, free_flags, reader, server_process, serving, until
 
 #: The deadline of the log in these tests, instead of 5 s.
 ANSWER = 0.3
@@ -103,6 +104,22 @@ async def test_a_disk_that_refuses(
         acknowledged[ack["offset"]] = "as well"
         assert await everything(server.address) == acknowledged
         assert acknowledged == {1: "before", 2: "after", 3: "as well"}
+
+
+async def test_a_server_that_gets_no_threads_is_not_ready(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A balancer went on sending it clients, all of whom got 503, while the other servers could serve them."""
+    monkeypatch.setattr("chatserver.log.threads.IDLE_TIMEOUT", 0.01)
+    async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server:
+
+        async def ready() -> int:
+            return (await ask(server.address, "GET", "/readyz")).status
+
+        assert await ready() == 200
+        with monkeypatch.context() as patch:
+            patch.setattr("chatserver.log.threads.Thread", Mock(side_effect=RuntimeError("can't start new thread")))
+            await until(ready, lambda status: status == 503)
+            assert (await ask(server.address, "POST", "/rooms/lobby/messages", b"hi")).status == 503
+        assert await ready() == 200
 
 
 async def test_a_disk_that_does_not_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
