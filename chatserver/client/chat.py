@@ -1,19 +1,18 @@
 """The library's interface: follow rooms and publish, whatever happens to the connection.
 
-Owns: `connect` and `Chat`; waiting callers and their deadlines; the delivery of events to readers. May not: know a
-transport or a frame.
+Owns: `connect` and `Chat`; the delivery of events to readers. May not: know a transport or a frame.
 """
 
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from functools import partial
-from typing import Literal, TypeVar, get_args
+from typing import Literal, get_args
 from urllib.parse import quote
 
-import msgspec
 import trio
 
 from chatserver.client import events, requests, wire
+from chatserver.client.calls import Calls
 from chatserver.client.credentials import Credentials, checked_token
 from chatserver.client.errors import ChatError, Unavailable, error_of
 from chatserver.client.feed import Feed
@@ -21,7 +20,7 @@ from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
 from chatserver.client.link import Backoff, Conversation, Link
 from chatserver.client.room import Room
-from chatserver.client.session import Answered, Outcome, Session, waiting_time
+from chatserver.client.session import Answered, Outcome, Session
 from chatserver.client.stream import parse_target
 from chatserver.client.websocket import websocket
 
@@ -29,9 +28,6 @@ ANSWER_TIMEOUT = 30.0  # s that a caller waits by default, including reconnects
 MOST_SANCTIONS = 1000  # as many as the server lists
 
 TransportName = Literal["ws", "poll", "sse"]
-
-_A = TypeVar("_A", bound=wire.Answer)
-_S = TypeVar("_S", bound=msgspec.Struct)
 
 
 class Chat:
@@ -45,17 +41,13 @@ class Chat:
         self._name = name
         self._named: str | None = None  # the name that the server has given us, if we asked for one
         self._asked_again = False  # whether the name was asked for again; reset once we have it
-        self._timeout = timeout
         self._session = Session()
         self._rooms: dict[str, Room] = {}
         self._everything: Feed | None = None
-        self._waits: dict[int, trio.MemorySendChannel[wire.Answer | ChatError]] = {}
-        self._calls: set[trio.CancelScope] = set()  # of plain HTTP, which end with the chat
-        self._ended: ChatError | None = None  # why there will be no connection any more
         self._life = trio.CancelScope(shield=True)  # unshielded when the block is left
-        self._greeted = trio.Event()
         self._transport = transport
         self._link = Link(self._session, self._open, self._tell, backoff or Backoff())
+        self._calls = Calls(self._session, http, self._link, self._tell, timeout)
 
     # -- rooms --------------------------------------------------------------------------------------------------------
 
@@ -69,8 +61,8 @@ class Chat:
             joined = self._rooms[room] = Room(self, room, after)
             if self._everything is not None:
                 joined.events().hand_over()
-            if self._ended is not None:
-                joined.events().end(self._ended)
+            if self._calls.ended is not None:
+                joined.events().end(self._calls.ended)
             self._session.join(room, after=after, latest=latest)
             self._link.wake()
         return self._rooms[room]
@@ -92,8 +84,8 @@ class Chat:
             unread = (event for room in self._rooms.values() for event in room.events().hand_over())
             for event in {id(event): event for event in unread}.values():  # an event of the connection is in each room
                 self._everything.put(event)
-            if self._ended is not None:
-                self._everything.end(self._ended)
+            if self._calls.ended is not None:
+                self._everything.end(self._calls.ended)
         return self._everything
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -105,21 +97,21 @@ class Chat:
 
         After `Unavailable` it may or may not be stored: call again with the same `key`, and it is stored once.
         """
-        return await self._ask(
+        return await self._calls.ask(
             requests.Publish(room=room, text=text, key=key, reply_to=reply_to, mentions=mentions), wire.Ack
         )
 
     async def edit(self, room: str, offset: int, text: str, *, key: str = "") -> wire.Ack:
         """Replace the text of our message at `offset`."""
-        return await self._ask(requests.Edit(room=room, offset=offset, text=text, key=key), wire.Ack)
+        return await self._calls.ask(requests.Edit(room=room, offset=offset, text=text, key=key), wire.Ack)
 
     async def delete(self, room: str, offset: int, *, key: str = "") -> wire.Ack:
         """Delete the message at `offset`."""
-        return await self._ask(requests.Delete(room=room, offset=offset, key=key), wire.Ack)
+        return await self._calls.ask(requests.Delete(room=room, offset=offset, key=key), wire.Ack)
 
     async def react(self, room: str, offset: int, emoji: str, *, on: bool = True, key: str = "") -> wire.Ack:
         """Add an emoji to the message at `offset`, or remove it."""
-        return await self._ask(requests.React(room=room, offset=offset, emoji=emoji, on=on, key=key), wire.Ack)
+        return await self._calls.ask(requests.React(room=room, offset=offset, emoji=emoji, on=on, key=key), wire.Ack)
 
     def typing(self, room: str) -> None:
         """Show others that we are typing; lost without a connection."""
@@ -129,7 +121,7 @@ class Chat:
 
     async def read(self, room: str, offset: int) -> None:
         """Store how far we have read, for all our clients."""
-        await self._ask(requests.Read(room=room, offset=offset), wire.Read)
+        await self._calls.ask(requests.Read(room=room, offset=offset), wire.Read)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -137,7 +129,7 @@ class Chat:
         self, room: str, *, after: str | int | None = None, before: str | int | None = None, limit: int = 50
     ) -> wire.Page:
         """Return records after or before a cursor or an offset, or the latest, up to 200."""
-        page = await self._ask(requests.History(room=room, after=after, before=before, limit=limit), wire.History)
+        page = await self._calls.ask(requests.History(room=room, after=after, before=before, limit=limit), wire.History)
         try:
             return wire.Page(page.cursor, page.recovered, page.records)
         except wire.ProtocolError as error:
@@ -145,26 +137,26 @@ class Chat:
 
     async def members(self, room: str) -> wire.Members:
         """Return who is in a room."""
-        return await self._ask(requests.Members(room=room), wire.Members)
+        return await self._calls.ask(requests.Members(room=room), wire.Members)
 
     async def search(
         self, query: str, *, room: str | None = None, user: str | None = None, limit: int = 20
     ) -> wire.SearchResults:
         """Search the messages that we may read."""
         asked = encoded_query(q=query, room=room, user=user, limit=limit)
-        return await self._request("GET", f"/search?{asked}", wire.SearchResults)
+        return await self._calls.request("GET", f"/search?{asked}", wire.SearchResults)
 
     async def unread(self) -> dict[str, wire.Unread]:
         """Return the unread messages by room."""
-        return (await self._request("GET", "/unread", wire.UnreadRooms)).rooms
+        return (await self._calls.request("GET", "/unread", wire.UnreadRooms)).rooms
 
     async def rooms(self) -> tuple[wire.RoomSummary, ...]:
         """Return the 200 rooms that were written last, the latest first."""
-        return (await self._request("GET", "/rooms", wire.Rooms)).rooms
+        return (await self._calls.request("GET", "/rooms", wire.Rooms)).rooms
 
     async def write_refusal(self, room: str) -> ChatError | None:
         """Return the error that a message of ours in a room would get now; None if we may write there."""
-        why = (await self._request("GET", _path(room), wire.RoomState)).why
+        why = (await self._calls.request("GET", _path(room), wire.RoomState)).why
         return None if why is None else error_of(why.code, why.message, why.retry_after)
 
     # -- moderating: the room "*" means all rooms ---------------------------------------------------------------------
@@ -179,21 +171,21 @@ class Chat:
             "reason": reason,
         }  # fmt: skip
         given = requests.checked({name: value for name, value in fields.items() if value is not None})
-        return await self._request("POST", _path(room, "/sanctions"), wire.Sanction, given)
+        return await self._calls.request("POST", _path(room, "/sanctions"), wire.Sanction, given)
 
     async def sanctions(self, room: str, *, user: str | None = None) -> tuple[wire.Sanction, ...]:
         """Return up to 1,000 mutes and bans in force in a room, the newest first."""
         asked = encoded_query(user=user, limit=MOST_SANCTIONS)
-        return (await self._request("GET", _path(room, f"/sanctions?{asked}"), wire.Sanctions)).sanctions
+        return (await self._calls.request("GET", _path(room, f"/sanctions?{asked}"), wire.Sanctions)).sanctions
 
     async def lift(self, room: str, sanction: int) -> wire.Sanction:
         """End a mute or ban, by its id."""
-        return await self._request("DELETE", _path(room, f"/sanctions/{sanction}"), wire.Sanction)
+        return await self._calls.request("DELETE", _path(room, f"/sanctions/{sanction}"), wire.Sanction)
 
     async def kick(self, room: str, user: str, *, reason: str = "") -> int:
         """Take a user out of a room, for now; return how many connections that were."""
         given = requests.checked({"user": user, "reason": reason})
-        return (await self._request("POST", _path(room, "/kick"), wire.Kicked, given)).ended
+        return (await self._calls.request("POST", _path(room, "/kick"), wire.Kicked, given)).ended
 
     # -- identity -----------------------------------------------------------------------------------------------------
 
@@ -213,10 +205,8 @@ class Chat:
 
     async def connected(self) -> wire.User:
         """Wait for the first connection, and return our user."""
-        with trio.move_on_after(self._timeout):
-            await self._greeted.wait()
-        if self._ended is not None or self.user is None:
-            raise self._ended or self._no_answer()
+        await self._calls.until_connected()
+        assert self.user is not None
         return self.user
 
     async def authenticate(self, token: str) -> wire.User:
@@ -227,7 +217,7 @@ class Chat:
         token = checked_token(token)
         if self.trouble is not None and self._http.credentials.token:
             self._http.credentials.token = token
-        self.user = (await self._ask(requests.Auth(token=token), wire.Authenticated)).user
+        self.user = (await self._calls.ask(requests.Auth(token=token), wire.Authenticated)).user
         self._http.credentials.token = token
         if self._transport == "sse":
             self._link.restart()  # an open stream stays the old user's
@@ -235,7 +225,8 @@ class Chat:
 
     async def rename(self, name: str) -> wire.User:
         """Become a guest with this name; this reconnects."""
-        self.user = (await self._request("POST", "/session", wire.Connected, {"name": requests.checked(name)})).user
+        fields = {"name": requests.checked(name)}
+        self.user = (await self._calls.request("POST", "/session", wire.Connected, fields)).user
         self._name, self._named = name, self.user.name
         self._link.restart()
         return self.user
@@ -247,60 +238,6 @@ class Chat:
         self._link.restart()
 
     # -- internals ----------------------------------------------------------------------------------------------------
-
-    async def _ask(self, request: requests.Request, kind: type[_A]) -> _A:
-        if self._ended is not None:
-            raise self._ended
-        until = trio.current_time() + self._timeout
-        id_ = self._session.ask(requests.checked(request), until=until)
-        self._waits[id_], waiting = trio.open_memory_channel(1)
-        self._link.wake()
-        result: wire.Answer | ChatError | None = None
-        try:
-            with trio.move_on_at(until):
-                result = await waiting.receive()
-        finally:
-            self._waits.pop(id_, None)
-            self._session.forget(id_)
-            self._link.wake()  # a write behind it may be sent now
-        if isinstance(result, ChatError):
-            raise result
-        if not isinstance(result, kind):
-            raise self._no_answer()
-        return result
-
-    async def _request(self, method: str, path: str, kind: type[_S], fields: object = None) -> _S:
-        """Use plain HTTP, which every transport has beside it, as the user of the connection.
-
-        Before the first connection we may have no cookie, and would be the guest of our address.
-        """
-        until = trio.current_time() + self._timeout
-        with trio.move_on_at(until) as call:
-            self._calls.add(call)
-            try:
-                while True:
-                    await self.connected()
-                    try:
-                        answer = await self._http.call(method, path, fields)
-                    except Unavailable as error:
-                        delay = waiting_time(error.retry_after)
-                        if trio.current_time() + delay >= until:
-                            raise
-                        self._tell(events.Postponed("", error.code, error.message, delay))
-                        await trio.sleep(delay)
-                    else:
-                        return answer.content(kind)
-            finally:
-                self._calls.discard(call)
-        raise self._ended or self._no_answer()
-
-    def _end_wait(self, id_: int, result: wire.Answer | ChatError) -> None:
-        if (wait := self._waits.pop(id_, None)) is not None:
-            wait.send_nowait(result)
-
-    def _no_answer(self) -> Unavailable:
-        why = f"{trouble}; " if (trouble := self._link.trouble) is not None else ""
-        return Unavailable("unavailable", f"{why}no answer within {self._timeout:g} s")
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Conversation]:
@@ -320,12 +257,7 @@ class Chat:
                 async with aclosing(self._http):
                     ended = await self._link.run() or ended
         finally:
-            self._ended = ended
-            self._greeted.set()
-            for call in self._calls:
-                call.cancel()
-            for id_ in list(self._waits):
-                self._end_wait(id_, ended)
+            self._calls.end(ended)
             for feed in (*(room.events() for room in self._rooms.values()), *self._feeds(None)):
                 feed.end(ended)
 
@@ -340,11 +272,11 @@ class Chat:
         needed = isinstance(outcome, wire.Record | events.Entered | events.Gap)
         match outcome:
             case Answered(id_, result):
-                self._end_wait(id_, result)
+                self._calls.answer(id_, result)
                 return
             case wire.Connected(user):
                 self.user = user
-                self._greeted.set()
+                self._calls.connected()
                 self._check_name(user)
             case events.Complaint(str(room), code, message) if room in self._rooms:
                 self._rooms.pop(room).events().end(error_of(code, message))
