@@ -8,7 +8,7 @@ looks up its keys and the messages that it alters. The second inserts the record
 the other servers and commits.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
 from typing import TypeVar
@@ -106,13 +106,7 @@ class PostgresWriter:
             records, reacted = rows.records(places), rows.reactions(reactions)
         ends = locked.fetchall()
         rooms = {name: RoomEnd(id_, last, time) for name, id_, last, time, _ in ends}
-        known = [(draft.room, max(draft.known, self._committed.get(draft.room, 0))) for draft in drafts]
-        if any((rooms[name].last if name in rooms else 0) < last for name, last in known):
-            self._begin_epoch(connection)
-            raise LogUnavailable("storing a message failed: the database lacks messages that were stored in it")
-        if rooms.keys() != ids.keys():  # after the restore of a dump, an id may be that of another room
-            self._forget_rooms()
-            raise LogUnavailable("storing a message failed: rows of rooms were removed or changed by another program")
+        self._check_history(connection, drafts, ids, rooms)
         now = max((row[4] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
         used: dict[Key, Record] = {}
         if uses:
@@ -136,6 +130,18 @@ class PostgresWriter:
             connection.execute("COMMIT")
         self._committed.update((name, room.last) for name, room in written.items())
         return outcomes
+
+    def _check_history(
+        self, connection: Connection, drafts: Sequence[Draft], ids: Mapping[str, int], rooms: Mapping[str, RoomEnd]
+    ) -> None:
+        """Raise LogUnavailable if the rooms of a group are not as this server knows them: a backup was restored."""
+        known = [(draft.room, max(draft.known, self._committed.get(draft.room, 0))) for draft in drafts]
+        if any((rooms[name].last if name in rooms else 0) < last for name, last in known):
+            self._begin_epoch(connection)
+            raise LogUnavailable("storing a message failed: the database lacks messages that were stored in it")
+        if rooms.keys() != ids.keys():  # after the restore of a dump, an id may be that of another room
+            self._forget_rooms()
+            raise LogUnavailable("storing a message failed: rows of rooms were removed or changed by another program")
 
     def _find_rooms(self, connection: Connection, drafts: Sequence[Draft]) -> dict[str, int]:
         """The ids of the drafts' rooms. Rooms that get a message are created, in a transaction of their own.
