@@ -1,6 +1,6 @@
 /**
  * A message's text as nodes: code, bold, italic, struck out, lists, quotes, tables, links. Built by DOM calls alone, so no text
- * can become another element, or a link with a scheme other than http and https.
+ * can become another element, or a link with a scheme other than http, https and mailto.
  * Owns: the names of rooms that texts link to.
  */
 import { make } from './dom.js';
@@ -14,10 +14,10 @@ const QUOTE = /^>\s?(.*)$/;
 const CELLS = /[^\t]\t/; // a row of a spreadsheet; code begins with tabs
 /**
  * Code comes before other marks, since it contains none. Underscores count at the edges of words only (snake_case), and
- * not behind a backslash, which stays: ¯\_(ツ)_/¯.
+ * not behind a backslash, which stays: ¯\_(ツ)_/¯. An address is that of a person, not of a repository: git@a.example:b.
  */
 const INLINE =
-  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|(?<mark>\*\*(?=\S)|(?<!~)~~(?=[^\s~])|(?<![\w\\])_(?=[^\s_]))|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>(?:\bhttps?:\/\/|(?<![\w/.@-])www\.(?=\w))[^\s<>"`、。〈-】！-／：-＠]+)/giu;
+  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|(?<mark>\*\*(?=\S)|(?<!~)~~(?=[^\s~])|(?<![\w\\])_(?=[^\s_]))|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>(?:\bhttps?:\/\/|(?<![\w/.@-])www\.(?=\w))[^\s<>"`、。〈-】！-／：-＠]+)|(?<email>(?<![\w.+@/-])\w[\w.+-]*@(?:[a-z\d-]+\.)+[a-z]{2,}(?![\w@/-]|[.:]\w))/giu;
 /** By mark: its element, and what ends it in its line. */
 const MARKS = { '**': ['strong', /\S\*\*(?!\*)|\n/g], '~~': ['del', /[^\s~]~~(?!~)|\n/g], _: ['em', /[^\s_]_(?!\w)|\n/g] };
 const MAX_DEPTH = 6; // marks within marks
@@ -26,8 +26,8 @@ const ROOM = /(?<![\w#/&])(#[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:\/[1-9]\d{0
 
 /** A link to a message or a room is followed in this page. */
 function link(href, shown) {
-  const isHere = href.startsWith(`${location.origin}${location.pathname}#`);
-  return make('a', { href, title: href, target: isHere ? '' : '_blank', rel: 'noopener noreferrer' }, shown);
+  const isNoPage = href.startsWith(`${location.origin}${location.pathname}#`) || href.startsWith('mailto:');
+  return make('a', { href, title: href, target: isNoPage ? '' : '_blank', rel: 'noopener noreferrer' }, shown);
 }
 
 /** @type {Set<string>} that texts may link to */
@@ -60,7 +60,7 @@ function inline(text, names, depth = 0) {
   let end = 0;
   for (let found, from = 0; (INLINE.lastIndex = from), (found = INLINE.exec(text)); ) {
     const { 0: whole, index, groups = {} } = found;
-    const { literal, coded, mark, star, label, href } = groups;
+    const { literal, coded, mark, star, label, href, email } = groups;
     const [element, ends] = MARKS[mark] ?? ['em'];
     const start = (from = index + whole.length);
     if (mark) {
@@ -78,6 +78,7 @@ function inline(text, names, depth = 0) {
     if (literal) nodes.push(literal);
     else if (coded) nodes.push(make('code', {}, coded));
     else if (mark || star) nodes.push(make(element, {}, ...inline(star ?? text.slice(start, from - mark.length), names, depth + 1)));
+    else if (email) nodes.push(link(`mailto:${email}`, email));
     else {
       const url = href ?? withoutTail(whole);
       const target = /^http/i.test(url) ? url : `https://${url}`;

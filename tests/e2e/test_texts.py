@@ -27,7 +27,14 @@ LINKS = {
         *("https://a.example/?a=%", "https://a.example/#", "https://a.example/x_"),
     ],
     "www.a.example/x, (WWW.b.example)": ["https://www.a.example/x", "https://WWW.b.example"],
-    "www. a.www.b ann@www.a.example ftp://www.a.example/www.b": [],
+    "www. a.www.b ftp://www.a.example/www.b": [],
+    "ann@www.a.example, (Bo.Lee+x@a-b.example) and mailto:c_d@e.example.": [
+        *("mailto:ann@www.a.example", "mailto:Bo.Lee+x@a-b.example", "mailto:c_d@e.example"),
+    ],
+    "写ann@a.example谢谢, bo@b.example: https://c@a.example/": [
+        *("mailto:ann@a.example", "mailto:bo@b.example", "https://c@a.example/"),
+    ],
+    "git@a.example:b/c.git ann@localhost 2@4.50 a@b@c.example ftp://ann@a.example ann@a.example/x @a.example": [],
     "javascript:alert(1) data:text/html,x file:///etc ftp://a.example": [],
     "javascript:x//http://a.example": ["http://a.example"],
     "https:// http://[ https://": [],
