@@ -165,6 +165,7 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     try:
         while line := await typed.line():
             number, ack = typed.number, None
+            await chat.connected()  # so that without a connection it is certain that nothing is sent
             try:
                 ack = await chat.publish(options.room, line)
             except (Rejected, Unavailable):
@@ -178,7 +179,8 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
             code = _complain(f"standard input: {typed.failure}")
     except BaseException:
         if number > done or typed.has_more():
-            _say(f"line {max(number, done + 1)} and what follows may be lost")
+            lost = f"line {max(number, done + 1)} and what follows may be lost"
+            _say("nothing is sent" if chat.user is None else lost)
         raise
     raise Done(code)
 
