@@ -17,7 +17,7 @@ const CELLS = /[^\t]\t/; // a row of a spreadsheet; code begins with tabs
  * not behind a backslash, which stays: ¯\_(ツ)_/¯. An address is that of a person, not of a repository: git@a.example:b.
  */
 const INLINE =
-  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|(?<mark>\*\*(?=\S)|(?<!~)~~(?=[^\s~])|(?<![\w\\])_(?=[^\s_]))|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>(?:\bhttps?:\/\/|(?<![\w/.@-])www\.(?=\w))[^\s<>"`、。〈-】！-／：-＠]+)|(?<email>(?<![\w.+@/-])\w[\w.+-]*@(?:[a-z\d-]+\.)+[a-z]{2,}(?![\w@/-]|[.:]\w))/giu;
+  /\\(?<literal>[*~`])|(?<!`)(?<code>`+)(?!`)(?<coded>[^\n]+?)(?<!`)\k<code>(?!`)|(?<mark>\*\*(?=\S)|(?<!~)~~(?=[^\s~])|(?<![\w\\])_(?=[^\s_]))|(?<![\w*])\*(?=[^\s*])(?<star>(?:[^*\n]|\*\*[^*\n]+\*\*)*?[^\s*])\*(?![\w*])|\[(?<label>[^[\]\n]+)\]\((?<href>https?:\/\/[^\s()]+(?:\([^\s()]*\)[^\s()]*)*)\)|(?<link>(?:\bhttps?:\/\/|(?<![\w/.@-])www\.(?=\w))[^\s<>"`、。〈-】！-／：-＠]+)|(?<email>(?<![\w.+@/#-])\w[\w.+-]*@(?:[a-z\d-]+\.)+[a-z]{2,}(?![\w@/-]|[.:][\w/]))/giu;
 /** By mark: its element, and what ends it in its line. */
 const MARKS = { '**': ['strong', /\S\*\*(?!\*)|\n/g], '~~': ['del', /[^\s~]~~(?!~)|\n/g], _: ['em', /[^\s_]_(?!\w)|\n/g] };
 const MAX_DEPTH = 6; // marks within marks
