@@ -265,9 +265,12 @@ def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server,
 
 
 def test_keys_mark_the_selected_text_and_lead_to_the_next_room(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(room="keys-a")
-    for room in ("keys-b", "keys-c"):
+    ann = window(room="lobby")
+    shared_server.publish("lobby", "before")
+    expect(ann.texts.last).to_have_text("before")  # the room has come: what follows is unread
+    for room in ("keys-a", "keys-b", "keys-c"):
         ann.go(room)
+        expect(ann.page.locator("#empty")).to_be_visible()  # so has this one
     for key, room in (("Up", "keys-b"), ("Up", "keys-a"), ("Up", "lobby"), ("Down", "keys-a"), ("Down", "keys-b")):
         ann.page.keyboard.press(f"Alt+Arrow{key}")
         expect(ann.page.locator("#room-title")).to_have_text(room)
