@@ -34,7 +34,8 @@ LINKS = {
     "写ann@a.example谢谢, bo@b.example: https://c@a.example/": [
         *("mailto:ann@a.example", "mailto:bo@b.example", "https://c@a.example/"),
     ],
-    "git@a.example:b/c.git ann@localhost 2@4.50 a@b@c.example ftp://ann@a.example ann@a.example/x @a.example git@a.example:/b": [],
+    "git@a.example:b/c.git ann@localhost 2@4.50 a@b@c.example ftp://ann@a.example": [],
+    "ann@a.example/x @a.example git@a.example:/b": [],
     "javascript:alert(1) data:text/html,x file:///etc ftp://a.example": [],
     "javascript:x//http://a.example": ["http://a.example"],
     "https:// http://[ https://": [],
