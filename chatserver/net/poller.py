@@ -18,7 +18,7 @@ from chatserver.net.connection import QUEUED, RESUMED, Closing, Connection, Tran
 from chatserver.net.connections import Connections
 from chatserver.net.listener import Listener
 from chatserver.net.readiness import READ, RESET, WRITE, Readiness
-from chatserver.net.states import PINGS, READS, ROWS, Priority, Reclaim
+from chatserver.net.states import AT_REST, READS, ROWS, Priority, Reclaim
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
@@ -76,8 +76,8 @@ class Poller:
         self._scheduler = connections.scheduler
         self._events = self._awaited = 0  # of the last pass: all, and those whose outcome is awaited
         self._listeners = {listener.descriptor: listener for listener in listeners}
-        self._to_ping: deque[Connection] = deque()
-        self._pings = LongWork(self._ping, partial(self._scheduler.submit, Priority.FIRST), self)
+        self._at_rest: deque[Connection] = deque()  # expired in such a state
+        self._pings = LongWork(self._expire_at_rest, partial(self._scheduler.submit, Priority.FIRST), self)
 
     async def run(self) -> None:
         """Run passes until cancelled, then end every connection."""
@@ -156,17 +156,18 @@ class Poller:
     def expire(self, connection: Connection) -> None:
         """Queue the step of a connection whose deadline has passed.
 
-        At the turn of its network, so what it sent in time is read first, and others that flood delay it little. Pings
-        are one item of the server's own: a place in a queue takes a tenth of one, and a needless one harms no peer.
+        At the turn of its network, so what it sent in time is read first, and others that flood delay it little. Those
+        at rest that have sent nothing are one item of the server's own: each costs a ping, and a place in a queue takes
+        a tenth of that.
         """
-        if PINGS[connection.state]:
-            self._to_ping.append(connection)
+        if AT_REST[connection.state] and not connection.armed & QUEUED:
+            self._at_rest.append(connection)
             self._pings.begin()
         else:
             self._connections.submit(self._expire_in_turn, connection)
 
-    def _ping(self) -> Iterator[None]:
-        connections, expired = self._connections, self._to_ping
+    def _expire_at_rest(self) -> Iterator[None]:
+        connections, expired = self._connections, self._at_rest
         while expired:
             connections.step(expired.popleft(), self._expire_in_turn)
             yield

@@ -182,8 +182,7 @@ ALLOWED: tuple[tuple[bool, ...], ...] = tuple(
     for row in ROWS
 )
 READS: tuple[bool, ...] = tuple(row.reads is Reads.YES for row in ROWS)
-#: At its deadline the server sends a ping or a heartbeat.
-PINGS: tuple[bool, ...] = tuple(row.at_rest and row.expires is None for row in ROWS)
+AT_REST: tuple[bool, ...] = tuple(row.at_rest for row in ROWS)
 PRIORITY: tuple[Priority, ...] = tuple(row.priority for row in ROWS)
 
 

@@ -69,7 +69,7 @@ def describe(connection: Connection) -> str:
 
 def queued(world: World) -> Queued:
     """The steps that wait in the scheduler, after a check of its queues."""
-    found: Queued = {connection: {"_expire_in_turn"} for connection in world.parts.poller._to_ping}
+    found: Queued = {connection: {"_expire_in_turn"} for connection in world.parts.poller._at_rest}
     for queue in world.parts.connections.scheduler._queues:
         for step, item, _ in entries(queue):
             if isinstance(item, Connection):

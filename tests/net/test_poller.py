@@ -78,11 +78,14 @@ def test_what_a_peer_sent_in_time_is_read_before_its_deadline_also_if_it_waits_i
     assert [event for event, _, _ in it.recorder.events] == ["received", "expired"]
 
 
-@pytest.mark.parametrize("state", [State.HEAD, State.KEEPALIVE])
+@pytest.mark.parametrize("state", [State.HEAD, State.KEEPALIVE, State.OPEN])
 def test_what_a_peer_sent_in_time_is_read_before_its_deadline_also_behind_others(
     state: State, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On a busy server the end of keep-alive, queued with the pings, closed connections whose request was waiting."""
+    """On a busy server the deadlines of those at rest, which have an item of their own, came first.
+
+    The end of keep-alive closed connections whose request waited, and that of a sign-in those whose new token did.
+    """
     monkeypatch.setitem(QUANTUM, Priority.NORMAL, 0.0)  # a step in each round
     with parked() as it:
         connection, peer = it.place(state)
