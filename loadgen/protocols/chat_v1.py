@@ -182,7 +182,7 @@ class _Poster(Victim):
     async def _post(self, peer: HttpPeer, number: int) -> None:
         path, fields = f"/rooms/{self.room}/messages", ("Content-Type: text/plain",)
         async with self.posting:
-            status, body = await peer.request("POST", path, self.text(number).encode(), fields)
+            status, body = await peer.asked(partial(peer.request, "POST", path, self.text(number).encode(), fields))
             if status == 201:
                 receipt = _messages.decode(body)
                 require_room(receipt.room, self.room)
@@ -209,7 +209,7 @@ class PollVictim(_Poster):
             # the operations have their own timeout; this one only ends a poll that the server has forgotten
             with trio.fail_after(POLL_WAIT_SECONDS + CONNECT_TIMEOUT_SECONDS):
                 query = f"after={quote(cursor, safe='')}&wait={POLL_WAIT_SECONDS}"
-                page = await _page(peer, f"{path}?{query}")
+                page = await peer.asked(partial(_page, peer, f"{path}?{query}"), self._planned_ends)
             cursor = page.cursor
             for message in page.messages:
                 self.heard(message.text, message.offset, message.room)

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
-from typing import Final
+from typing import Final, TypeVar
 
 from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import sockets, wire
@@ -20,6 +20,8 @@ from loadgen.personas import persona
 from loadgen.personas.honest import Speaking
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
+
+T = TypeVar("T")
 
 #: A larger body is a failure where it is read: a page of a chat's messages has some kilobytes.
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
@@ -38,11 +40,21 @@ class HttpPeer:
         self._is_open = True  # another request may follow, which is not so after an answer that closes
         self.is_reused = False  # it has had an answer, and a server may end it before it sees the next request
 
-    def may_ask_again(self, planned_ends: list[float]) -> bool:
-        """Whether a request has crossed with the end of an idle connection; if not for certain, as a planned end."""
-        fd = self._line.fileno
-        has_crossed = self.is_reused and sockets.has_crossed(fd)
-        return has_crossed and (sockets.ended_first(fd) or is_planned(planned_ends))
+    async def asked(self, ask: Callable[[], Awaitable[T]], planned_ends: list[float] | None = None) -> T:
+        """Ask, and once more on a new connection if the request has crossed with the end of an idle one.
+
+        Where that is not certain, only what may be done twice is asked again: `planned_ends` are those of its victim.
+        """
+        try:
+            return await ask()
+        except EndedError:
+            fd = self._line.fileno
+            if not self.is_reused or not sockets.has_crossed(fd):
+                raise
+            if not sockets.ended_first(fd) and (planned_ends is None or not is_planned(planned_ends)):
+                raise
+        await self.reconnect()
+        return await ask()
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_BODY_BYTES)
@@ -55,11 +67,10 @@ class HttpPeer:
         exchange, answer = await self._ask("GET", path)
         size = sum([len(part) async for part in exchange.body()])
         self._end(exchange)
-        self.is_reused = True
         return answer.status, size
 
     def _end(self, exchange: Exchange) -> None:
-        self._is_open = not exchange.closes
+        self._is_open, self.is_reused = not exchange.closes, True
         if self._is_open and exchange.rest:
             raise OperationFailedError(UNASKED)
 
@@ -124,14 +135,7 @@ class GetVictim(Victim):
             await self.speak(partial(self._ask, peer))
 
     async def _ask(self, peer: HttpPeer, number: int) -> None:
-        try:
-            failure = await _get(peer, self.context)
-        except EndedError:
-            if not peer.may_ask_again(self._planned_ends):
-                raise
-            await peer.reconnect()
-            failure = await _get(peer, self.context)
-        self.book(number, failure)
+        self.book(number, await peer.asked(partial(_get, peer, self.context), self._planned_ends))
 
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:

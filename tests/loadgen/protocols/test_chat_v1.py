@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -12,14 +13,16 @@ from wsproto import events
 from loadgen.clients.messages import Reread, Role
 from loadgen.net import target
 from loadgen.net.answers import UNANSWERED
+from loadgen.net.line import EndedError
 from loadgen.net.timers import now
 from loadgen.protocols import chat_v1
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
+from loadgen.protocols.http import http_peer
 from loadgen.run.experiment import Probes
 from loadgen.run.runner import ProbeRunner
 from loadgen.victims.probe import Context, Schedule
 from loadgen.victims.victim import PlannedEndError, Victim, failure_in, number_in
-from tests.loadgen.stage import PATIENCE, WebSocket, answering, listening, read_until, until
+from tests.loadgen.stage import PATIENCE, WebSocket, answering, listening, read_until, request_of, unread, until
 from tests.support.serving import serving
 
 KINDS = (WebSocketVictim, PollVictim, StreamVictim)
@@ -289,3 +292,34 @@ async def test_what_is_posted_as_an_event_stream_ends_is_answered_first_and_come
         [result] = context.recorder.results(Counter())
         assert (result.latency.count, result.failed) == (2, {})
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_seen", [True, False])
+async def test_what_is_posted_to_a_server_that_ends_each_connection_goes_by_a_new_one(
+    is_seen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It went into a connection of whose end a victim knew, so nearly each restart of a worker failed one."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await request_of(stream)
+        await stream.send_all(_answer(201))
+
+    async with answering(serve) as port, http_peer(Context(target.find(f"http://127.0.0.1:{port}"), "t"), 0) as peer:
+        for _ in range(3):
+            with monkeypatch.context() as patched:
+                if not is_seen:  # it crosses with the FIN, which shows that nobody has read it
+                    patched.setattr("loadgen.net.line.Line.ending", None)
+                assert (await peer.asked(partial(peer.request, "POST", "/")))[0] == 201
+            await until(lambda: peer._line.ending)
+
+
+async def test_what_somebody_may_have_read_is_not_posted_again() -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await request_of(stream)
+        await stream.send_all(_answer(201))
+        await unread(stream)
+
+    async with answering(serve) as port, http_peer(Context(target.find(f"http://127.0.0.1:{port}"), "t"), 0) as peer:
+        assert (await peer.asked(partial(peer.request, "POST", "/")))[0] == 201
+        with pytest.raises(EndedError):
+            await peer.asked(partial(peer.request, "POST", "/"))
