@@ -139,7 +139,8 @@ class ServerMetrics:
         yield Gauge, "chatserver_sanctions", "Mutes and bans in force", len(parts.moderation.in_force)
         yield Gauge, "chatserver_members", "Memberships of WebSockets and event streams", hub["members"]
         yield Gauge, "chatserver_held_polls", "Rooms waited for by held polls", hub["waiters"]
-        yield Gauge, "chatserver_log_up", "Whether the log could be reached when it was last used", parts.log.reachable
+        yield (Gauge, "chatserver_log_up",
+               "Whether the log could be reached at its last use, and gets threads", parts.log.reachable)
         yield Gauge, "chatserver_log_pending", "Records waiting for the log", log.pending
         yield Counter, "chatserver_log_commits", "Groups of records committed", log.groups
         yield Counter, "chatserver_log_failures", "Groups and steps of retention that were not committed", log.failures
