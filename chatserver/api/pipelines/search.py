@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from heapq import nlargest
 from itertools import chain, islice
-from typing import NamedTuple, TypeAlias
+from typing import TypeAlias
 
 import msgspec
 import trio
@@ -57,14 +57,8 @@ class Searched(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Unshared(NamedTuple):
-    """A result of the index that is to be shared with other processes."""
-
-    question: Question
-    found: Found
-    generation: bytes
-
-
+#: A result of the index, and the generation with which it is shared with other processes.
+Unshared: TypeAlias = tuple[Question, Found, bytes]
 #: A step that runs once the answer is on its way. It is not given the results, which it would keep in memory meanwhile.
 AfterStep: TypeAlias = Callable[[Asked], Awaitable[None]]
 
@@ -86,7 +80,7 @@ class SearchPipeline:
     after_steps: Sequence[AfterStep]
     shared: SharedSearch | None = None
     #: by generation of the results, too: no search joins a query that began before a text was removed
-    _flights: "SingleFlight[tuple[Question, int], _Answered]" = field(default_factory=SingleFlight, init=False)
+    _flights: SingleFlight[tuple[Question, int], tuple[Found, bool]] = field(default_factory=SingleFlight, init=False)
 
     async def search(self, asked: Asked) -> Searched:
         """Run the search. Raises OverLimitError and LogError."""
@@ -151,25 +145,20 @@ class SearchPipeline:
         ranking.add(hit for hit in found.hits if self.may_read(principal, hit.record.room))
         return found.go_on
 
-    async def _ask(self, question: Question, ranking: "Ranking") -> "_Answered":
-        """Ask for the results of other processes, then the index."""
+    async def _ask(self, question: Question, ranking: "Ranking") -> tuple[Found, bool]:
+        """Ask for the results of other processes, then the index; returns also whether the index was asked."""
         lookup = None if self.shared is None else await self.shared.results.get(question)
         if lookup is not None and lookup.found is not None:
-            return _Answered(lookup.found, by_index=False)
+            return lookup.found, False
         found = await self.index.find(question)
         if lookup is not None:
-            ranking.unshared.append(Unshared(question, found, lookup.generation))
-        return _Answered(found, by_index=True)
+            ranking.unshared.append((question, found, lookup.generation))
+        return found, True
 
-    async def _share_results(self, shared: SharedSearch, unshared: "list[Unshared]") -> None:
+    async def _share_results(self, shared: SharedSearch, unshared: list[Unshared]) -> None:
         async with side_by_side() as nursery:
             for each in unshared:
                 nursery.start_soon(shared.results.put, *each)
-
-
-class _Answered(NamedTuple):
-    found: Found
-    by_index: bool
 
 
 class Ranking:
