@@ -31,16 +31,15 @@ export class Account {
     const { user } = this.client.identity;
     if (!user) return;
     this.#me.replaceChildren(avatar(user), make('span', { className: 'name', translate: false }, user.name));
-    const { isGuest, mayUseToken } = this.client.identity;
-    this.#me.title = `You are ${user.name}: ${isGuest ? 'change name, ' : ''}sign ${mayUseToken ? 'in or ' : ''}out`;
-    byId('account-by-token').hidden = !mayUseToken;
+    this.#me.title = `You are ${user.name}: ${this.client.identity.isGuest ? 'change name, ' : ''}sign in or out`;
   }
 
   #open(why = '') {
     if (this.#dialog.open) return;
-    const { isGuest, user } = this.client.identity;
+    const { isGuest, takesTokens, user } = this.client.identity;
     byId('account-title').textContent = isGuest ? 'Who are you?' : `You are ${user?.name}`;
     byId('account-by-name').hidden = !isGuest;
+    byId('account-by-token').hidden = !takesTokens;
     byId('account-signed-in').hidden = isGuest;
     this.#name.value = user?.name ?? '';
     this.#token.value = '';

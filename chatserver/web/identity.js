@@ -10,7 +10,7 @@ import { mentionsIn } from './text.js';
 export const ME_KEY = 'chat.me'; // scripts cannot read the cookie
 const MAX_NAMES = 5_000; // of the users seen last
 export const isGuest = ({ id }) => id.startsWith('g_');
-const GUEST = { guest: true, moderates: [], tokens: true };
+const GUEST = { guest: true, moderates: [] };
 
 /**
  * A pattern of rooms (`team-*`). Brackets match any character here; the server checks rights exactly.
@@ -24,7 +24,9 @@ export function patternOf(pattern) {
 export class Identity {
   /** @type {User | null} */
   user = null;
-  /** Whether the user is a guest, patterns of the rooms that the user moderates, whether the server takes tokens. */
+  /** Whether the server takes tokens; asked when somebody is about to sign in. */
+  takesTokens = true;
+  /** Whether the user is a guest, and patterns of the rooms that the user moderates. */
   #told = GUEST;
   /** @type {Map<string, string>} by id */
   #names = new Map();
@@ -36,14 +38,15 @@ export class Identity {
   }
 
   /**
-   * @param {{guest?: boolean, moderates?: string[], tokens?: boolean}} session as the server says; of the same user the rest
-   *   stays known
+   * @param {{guest?: boolean, moderates?: string[], tokens?: boolean}} told by the server; of the same user the rest stays
+   *   known
    */
-  is({ id, name }, session) {
-    const { guest, moderates, tokens } = { ...(this.user?.id === id ? this.#told : GUEST), ...session };
-    const told = { guest, moderates, tokens };
-    if (JSON.stringify([this.user, this.#told]) === JSON.stringify([{ id, name }, told])) return;
-    this.#told = told;
+  is({ id, name }, told) {
+    const { guest, moderates } = { ...(this.user?.id === id ? this.#told : GUEST), ...told };
+    this.takesTokens = told.tokens ?? this.takesTokens;
+    const isKnown = this.user?.id === id && this.user.name === name;
+    if (isKnown && this.#told.guest === guest && String(this.#told.moderates) === String(moderates)) return;
+    this.#told = { guest, moderates };
     this.user = { id, name };
     this.storage.setItem(ME_KEY, JSON.stringify(this.user));
     this.changed();
@@ -52,10 +55,6 @@ export class Identity {
   /** Guests choose their names; the name of a signed-in user comes from the token. */
   get isGuest() {
     return this.#told.guest;
-  }
-
-  get mayUseToken() {
-    return this.#told.tokens;
   }
 
   /** The user, if it is no guest; also before the server has told that this browser is still theirs. */

@@ -95,6 +95,7 @@ LOOK_AWAY = """(hidden) => {
     Object.defineProperty(document, 'hidden', { value: hidden, configurable: true });
     document.dispatchEvent(new Event('visibilitychange'));
 }"""
+ONLINE = "dispatchEvent(new Event('online'))"
 NAMES = {"ws": "WebSocket", "sse": "event stream", "poll": "long-poll"}
 
 
@@ -251,6 +252,7 @@ class Window:
         self._devtools = self._context.new_cdp_session(self.page)
         self._devtools.on("Fetch.requestPaused", self._continue)
         self._answer = NOTHING
+        self._has_asked = False  # since the connection was lost, whether the server is away
         self.page.on("pageerror", lambda error: self.complaints.append(f"uncaught: {error}"))
         self.page.on("dialog", lambda dialog: self.complaints.append(f"dialog: {dialog.message}"))
         self.page.on("console", self._hear)
@@ -269,6 +271,7 @@ class Window:
         method, how = self._answer
         with suppress(Error):  # the window is back meanwhile
             self._devtools.send(method, {"requestId": paused["requestId"], **how})
+            self._has_asked = self._has_asked or paused["request"]["url"].endswith("/readyz")
 
     def _pass_on(self, route: WebSocketRoute) -> None:
         self._ends += (route, route.connect_to_server())
@@ -293,20 +296,25 @@ class Window:
     def lose_connection(self, answer: Answer = NO_ANSWER) -> None:
         """End the connection, and open none. (For as long as it is offline, Chromium loops for the closed socket.)"""
         self.accept = WebSocketRoute.close
-        self._answer = answer
+        self._answer, self._has_asked = answer, False
         self._devtools.send("Fetch.enable", {"patterns": [{"urlPattern": "*"}]})
         for is_offline in (True, False):  # ends the held requests
             self.offline(is_offline)
         for end in self._ends:
             end.close()
         self._ends = []
-        # It has learnt that the server is away: if that request met the server, the page would try another transport.
-        expect(self.page.locator('#connection[data-phase="waiting"]')).to_be_visible()
+        self.page.evaluate(ONLINE)  # it need not wait until it tries again
+        # Until it has learnt that the server is away: if it could ask the server, it would try another transport.
+        for _ in range(PATIENCE // LOOK):
+            if self._has_asked:
+                break
+            self.page.wait_for_timeout(LOOK)
+        self.expect_away()
 
     def find_connection(self, accept: Callable[[WebSocketRoute], None] | None = None) -> None:
         self.accept = accept or self._pass_on
         self._devtools.send("Fetch.disable")
-        self.page.evaluate("dispatchEvent(new Event('online'))")
+        self.page.evaluate(ONLINE)
 
     def expect_live(self, transport: str | None = None, *, is_out: bool = False) -> None:
         """Connected, and in the open room or, with `is_out`, expelled from it."""
