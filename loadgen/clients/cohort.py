@@ -5,6 +5,7 @@ Owns: the counters of their lives, and the arrays of what is kept for each of th
 
 from __future__ import annotations
 
+import socket
 from array import array
 from collections.abc import Collection
 from copy import deepcopy
@@ -71,11 +72,18 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     has_pages: bool = False  # a page that was asked for had something on it
     over: bool = False  # closed by us for good: no client returns
     columns: dict[str, array[Any]] = field(default_factory=dict)  # attributes of the clients, see `column`
+    options: list[tuple[int, int, int]] = field(default_factory=list)  # of the clients' sockets
     planned_ends: dict[int, list[float]] = field(default_factory=dict)  # the last of the clients that met any
 
     def __post_init__(self) -> None:
         declared = self.kind.columns.items()
         self.columns = {name: array(code, (first,)) * self.wanted for name, (code, first, _) in declared}
+        sizes = (
+            (socket.SOL_SOCKET, socket.SO_RCVBUF, self.kind.receive_buffer_bytes),
+            (socket.SOL_SOCKET, socket.SO_SNDBUF, self.kind.send_buffer_bytes),
+            (socket.IPPROTO_TCP, socket.TCP_MAXSEG, self.kind.segment_bytes),
+        )
+        self.options = [option for option in sizes if option[-1]]
 
     def make(self, upto: int) -> list[Client]:
         """Make clients until there are `upto`, and return the new ones."""

@@ -6,7 +6,6 @@ nothing happens. May not: know what a persona's bytes mean, or how they are seal
 
 import os
 import select
-import socket
 from collections import Counter
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -368,14 +367,8 @@ class Engine:
     def _connect(self, client: Client, moment: float) -> None:
         client.born, client.is_reused = moment, False
         client.stage = Stage.CONNECTING
-        sizes = (
-            (socket.SOL_SOCKET, socket.SO_RCVBUF, client.receive_buffer_bytes),
-            (socket.SOL_SOCKET, socket.SO_SNDBUF, client.send_buffer_bytes),
-            (socket.IPPROTO_TCP, socket.TCP_MAXSEG, client.segment_bytes),
-        )
         try:
-            options = [option for option in sizes if option[-1]]
-            client.fd = fd = sockets.connect(self._target, source_number(client), options)
+            client.fd = fd = sockets.connect(self._target, source_number(client), client.cohort.options)
         except OSError as error:
             if sockets.is_own_fault(error):
                 self.own_faults[sockets.describe(error)] += 1
