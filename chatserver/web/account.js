@@ -17,7 +17,7 @@ export class Account {
     this.signedOut = signedOut;
     client.addEventListener('identity', () => this.#show());
     client.addEventListener('refused', ({ detail }) => {
-      if (detail.error.code === 'unauthenticated') this.#open(`Sign in to enter #${detail.room}.`);
+      if (detail.error.code === 'unauthenticated' && client.identity.mayUseToken) this.#open(`Sign in to enter #${detail.room}.`);
     });
     this.#me.addEventListener('click', () => this.#open());
     byId('sign-in').addEventListener('click', () => this.#open(`Sign in to write in #${client.room}.`));

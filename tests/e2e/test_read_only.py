@@ -57,6 +57,15 @@ def test_a_room_that_takes_no_messages_says_so(server: Server, window: OpenWindo
     expect(field(ann)).to_be_visible()
 
 
+def test_where_a_proxy_signs_users_in_the_page_offers_no_dialog_for_it(server: Server, window: OpenWindow) -> None:
+    """It asked for a token that the server would refuse."""
+    ann = window()
+    ann.page.route("**/session", lambda route: route.fulfill(json={**route.fetch().json(), "tokens": False}))
+    ann.open(server, transport="poll", room="staff-tea")
+    expect_read_only(ann, "sign in to write in staff-tea.")
+    expect(ann.page.get_by_role("button", name="Sign in", exact=True)).to_be_hidden()
+
+
 def test_a_guest_signs_in_to_write(server: Server, window: OpenWindow) -> None:
     ann = window()
     ann.open(server, room="staff-tea")
