@@ -186,7 +186,7 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
 
 
 async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
-    """Print events and publish lines, until a signal comes or the output is closed."""
+    """Print events and publish lines, until a signal or Ctrl-D comes or the output is closed."""
 
     async def publish_lines() -> None:
         typed = _Input()
@@ -195,6 +195,8 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
                 await chat.publish(options.room, line)
             except ChatError as error:
                 _say(f"not sent: {error.message}")
+        if typed.failure is None and os.isatty(0):
+            raise Done(EXIT_CLEAN)  # Ctrl-D; after the end of a pipe or a file the events go on
 
     await nursery.start(_end_on_signal)
     narrator = render.Narrator()

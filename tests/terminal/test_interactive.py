@@ -279,11 +279,14 @@ async def test_two_names_on_one_machine_are_two_people() -> None:
         assert b"CI" not in (await chat(server, b"hi\n", "--send")).stderr
 
 
-async def test_a_terminal_that_cannot_move_the_cursor_gets_plain_lines(server: FakeServer) -> None:
-    async with terminal(server, code=128 + signal.SIGTERM, term="dumb") as person:
+@pytest.mark.parametrize("code", [0, 128 + signal.SIGTERM])
+async def test_a_terminal_that_cannot_move_the_cursor_gets_plain_lines(server: FakeServer, code: int) -> None:
+    """There only Ctrl-C ended it: it went on after Ctrl-D, as with a pipe that has ended."""
+    async with terminal(server, code=code, term="dumb") as person:
         await server.say("hello")
         assert "\x1b" not in await person.until("Zed: hello")
-        person.process.terminate()
+        if code:
+            person.process.terminate()
 
 
 async def test_arrivals_and_departures_are_one_line_until_a_message(server: FakeServer, person: Terminal) -> None:
