@@ -30,7 +30,7 @@ _NOT_SERVED: Final = NOT_SERVED | {f"answered {status}" for status in _MISTAKES}
 
 #: How a target fails all alike: by statuses and close codes that blame itself, or by ending the connection.
 _FAILED: Final = re.compile(
-    r"answered (408|425|429|5(?!01)\d\d)|close 10(00|01|05|11|12|13)( .*)?|closed|FIN|RST"
+    r"answered (408|425|429|5(?!01)\d\d)|close 10(00|01|05|11|12|13)( .*)?|closed|reset"
     r"|broken pipe|connection (reset by peer|refused)"
 )
 

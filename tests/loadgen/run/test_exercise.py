@@ -4,12 +4,13 @@ import pytest
 
 from loadgen.cases import requests
 from loadgen.clients.messages import GroupStatus
-from loadgen.net.answers import ALL_WRITTEN
+from loadgen.net.answers import ALL_WRITTEN, UNANSWERED
 from loadgen.personas import registry
 from loadgen.protocols import served
 from loadgen.run.exercise import (
     Standing,
     fault_of_page,
+    has_failed,
     not_exercised,
     nothing_served,
     unmet,
@@ -191,3 +192,12 @@ def test_a_server_that_reads_no_bodies_shows_nothing_of_chunks() -> None:
     answers |= {f"{requests.NO_CHUNKS}: answered 200": 1, "chunk size with 0x: answered 200 and closed": 1}
     assert requests.accepted(answers) == {"two lengths": 1}
     assert requests.unseen(answers) == "chunk size with 0x: 200 and closed, negative chunk size: 200"
+
+
+def test_what_blames_a_target_that_serves_nothing() -> None:
+    """As the crowd's clients and as victims word it."""
+    failures = [*(f"answered {status}" for status in (408, 425, 429, 500, 502, 503)), "close 1013", "close 1001 'bye'"]
+    failures += ["closed", "reset", "connection reset by peer", "connection refused"]
+    others = [*(f"answered {status}" for status in (200, 302, 400, 401, 404, 501)), "close 1003", "close 1008"]
+    others += ["", UNANSWERED, f"{UNANSWERED}: a held poll", "too many open files", "a text frame that is not chat.v1"]
+    assert [each for each in (*failures, *others) if has_failed({each})] == failures
