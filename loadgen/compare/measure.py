@@ -121,7 +121,7 @@ class Meter:
         if cause := await cause_of_death(plan):  # of a server that we did not start
             raise DiedError(f"died: {cause}")
         if report.outcome is Outcome.FELL_SHORT:  # which without a bar only says that nobody was served
-            raise NoFigureError(report.verdict.reasons[0])
+            raise InvalidRunError(report.verdict.reasons[0])
         report.command = label
         self.reports.append(report)
         return report

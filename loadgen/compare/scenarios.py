@@ -15,13 +15,14 @@ import trio
 
 from loadgen.clients.client import Client, Needs
 from loadgen.compare.catalogue import Can, Peer
-from loadgen.compare.measure import Meter, NoFigureError
+from loadgen.compare.measure import Meter
 from loadgen.compare.process import HOST, DiedError, Running
 from loadgen.compare.results import Column, Layout, Sample, Scenario, Sizes
 from loadgen.net import target, wire
 from loadgen.net.target import Endpoint
 from loadgen.personas import summary
 from loadgen.report.schema import Report
+from loadgen.run.preflight import InvalidRunError
 
 _GIB: Final = 2**30
 _MIB: Final = 2**20
@@ -39,7 +40,7 @@ _JSON_FIELD: Final = "Content-Type: application/json"
 
 JOINED: Final = msgspec.json.encode({"type": "joined", "id": -1, "room": "lobby"})
 
-#: As large as the other servers' messages. It comes again and again, so it names no offset (0).
+#: As large as the other servers' messages. It is posted again and again, so it has no number.
 MESSAGE: Final = msgspec.json.encode(
     {
         "type": "message",
@@ -334,7 +335,7 @@ def _all_held(report: Report) -> Report:
     lost = sum(sum(row.ended.values()) for row in report.cohorts)
     if held is None or held < wanted or lost:
         why = {reason for row in report.cohorts for each in (row.refused, row.failed, row.ended) for reason in each}
-        raise NoFigureError(f"{held or 0:,.0f} of {wanted:,} held, {lost:,} ended ({', '.join(sorted(why))})")
+        raise InvalidRunError(f"{held or 0:,.0f} of {wanted:,} held, {lost:,} ended ({', '.join(sorted(why))})")
     return report
 
 
