@@ -16,8 +16,9 @@ export class Account {
     this.changed = changed;
     this.signedOut = signedOut;
     client.addEventListener('identity', () => this.#show());
+    client.addEventListener('tokens', () => (byId('account-by-token').hidden = !client.identity.takesTokens));
     client.addEventListener('refused', ({ detail }) => {
-      if (detail.error.code === 'unauthenticated' && client.identity.mayUseToken) this.#open(`Sign in to enter #${detail.room}.`);
+      if (detail.error.code === 'unauthenticated' && client.identity.takesTokens) this.#open(`Sign in to enter #${detail.room}.`);
     });
     this.#me.addEventListener('click', () => this.#open());
     byId('sign-in').addEventListener('click', () => this.#open(`Sign in to write in #${client.room}.`));
@@ -36,10 +37,9 @@ export class Account {
 
   #open(why = '') {
     if (this.#dialog.open) return;
-    const { isGuest, takesTokens, user } = this.client.identity;
+    const { isGuest, user } = this.client.identity;
     byId('account-title').textContent = isGuest ? 'Who are you?' : `You are ${user?.name}`;
     byId('account-by-name').hidden = !isGuest;
-    byId('account-by-token').hidden = !takesTokens;
     byId('account-signed-in').hidden = isGuest;
     this.#name.value = user?.name ?? '';
     this.#token.value = '';

@@ -24,7 +24,7 @@ export function patternOf(pattern) {
 export class Identity {
   /** @type {User | null} */
   user = null;
-  /** Whether the server takes tokens; asked when somebody is about to sign in. */
+  /** Whether the server takes tokens. */
   takesTokens = true;
   /** Whether the user is a guest, and patterns of the rooms that the user moderates. */
   #told = GUEST;
@@ -43,13 +43,17 @@ export class Identity {
    */
   is({ id, name }, told) {
     const { guest, moderates } = { ...(this.user?.id === id ? this.#told : GUEST), ...told };
-    this.takesTokens = told.tokens ?? this.takesTokens;
+    const takesTokens = told?.tokens ?? this.takesTokens;
+    if (takesTokens !== this.takesTokens) {
+      this.takesTokens = takesTokens;
+      this.changed('tokens'); // nothing else of the page changes with it
+    }
     const isKnown = this.user?.id === id && this.user.name === name;
     if (isKnown && this.#told.guest === guest && String(this.#told.moderates) === String(moderates)) return;
     this.#told = { guest, moderates };
     this.user = { id, name };
     this.storage.setItem(ME_KEY, JSON.stringify(this.user));
-    this.changed();
+    this.changed('identity');
   }
 
   /** Guests choose their names; the name of a signed-in user comes from the token. */

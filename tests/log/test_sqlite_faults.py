@@ -2,7 +2,7 @@
 
 import sqlite3
 import threading
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -125,9 +125,9 @@ async def test_on_a_slow_disk_publishes_that_wait_come_before_the_index_and_rete
         done.append(drafts[0].text)
         return commit(drafts)
 
-    def changing(doing: str, work: Callable[[sqlite3.Connection], Any]) -> Any:
+    def changing(doing: str, *rest: Any) -> Any:
         done.append(doing)
-        return change(doing, work)
+        return change(doing, *rest)
 
     monkeypatch.setattr(writer, "commit", committing)
     monkeypatch.setattr(writer, "change", changing)
