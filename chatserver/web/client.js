@@ -44,7 +44,7 @@ export class ChatClient extends EventTarget {
     super();
     this.api = new HttpApi(origin, token, (session) => this.#isUser(session));
     this.markers = new ReadMarkers(this, browser);
-    this.identity = new Identity(browser, (what) => this.tell(what));
+    this.identity = new Identity(browser, { changed: () => this.tell('identity'), tokens: () => this.tell('tokens') });
     this.outbox = new Outbox(tab, browser, {
       changed: () => this.tell('outbox'),
       stored: (item, { offset }) => this.#stored(item, offset),

@@ -31,9 +31,10 @@ export class Identity {
   /** @type {Map<string, string>} by id */
   #names = new Map();
 
-  constructor(storage, changed) {
+  /** @param {{changed: () => void, tokens: () => void}} tell what `is` has changed */
+  constructor(storage, tell) {
     this.storage = storage;
-    this.changed = changed;
+    this.tell = tell;
     this.user = readJson(storage, ME_KEY, { id: '', name: '' }, null);
   }
 
@@ -46,14 +47,14 @@ export class Identity {
     const takesTokens = told?.tokens ?? this.takesTokens;
     if (takesTokens !== this.takesTokens) {
       this.takesTokens = takesTokens;
-      this.changed('tokens'); // nothing else of the page changes with it
+      this.tell.tokens(); // no message is drawn anew for that
     }
     const isKnown = this.user?.id === id && this.user.name === name;
     if (isKnown && this.#told.guest === guest && String(this.#told.moderates) === String(moderates)) return;
     this.#told = { guest, moderates };
     this.user = { id, name };
     this.storage.setItem(ME_KEY, JSON.stringify(this.user));
-    this.changed('identity');
+    this.tell.changed();
   }
 
   /** Guests choose their names; the name of a signed-in user comes from the token. */

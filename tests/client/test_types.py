@@ -17,7 +17,7 @@ from tests.support.serving import serving
 WEB = Path(chatserver.__file__).parent / "web"
 DOCS = (Path(__file__).parent.parent.parent / "docs" / "embed.md").read_text(encoding="utf-8")
 #: Events for the page only.
-INTERNAL = {"outbox", "room", "left", "caughtup", "rights"}
+INTERNAL = {"outbox", "room", "left", "caughtup", "rights", "tokens"}
 CONFIG = {
     "strict": True, "noEmit": True, "target": "es2022", "module": "esnext", "moduleResolution": "bundler",
     "lib": ["esnext", "dom", "dom.iterable"], "types": [], "allowJs": True,
