@@ -227,7 +227,7 @@ def test_a_mention_of_a_user_whom_the_page_has_not_met_is_marked_as_the_record_s
 def test_mentions_are_found_among_the_names_of_all_users_that_a_page_has_met(run: Run) -> None:
     """The names of a page that stays open had no bound; each @ was compared with each name."""
     body = """
-        const identity = new m.Identity({ getItem: () => null, setItem() {} }, () => {});
+        const identity = new m.Identity({ getItem: () => null, setItem() {} }, { changed() {} });
         identity.is({ id: 'u', name: 'Ann Lee' });
         for (let at = 0; at < 20_000; at++) identity.meet({ id: `u${at}`, name: `a${at}` });
         const known = ['u', 'u0', 'u19999'].map((id) => identity.nameOf(id));
