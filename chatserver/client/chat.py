@@ -215,8 +215,9 @@ class Chat:
         Without a connection, the next one begins with it, since an old one may have expired by then.
         """
         token = checked_token(token)
-        if self.trouble is not None and self._http.credentials.token:
+        if self.trouble is not None and self._http.credentials.token not in {"", token}:
             self._http.credentials.token = token
+            self._link.restart()  # an attempt under way may have sent the old one, and its refusal would be the end
         self.user = (await self._calls.ask(requests.Auth(token=token), wire.Authenticated)).user
         self._http.credentials.token = token
         if self._transport == "sse":
