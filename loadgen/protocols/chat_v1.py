@@ -113,8 +113,7 @@ class WebSocketVictim(Victim):
     def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
         super().__init__(context, index, schedule)
         self._edits: set[int] = set()  # operations that edit the message before them
-        self._has_edited = False
-        self._may_edit = True
+        self._may_edit: bool | None = None  # None: the first edit is not answered
         self._last = _NOTHING  # its last message on this connection, and the offset
 
     async def live(self) -> None:
@@ -135,7 +134,7 @@ class WebSocketVictim(Victim):
         self._edits.discard(number)
         last, offset = self._last
         # One that is edited before it has come back may come back as it is then, and each is edited once.
-        if (number + 1) % EDITS_EVERY or last not in self._heard or not self._may_edit:
+        if (number + 1) % EDITS_EVERY or last not in self._heard or self._may_edit is False:
             await _publish(peer, self.room, number)
             return
         self._last = _NOTHING
@@ -152,11 +151,11 @@ class WebSocketVictim(Victim):
                 require_room(reply.room, self.room)
                 self.acknowledge(reply.id, reply.offset)
                 if reply.id in self._edits:
-                    self._has_edited = True
+                    self._may_edit = True
                 elif reply.offset:
                     self._last = reply.id, reply.offset
             elif reply.type == "error" and isinstance(reply.id, int):
-                if reply.id in self._edits and not self._has_edited:
+                if reply.id in self._edits and not self._may_edit:
                     self._may_edit = False
                     await self._say(peer, reply.id)
                 else:

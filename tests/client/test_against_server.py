@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import trio
+from trio.testing import wait_all_tasks_blocked
 
 from chatserver.client import (
     Complaint,
@@ -26,6 +27,7 @@ from chatserver.client import (
 )
 from chatserver.settings.rooms import Audience, RoomPolicy
 from tests.client.listener import SOON, TRANSPORTS, Listener, each_transport, listening, url
+from tests.support.answering import answering
 from tests.support.certificates import authority, certificate
 from tests.support.moderating import moderate, moderated, sanction
 from tests.support.peers import publish
@@ -256,6 +258,31 @@ async def test_a_token_given_during_an_outage_is_that_of_the_next_connection(
             chat.try_now()
             await eventually(lambda: users == [User("u_ann", "Ann")])
             assert (await chat.publish("lobby", "back")).offset == 1
+
+
+async def test_an_attempt_with_an_old_token_is_not_the_end_once_a_new_one_is_given() -> None:
+    """The server refused the old one while the new one waited, and the client ended for good."""
+    old, new, is_given, heads = token(), token(sub="u_ben"), trio.Event(), list[bytes]()
+
+    async def refuse_the_old_one(stream: trio.SocketStream) -> None:
+        heads.append(bytes(await stream.receive_some()))
+        await is_given.wait()
+        if old.encode() in heads[-1]:
+            await stream.send_all(b"HTTP/1.1 401 Unauthorized\r\nContent-Length: 0\r\n\r\n")
+        await trio.sleep_forever()
+
+    async with (
+        answering(refuse_the_old_one) as address,
+        connect(address, token=old, transport="poll") as chat,
+        trio.open_nursery() as nursery,
+    ):
+        await eventually(lambda: len(heads) == 1)
+        nursery.start_soon(chat.authenticate, new)
+        await wait_all_tasks_blocked()
+        is_given.set()
+        await eventually(lambda: len(heads) == 2)
+        assert [secret.encode() in head for secret, head in zip((old, new), heads, strict=True)] == [True, True]
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_server_under_tls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

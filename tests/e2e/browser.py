@@ -1,24 +1,16 @@
-"""A real server in a process of its own, and real browser windows, for the browser tests.
+"""Real browser windows, for the browser tests.
 
-Owns: starting, killing and restarting the server on one port and one log; windows that record the errors of their
-console. May not: assert anything about the chat.
+Owns: the browser; windows that record the errors of their console. May not: start a server, or assert anything about
+the chat.
 """
 
-import json
 import os
 import shutil
-import signal
-import threading
-import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager, suppress
-from http import HTTPStatus
-from http.client import HTTPConnection
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Any
-from urllib.parse import quote, urlsplit
+from urllib.parse import urlsplit
 
 import pytest
 from playwright.sync_api import (
@@ -34,8 +26,7 @@ from playwright.sync_api import (
     sync_playwright,
 )
 
-from tests.support.forking import Forked, fork
-from tests.support.ports import steady_port
+from tests.e2e.servers import Server
 
 #: The headless shell first: the same engine without windows, extensions and profiles. All of these tests take 236 s of
 #: CPU in it and 333 s in Chromium; a first window and its page take 0.8 s and 2.6 s.
@@ -118,108 +109,6 @@ def running_chromium() -> Iterator[Browser]:
         chromium = playwright.chromium.launch(executable_path=find_browser(*CHROMIUM_NAMES), args=list(CHROMIUM_FLAGS))
         yield chromium
         chromium.close()
-
-
-#: What a server imports when it starts.
-_NEEDS = ("chatserver.server",)
-#: Ports of servers that have ended. The next one takes the latest, where the windows have the page's modules already.
-_ports: list[int] = []
-
-
-class Server:
-    """`chatserver serve` on one port, also after a restart."""
-
-    def __init__(self, directory: Path, *, log: str = "", flags: Sequence[str] = ()) -> None:
-        self._directory = directory
-        self._log = log or f"sqlite:{directory / 'chat.db'}"
-        self._flags = flags
-        self._port = _ports.pop() if _ports else steady_port()
-        self._process: Forked | None = None
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self._port}"
-
-    def start(self) -> None:
-        assert self._process is None
-        arguments = ["serve", "--port", str(self._port), "--log", self._log, "--quiet", *self._flags]
-        told, its_output = os.pipe()
-        self._output = os.fdopen(told)
-        with (self._directory / "server.err").open("a") as errors:
-            self._process = fork(
-                "chatserver.cli", *arguments, stdin=0, stdout=its_output, stderr=errors.fileno(), needs=_NEEDS
-            )
-        os.close(its_output)
-        line = self._output.readline()
-        prefix = "listening on http://127.0.0.1:"
-        assert line.startswith(prefix), (line, (self._directory / "server.err").read_text())
-        self._port = int(line.removeprefix(prefix))
-
-    def kill(self) -> None:
-        """Kill it with SIGKILL."""
-        assert self._process is not None
-        self._process.kill()
-        self._reap()
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.terminate()
-            self._reap()
-
-    def end(self) -> None:
-        """Stop it for good."""
-        self.stop()
-        _ports.append(self._port)
-
-    def read_keys_again(self) -> None:
-        assert self._process is not None
-        self._process.send_signal(signal.SIGHUP)
-
-    def _reap(self) -> None:
-        assert self._process is not None
-        self._output.close()
-        self._process.wait(timeout=PATIENCE / 1000)
-        self._process = None
-
-    def messages(self, room: str) -> list[dict[str, Any]]:
-        """The messages in the log."""
-        with urllib.request.urlopen(f"{self.url}/rooms/{quote(room)}/messages?limit=200") as answer:
-            found: list[dict[str, Any]] = json.load(answer)["messages"]
-            return found
-
-    def publish(self, room: str, *texts: str) -> None:
-        """Publish as a guest without a window."""
-        path, headers = f"/rooms/{quote(room)}/messages", {"Content-Type": "application/json"}
-        with closing(HTTPConnection("127.0.0.1", self._port)) as line:
-            for text in texts:
-                line.request("POST", path, json.dumps({"text": text}).encode(), headers)
-                answer = line.getresponse()
-                assert answer.status == HTTPStatus.CREATED, answer.read()
-                answer.read()
-
-
-@contextmanager
-def another_site(handler: type[BaseHTTPRequestHandler] = BaseHTTPRequestHandler) -> Iterator[str]:
-    """The origin of another site. By default it serves the error page of the library."""
-    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as site:
-        thread = threading.Thread(target=site.serve_forever)
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{site.server_port}"
-        finally:  # a thread that is left keeps the interpreter from ending
-            site.shutdown()
-            thread.join()
-
-
-@contextmanager
-def serving(directory: Path, *, log: str = "", flags: Sequence[str] = ()) -> Iterator[Server]:
-    """A server that is stopped at the end."""
-    server = Server(directory, log=log, flags=flags)
-    server.start()
-    try:
-        yield server
-    finally:
-        server.end()
 
 
 class Window:
@@ -305,10 +194,7 @@ class Window:
         self._ends = []
         self.page.evaluate(ONLINE)  # it need not wait until it tries again
         # Until it has learnt that the server is away: if it could ask the server, it would try another transport.
-        for _ in range(PATIENCE // LOOK):
-            if self._has_asked:
-                break
-            self.page.wait_for_timeout(LOOK)
+        wait_until(self.page, lambda: self._has_asked)
         self.expect_away()
 
     def find_connection(self, accept: Callable[[WebSocketRoute], None] | None = None) -> None:

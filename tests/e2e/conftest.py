@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser
 
-from tests.e2e.browser import HEIGHT, WIDTH, Server, Window, running_chromium, serving
+from tests.e2e.browser import HEIGHT, WIDTH, Window, running_chromium
+from tests.e2e.servers import Server, serving
 from tests.e2e.windows import Windows
 
 #: Tests that visit one page: a reload joins all their rooms, and takes half as much again with forty of them.

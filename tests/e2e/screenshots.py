@@ -10,7 +10,8 @@ from pathlib import Path
 
 from playwright.sync_api import Browser, expect
 
-from tests.e2e.browser import Server, Window, running_chromium, serving
+from tests.e2e.browser import Window, running_chromium
+from tests.e2e.servers import Server, serving
 
 CAST = ("Ann Lee", "Ben Okafor", "Chiara Rossi", "Dmitri")
 TALK = (

@@ -11,7 +11,8 @@ from typing import Any
 
 from playwright.sync_api import Locator
 
-from tests.e2e.browser import Server, Window, serving
+from tests.e2e.browser import Window
+from tests.e2e.servers import Server, serving
 from tests.support.tokens import secret_file, token
 
 

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import PORTAL, Server, after_next_frame, expect_at, serving, wait_until
+from tests.e2e.browser import PORTAL, after_next_frame, expect_at, wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server, serving
 
 pytestmark = pytest.mark.browser
 

@@ -14,13 +14,12 @@ from tests.e2e.browser import (
     NOTIFICATIONS,
     PHONE,
     WIDTH,
-    Server,
     after_next_frame,
     expect_at,
-    serving,
     wait_until,
 )
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server, serving
 
 pytestmark = pytest.mark.browser
 

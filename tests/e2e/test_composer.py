@@ -6,8 +6,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, WebSocketRoute, expect
 
-from tests.e2e.browser import HEIGHT, WIDTH, Server, after_next_frame, box, serving, wait_until
+from tests.e2e.browser import HEIGHT, WIDTH, after_next_frame, box, wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server, serving
 
 pytestmark = pytest.mark.browser
 

@@ -5,8 +5,9 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server, serving, wait_until
+from tests.e2e.browser import wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server, serving
 from tests.e2e.signed_in import sign_in
 from tests.support.tokens import secret_file
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server, another_site, serving
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server, another_site, serving
 from tests.support.tokens import secret_file, token
 
 pytestmark = pytest.mark.browser

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import Server
 from tests.e2e.firefox import CONTROL, ENTER, SHIFT, TAB, UP, Person, running_firefox
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.browser import Server, another_site, serving
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server, another_site, serving
 
 pytestmark = pytest.mark.browser
 

@@ -6,8 +6,9 @@ import re
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, Window, expect_at
+from tests.e2e.browser import NOTIFICATIONS, PHONE, Window, expect_at
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 

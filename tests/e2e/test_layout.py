@@ -5,8 +5,9 @@ from functools import partial
 import pytest
 from playwright.sync_api import FloatRect, Locator, expect
 
-from tests.e2e.browser import HEIGHT, PHONE, WIDTH, Server, after_next_frame, box, wait_until
+from tests.e2e.browser import HEIGHT, PHONE, WIDTH, after_next_frame, box, wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 from tests.e2e.test_page import SMALL
 
 pytestmark = pytest.mark.browser

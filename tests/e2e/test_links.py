@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import Server, Window, wait_until
+from tests.e2e.browser import Window, wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 

@@ -6,8 +6,9 @@ from functools import partial
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server, Window, wait_until
+from tests.e2e.browser import Window, wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 from tests.e2e.signed_in import banner, serving_tokens, sign_in
 from tests.support.tokens import token
 

@@ -2,8 +2,9 @@
 
 import pytest
 
-from tests.e2e.browser import PATIENCE, Server
+from tests.e2e.browser import PATIENCE
 from tests.e2e.conftest import Run
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 

@@ -8,8 +8,9 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Server, Window, after_next_frame, box, expect_at, wait_until
+from tests.e2e.browser import AT_BOTTOM, LOOK_AWAY, PHONE, Window, after_next_frame, box, expect_at, wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 

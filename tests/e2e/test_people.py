@@ -7,8 +7,9 @@ import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
 
 from chatserver.settings.fields import Settings
-from tests.e2e.browser import NOTIFICATIONS, PHONE, Server, wait_until
+from tests.e2e.browser import NOTIFICATIONS, PHONE, wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 

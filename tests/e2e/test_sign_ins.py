@@ -9,8 +9,9 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import Server, serving, wait_until
+from tests.e2e.browser import wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server, serving
 from tests.e2e.signed_in import banner, serving_tokens, sign_in
 from tests.support.key_provider import provider
 from tests.support.tokens import jwk, token

@@ -3,8 +3,9 @@
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import AT_BOTTOM, PHONE, Server, after_next_frame, box
+from tests.e2e.browser import AT_BOTTOM, PHONE, after_next_frame, box
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 from tests.e2e.test_page import SMALL
 
 pytestmark = pytest.mark.browser

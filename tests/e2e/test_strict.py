@@ -9,8 +9,8 @@ from itertools import zip_longest
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import Server
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 

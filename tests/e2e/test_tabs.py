@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Request, Route, expect
 
-from tests.e2e.browser import Server, serving, wait_until
+from tests.e2e.browser import wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server, serving
 
 pytestmark = pytest.mark.browser
 

@@ -3,8 +3,9 @@
 import pytest
 from playwright.sync_api import Locator, expect
 
-from tests.e2e.browser import PHONE, Server, Window, box
+from tests.e2e.browser import PHONE, Window, box
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 

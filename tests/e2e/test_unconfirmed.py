@@ -6,8 +6,9 @@ from collections.abc import Callable, Sequence
 import pytest
 from playwright.sync_api import WebSocketRoute, expect
 
-from tests.e2e.browser import AT_BOTTOM, Server, Window, wait_until
+from tests.e2e.browser import AT_BOTTOM, Window, wait_until
 from tests.e2e.conftest import OpenWindow
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 
