@@ -214,10 +214,16 @@ export class Composer {
     else if (event.key === 'Escape' && this.#about) this.stop();
     else if (event.key === 'ArrowUp' && this.#text.value === '' && !this.#about) this.#editLast(event);
     // A phone's keyboard has no Shift+Enter, so Enter is a new line there.
-    else if (event.key === 'Enter' && !event.shiftKey && !hasFingers()) {
+    else if (event.key === 'Enter' && !event.shiftKey && (event.ctrlKey || event.metaKey || !(hasFingers() || this.#isInCode()))) {
       event.preventDefault();
       this.#form.requestSubmit();
     }
+  }
+
+  /** Whether the caret is in a code block that is not closed yet. */
+  #isInCode() {
+    const before = this.#text.value.slice(0, this.#text.selectionStart);
+    return /^```/m.test(before) && before.split('```').length % 2 === 0;
   }
 
   /** Put marks around the selected text, in a way that the browser can undo. */

@@ -265,6 +265,19 @@ def test_a_growing_text_keeps_the_newest_message_in_sight(shared_server: Server,
     expect(ann.page.locator("#jump")).to_be_hidden()
 
 
+def test_enter_sends_no_half_of_a_code_block(shared_server: Server, visit: OpenWindow) -> None:
+    """As in other chats: until the block is closed Enter begins a new line, and with Control it sends all the same."""
+    ann = visit(room="blocks")
+    for line in ("look:", "```", "make run", "```"):
+        ann.page.keyboard.type(line)
+        ann.page.keyboard.press("Enter" if line != "look:" else "Shift+Enter")
+    ann.page.keyboard.type("```echo```")
+    ann.page.keyboard.press("Enter")
+    ann.page.keyboard.type("```")
+    ann.page.keyboard.press("Control+Enter")
+    ann.expect_texts(["look:make run", "echo", "```"])
+
+
 def test_keys_mark_the_selected_text_and_lead_to_the_next_room(shared_server: Server, window: OpenWindow) -> None:
     ann = window(room="lobby")
     shared_server.publish("lobby", "before")
