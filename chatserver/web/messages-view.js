@@ -40,7 +40,7 @@ export class MessagesView {
     this.#rows = new Rows(client);
     client.addEventListener('room', () => this.#open());
     client.addEventListener('restarted', ({ detail }) => detail.room === client.room && this.#open());
-    client.addEventListener('identity', () => this.#redraw());
+    client.addEventListener('identity', () => this.#room && this.#isAnother());
     client.addEventListener('caughtup', ({ detail }) => detail.room === client.room && this.#caughtUp());
     client.addEventListener('messages', ({ detail }) => detail.room === client.room && this.#take(detail));
     client.addEventListener('refused', ({ detail }) => detail.room === client.room && this.#edges());
@@ -175,6 +175,13 @@ export class MessagesView {
     if (this.#isAtBottom) this.toBottom();
     this.#fetchOn();
     this.#seen();
+  }
+
+  /** Other messages are the user's own. One that a link leads to stays marked, and has the focus. */
+  #isAnother() {
+    this.#holdStill(() => this.#rows.redraw(this.#timeline.messages, [], this.#timeline, this.#divider));
+    if (this.#isAtBottom) this.toBottom();
+    this.#showJump();
   }
 
   #redraw(place = this.place, offset = place?.offset ?? Infinity) {

@@ -79,6 +79,8 @@ export class Rows {
     const focused = shown.contains(document.activeElement) ? document.activeElement : null;
     const row = messageRow(this.client, message);
     stopIn(row, shown.tabIndex);
+    // A mark that has faded would begin anew.
+    row.classList.toggle('found', shown.matches('.found') && shown.getAnimations({ subtree: true }).length > 0);
     shown.replaceWith(row);
     this.#rows.set(message.offset, row);
     placeBelow(row, message, timeline.messages[timeline.place(message.offset) - 1] ?? null, timeline, divider);

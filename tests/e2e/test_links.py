@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from playwright.sync_api import WebSocketRoute, expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
 from tests.e2e.browser import Window, wait_until
 from tests.e2e.conftest import OpenWindow
@@ -142,6 +142,28 @@ def test_a_link_to_a_message_is_dropped_when_another_room_is_opened_first(ann: W
     script.wait_for("members")
     assert not any("after" in asked for asked in script.asked("history"))  # earlier messages are fetched anyway
     expect(ann.page.locator("#toast")).to_be_empty()
+
+
+def test_a_message_of_a_link_stays_marked_when_the_page_learns_who_its_user_is(
+    ann: Window, shared_server: Server
+) -> None:
+    """All rows were made anew: the mark went, and the focus with it."""
+    Script(ann)
+    ann.run_first("addEventListener('animationstart', () => document.getAnimations().forEach((each) => each.pause()))")
+    asked: list[Route] = []
+
+    def hold(route: Route) -> None:
+        asked.append(route)
+
+    ann.page.route("**/session", hold)
+    ann.open(shared_server, transport="ws", room="lobby/1")
+    marked = ann.page.locator(".message.found")
+    expect(marked).to_be_focused()
+    wait_until(ann.page, lambda: asked)
+    for route in asked:
+        route.fulfill(json={"user": SELF, "guest": False, "moderates": ["*"]})
+    expect(ann.page.locator("#me")).to_have_attribute("title", f"You are {SELF['name']}: sign in or out")
+    expect(marked).to_be_focused()
 
 
 def test_a_message_without_an_answer_is_not_edited_and_is_sent_again_with_its_key(ann: Window, script: Script) -> None:
