@@ -183,9 +183,9 @@ def chat(
 ) -> int:
     """Chat from the terminal.
 
-    Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice. At a terminal, /help
-    lists the commands. With --send, publishes each line of standard input. Exit codes: 0 all is well, with --send all
-    lines are acknowledged; 1 the server refused, or a line is not acknowledged; 2 bad flags.
+    Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice. At a terminal with a
+    prompt, /help lists the commands. With --send, publishes each line of standard input. Exit codes: 0 all is well,
+    with --send all lines are acknowledged; 1 the server refused, or a line is not acknowledged; 2 bad flags.
 
     Parameters
     ----------
@@ -202,7 +202,8 @@ def chat(
     transport
         WebSocket, long-poll or server-sent events, for networks that let only some of them through.
     plain
-        No colours and no prompt, one line a message: for pipes.
+        No colours, no prompt and no commands, one line a message: for pipes. The lines of a pipe are published as they
+        are, also those that begin with a slash.
     json
         As --plain, with one JSON object a line for everything that happens.
     send

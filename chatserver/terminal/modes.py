@@ -3,7 +3,8 @@
 Owns: standard input and output, signals and the exit code. May not: know frames or sockets.
 
 - interactive: a prompt below, messages above; on a terminal that is not dumb, without `--plain` and `--json`
-- plain: one line a record on standard output, other events on standard error; typed lines are published
+- plain: one line a record on standard output, other events on standard error; lines of standard input are published,
+  except commands that a person types
 - json: the same, with all events on standard output, as one JSON object a line
 - send: each line of standard input is published; done when all are acknowledged
 """
@@ -31,6 +32,7 @@ from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain
 from chatserver.settings.spec import ConfigError
 from chatserver.terminal import render
 from chatserver.terminal.arguments import may_change, read_target, read_token
+from chatserver.terminal.commands import said
 from chatserver.terminal.identity import is_renamed, keep_cookie, kept_cookie
 from chatserver.terminal.interactive import LATEST, Done, Interactive
 from chatserver.terminal.screen import Screen
@@ -189,13 +191,18 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     """Print events and publish lines, until a signal or Ctrl-D comes or the output is closed."""
 
     async def publish_lines() -> None:
-        typed = _Input()
+        typed, is_person = _Input(), os.isatty(0)
         while line := await typed.line():
+            text = said(line) if is_person else line
+            if text is None:
+                name = line.split(maxsplit=1)[0]
+                _say(f"not sent: there are no commands without a prompt; Ctrl-D leaves, and /{name} says {name}")
+                continue
             try:
-                await chat.publish(options.room, line)
+                await chat.publish(options.room, text)
             except ChatError as error:
                 _say(f"not sent: {error.message}")
-        if typed.failure is None and os.isatty(0):
+        if typed.failure is None and is_person:
             raise Done(EXIT_CLEAN)  # Ctrl-D; after the end of a pipe or a file the events go on
 
     await nursery.start(_end_on_signal)

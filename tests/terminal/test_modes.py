@@ -187,14 +187,14 @@ async def plain(server: FakeServer, *flags: str, place: str = "") -> AsyncIterat
 async def test_plain_prints_one_line_a_message_and_publishes_lines(server: FakeServer) -> None:
     await server.say("before\x1b[2J")
     async with plain(server) as it:
-        await it.stdin.send_all(b"hello\n")
+        await it.stdin.send_all(b"/hello\n")  # of a program, which knows no commands
         await eventually(lambda: len(server.log) == 2)
         await server.say("two\nlines")
         got = await it.lines(3)
         it.process.terminate()  # while it waits for another line
     assert got == [
         r"2026-11-20T12:00:00.123Z Zed: before\x1b[2J",
-        "2026-11-20T12:00:00.123Z Me: hello",
+        "2026-11-20T12:00:00.123Z Me: /hello",
         r"2026-11-20T12:00:00.123Z Zed: two\nlines",
     ]
     assert it.process.returncode == 128 + signal.SIGTERM
