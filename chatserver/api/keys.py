@@ -32,7 +32,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from cryptography.x509 import load_der_x509_certificate
 
-from chatserver.settings.spec import ConfigError
+from chatserver.settings.spec import ConfigError, read_file
 
 if TYPE_CHECKING:
     from chatserver.api.published_keys import PublishedKeys
@@ -112,13 +112,9 @@ class KeyRing:
 def read_keys(path: Path) -> list[Key]:
     """The keys in a file. Raises ConfigError."""
     try:
-        data = path.read_bytes()
+        keys = keys_in(read_file("token-key", path))
         private = path.stat().st_mode & 0o077 == 0
-    except OSError as error:
-        raise ConfigError("token-key", f"cannot read {path}: {error.strerror}") from error
-    try:
-        keys = keys_in(data)
-    except ValueError as error:
+    except (OSError, ValueError) as error:
         raise ConfigError("token-key", f"{path}: {error}") from None
     if not private and any(key.algorithm == "HS256" for key in keys):
         _log.warning("token_key_is_readable", path=str(path), hint="other users can sign tokens with it: chmod 600")

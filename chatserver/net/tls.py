@@ -13,11 +13,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from stat import S_ISREG
 
 from cryptography import x509
 
-from chatserver.settings.spec import ConfigError
+from chatserver.settings.spec import ConfigError, read_file
 
 #: Tickets sent at the end of a TLS 1.3 handshake: a peer that comes back with one saves us the signature. OpenSSL's
 #: default, 2, is for clients that open pairs.
@@ -141,12 +140,7 @@ def load_context(certificate: str, key: str) -> ssl.SSLContext:
     context.num_tickets = TICKETS
     context.set_alpn_protocols(["http/1.1"])
     for flag, path in (("tls-cert", certificate), ("tls-key", key)):
-        try:
-            if not S_ISREG(Path(path).stat().st_mode):  # it is read several times, and a read of a pipe may not end
-                raise ConfigError(flag, f"{path} is no regular file, which is needed to read it again")
-            Path(path).read_bytes()
-        except OSError as error:
-            raise ConfigError(flag, f"cannot read {path}: {error.strerror}") from None
+        read_file(flag, Path(path))  # OpenSSL's error does not say which it cannot read
     try:
         context.load_cert_chain(certificate, key, password=_no_password)
     except ssl.SSLError as error:

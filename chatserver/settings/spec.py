@@ -1,7 +1,7 @@
 """The parts of a setting: its unit, its section, its bounds, and the complaint about a value outside them.
 
-Owns: `Spec`, the function that declares a setting, and `ConfigError`. May not: import our modules or trio, or know any
-setting by name; fields.py declares them.
+Owns: `Spec`, the function that declares a setting, `ConfigError`, and the reading of a file that a flag names. May not:
+import our modules or trio, or know any setting by name; fields.py declares them.
 
     head_deadline: float = deadline(10.0, "From accept to the end of the head.", "cowboy 5, nginx 60")
 """
@@ -12,6 +12,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import Enum
+from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 DAY = 86_400.0  # s; the longest deadline that makes sense
@@ -24,6 +26,16 @@ class ConfigError(Exception):
         super().__init__(f"--{flag}: {message}" if flag else message)
         self.flag = flag
         self.message = message
+
+
+def read_file(flag: str, path: Path) -> bytes:
+    """The content of a file that is read again at SIGHUP. A read of a pipe may never end. Raises ConfigError."""
+    try:
+        if not S_ISREG(path.stat().st_mode):
+            raise ConfigError(flag, f"{path} is no regular file, which is needed to read it again")
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigError(flag, f"cannot read {path}: {error.strerror}") from None
 
 
 class Unit(Enum):
