@@ -34,6 +34,7 @@ from chatserver.log.threads import ThreadPool
 
 #: Seconds after which a start that is not done is logged, with the sessions that it waits for.
 SLOW_START = 5.0
+_OPENING = "opening the database"  # in an error
 _WAITS_FOR = "SELECT pid, application_name FROM pg_stat_activity WHERE pid = ANY(pg_blocking_pids(%s))"
 
 _log = structlog.get_logger("chatserver.log")
@@ -82,14 +83,17 @@ class PostgresLog(DatabaseLog[Connection]):
                 raise LogUnavailable("the database has another history")
 
         server.opened(check)
-        change_session = Session(server)
+        session, change_session = Session(server), Session(server)
         begin = partial(begin_epoch, found)
-        writer = PostgresWriter(Session(server), change_session, self._node, self._wall_ms, begin)
+        writer = PostgresWriter(session, change_session, self._node, self._wall_ms, begin)
         readers = postgres_readers.open_readers(server, post=program.post)
         searcher = postgres_readers.open_readers(server, 1, postgres_index.SETTINGS)
         self._opened = Opened(found.identity, writer, readers, searcher)
         self.index.has_old_words = found.has_old_words
         try:
+            # Before a reader connects: where the database allows too few connections, reads lack theirs.
+            await _connect(self._writer_thread, session)
+            await _connect(self._change_thread, change_session)
             async with trio.open_nursery() as nursery:
                 pass_on = self._passing_on(check, nursery)
                 await nursery.start(Listener(server, self._node, pass_on, self._note_time).run)
@@ -123,21 +127,27 @@ class PostgresLog(DatabaseLog[Connection]):
 
 def _open(server: Server) -> Found:
     """Connect for the first time, and create what is missing."""
-    doing = "opening the database"
     with closing(Session(server)) as session, closing(Session(server)) as other:
         try:
             # Jobs of their own, with the usual deadline.
-            session.run(doing, compare_clocks)
-            one, two, *again = (each.run(doing, process_of) for each in (session, other) * 2)
+            session.run(_OPENING, compare_clocks)
+            one, two, *again = (each.run(_OPENING, process_of) for each in (session, other) * 2)
             if one == two or again != [one, two]:
                 raise LogOpenError(
                     "a connection pooler in front of it is in transaction mode, which breaks LISTEN, prepared "
                     "statements and the settings of connections; use session mode, or connect without it"
                 )
             with _logged_if_slow(one, other):
-                return session.run(doing, migrate, seconds=MIGRATION_DEADLINE)
+                return session.run(_OPENING, migrate, seconds=MIGRATION_DEADLINE)
         except LogUnavailable as error:
             raise LogOpenError(str(error)) from error
+
+
+async def _connect(thread: ThreadPool, session: Session) -> None:
+    try:
+        await thread.run(partial(session.run, _OPENING, process_of))
+    except LogUnavailable as error:
+        raise LogOpenError(str(error)) from error
 
 
 @contextmanager
@@ -150,7 +160,7 @@ def _logged_if_slow(process: int, other: Session) -> Iterator[None]:
 
     def run() -> None:
         with suppress(LogUnavailable):
-            other.run("opening the database", look)
+            other.run(_OPENING, look)
 
     timer = Timer(SLOW_START, copy_context().run, (run,))  # the context has the field `worker` of log lines
     timer.daemon = True  # of a start that was cancelled

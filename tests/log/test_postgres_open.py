@@ -19,13 +19,13 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from chatserver.log import open_log
+from chatserver.log import open_log, postgres_readers
 from chatserver.log import postgres as log_module
 from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_index as index_module
 from chatserver.log import postgres_schema as schema_module
 from chatserver.log.index import Question
-from chatserver.log.interface import LogOpenError, Range
+from chatserver.log.interface import LogOpenError, LogUnavailable, Range
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import draft, ignore, running
 from tests.support.groups import append
@@ -110,6 +110,23 @@ async def test_a_user_that_may_write_only_some_tables(postgres_schema: str, user
     execute(postgres_schema, f"GRANT INSERT ON chatserver.keys, chatserver.rooms TO {user}")
     async with running(PostgresLog(url)) as log:
         assert (await append(log, draft())).record.offset == 1
+
+
+async def test_too_few_connections_are_missing_for_reading_and_not_for_storing(postgres_schema: str, user: str) -> None:
+    """The readers had taken them all when the first message came: each publish got 503, and the server was ready."""
+    execute(postgres_schema, f"CREATE SCHEMA chatserver AUTHORIZATION {user}", f"ALTER ROLE {user} CONNECTION LIMIT 4")
+
+    async def read() -> None:
+        with suppress(LogUnavailable):
+            await log.ask(lambda connection: connection.execute("SELECT pg_sleep(0.05)").close())
+
+    async with running(PostgresLog(postgres_schema.replace("postgres@", f"{user}:{SECRET}@"))) as log:
+        async with trio.open_nursery() as nursery:
+            for _ in range(postgres_readers.READERS):
+                nursery.start_soon(read)
+        await append(log, draft())
+        await log.change("a test", lambda connection: None)
+        assert len(await log.read(Range("lobby", 10))) == 1
 
 
 async def test_a_user_that_does_not_own_the_tables_tries_to_merge_its_list_once(
