@@ -22,6 +22,8 @@ from tests.support.serving import Serving, eventually, serving
 
 #: The neighbour's address, and that of a client that publishes all the time.
 NEIGHBOUR, SPEAKER = PERSON.format(1), PERSON.format(2)
+#: Seconds for the first answers to a crowd: 200 reads, two at a time, of a disk that takes 0.1 s for each take 10 s.
+CROWD_PATIENCE = 30.0
 #: Messages given to the log at a time.
 BATCH = 500
 
@@ -56,7 +58,7 @@ class Crowd:
                 peer = await stack.enter_async_context(connect(server.address, source=CROWD))
                 nursery.start_soon(self._ask_for_ever, peer, paths[number % len(paths)])
 
-            await eventually(lambda: len(self.bodies) >= 2 * peers)
+            await eventually(lambda: len(self.bodies) >= 2 * peers, within=CROWD_PATIENCE)
             yield
             nursery.cancel_scope.cancel()
 
@@ -108,7 +110,7 @@ ROOMS = [(f"r{number}", "hello") for number in range(2000)]
     ("stored", "paths", "peers", "most"),
     [
         pytest.param(ROOMS, ["/rooms?limit=1"], 120, 2 * TIMES * 120 // MAX_TASKS // 2, id="rooms"),
-        pytest.param(LONG, PAGES, 200, 2 * TIMES * 200 // 4, id="pages"),
+        pytest.param(LONG, PAGES, 100, 2 * TIMES * 100 // 4, id="pages"),
     ],
 )
 async def test_a_crowd_that_reads_the_log(
@@ -117,8 +119,8 @@ async def test_a_crowd_that_reads_the_log(
     """A client publishes all the time, so each query has a new result and queries can be counted.
 
     `most` queries of the crowd may come before the neighbour's, of which there are two each time. First come, first
-    served, it is one for each peer, or for MAX_TASKS peers that ask the same: 45 to 54 and 800, where 6 to 19 and 46 to
-    66 are seen.
+    served, it is one for each peer, or for MAX_TASKS peers that ask the same: 45 to 54 and 400, where 4 to 19 and 32 to
+    59 are seen.
     """
     url = f"sqlite:{tmp_path / 'chat.db'}"
     await fill(url, stored + NEIGHBOURS_ROOMS)
