@@ -91,7 +91,7 @@ def running_firefox(profile: Path) -> Iterator[Firefox]:
         try:
             assert process.stderr is not None
             told = next(filter(None, (re.search(r"ws://\S+", line) for line in process.stderr)))
-            with connect(f"{told[0]}/session", max_size=None) as socket:
+            with connect(f"{told[0]}/session", max_size=None, open_timeout=PATIENCE / 1000) as socket:
                 firefox = Firefox(socket)
                 firefox.do("session.new", capabilities={})
                 yield firefox
