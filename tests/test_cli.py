@@ -145,6 +145,8 @@ def test_bad_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[st
         (["serve", "--quiet=x"], "--quiet: 'x' is not true or false. Usage: "),
         (["limits", "--head-deadline", "0"], "--head-deadline: 0 s is below the minimum, 0.1 s"),
         (["limits", "--config", "none.toml"], "--config: cannot read none.toml: No such file or directory\n"),
+        # A reload of workers found a pipe at its end, and went on with the defaults; at a named one it waited for ever.
+        (["limits", "--config", os.devnull], "--config: /dev/null is no regular file, which is needed to read"),
         (["sevre"], "sevre"),
         (["chat"], "URL is missing. Usage: chatserver chat [OPTIONS] URL; see chatserver chat --help"),
         (["chat", "a", "b"], "Unexpected argument 'b'. Usage: chatserver chat [OPTIONS] URL; "),

@@ -17,7 +17,7 @@ import msgspec
 from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
 from chatserver.settings.forms import LogFormat
 from chatserver.settings.rooms import Guests, room_policies
-from chatserver.settings.spec import ConfigError
+from chatserver.settings.spec import ConfigError, read_file
 
 ENVIRONMENT_PREFIX = "CHATSERVER_"
 _SWITCH = {"1": True, "true": True, "yes": True, "on": True, "0": False, "false": False, "no": False, "off": False}
@@ -49,11 +49,9 @@ def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], toml_
 
 
 def _read_toml(path: Path) -> dict[str, Any]:
+    data = read_file("config", path)
     try:
-        with path.open("rb") as file:
-            table = tomllib.load(file)
-    except OSError as error:
-        raise ConfigError("config", f"cannot read {path}: {error.strerror}") from error
+        table = tomllib.loads(data.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError("config", f"{path} is not TOML: {error}") from error
     found: dict[str, Any] = {}
