@@ -42,9 +42,11 @@ _FIND_ENDS = f"""
 """  # noqa: S608
 # Another epoch: another program has removed a room, whose offsets would be given again.
 _IN_EPOCH = "SELECT * FROM (ROWS) WHERE column1 > 0 AND (SELECT epoch FROM identity) = ?"
-_INSERT_MESSAGES = f"INSERT INTO messages (place, time, user_id, user_name, text) {_IN_EPOCH}"
+# `insert` in small letters: Python 3.11 compares this word by the rules of the locale, and in Turkish the small letter
+# of I is not i. It would then count no rows.
+_INSERT_MESSAGES = f"insert INTO messages (place, time, user_id, user_name, text) {_IN_EPOCH}"
 # OR ROLLBACK: SQLite need not copy the pages to undo this statement alone.
-_INSERT_RECORDS = f"INSERT OR ROLLBACK INTO messages (place, {COLUMNS}) {_IN_EPOCH}"
+_INSERT_RECORDS = f"insert OR ROLLBACK INTO messages (place, {COLUMNS}) {_IN_EPOCH}"
 # Past the records of rooms that another program removed, which would be in the new room.
 _MAKE_ROOM = f"""
     INSERT INTO rooms (id, name) SELECT 1 + max(
