@@ -164,7 +164,9 @@ class OpenFiles:
     """
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        self._path = path = connection.execute("PRAGMA database_list").fetchone()[2]
+        # As bytes, since the name of a directory need not be UTF-8.
+        [name] = connection.execute("SELECT CAST(file AS BLOB) FROM pragma_database_list").fetchone()
+        self._path = path = os.fsdecode(name)
         self._directory = str(Path(path).parent)
         self._files = [f"{path}{suffix}" for suffix in ("", "-wal", "-shm", "-lock")]
         self._opened = self._found()

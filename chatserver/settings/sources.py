@@ -121,6 +121,7 @@ def _convert(name: str, value: object) -> object:
 
 def _read(kind: object, text: str) -> object:
     """Convert the text of a list, a switch or a number to the value that TOML would give."""
+    text.encode()  # a ValueError if a variable is not UTF-8: workers get their settings as JSON
     if kind == tuple[str, ...]:
         return text.split(",") if text else []
     if kind is bool:

@@ -83,6 +83,16 @@ async def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.
         assert (tmp_path / "chat.db").exists()
 
 
+async def test_a_directory_whose_name_is_not_utf8(tmp_path: Path) -> None:
+    path = tmp_path / os.fsdecode(b"\xfc") / "chat.db"
+    path.parent.mkdir()
+    async with running(SqliteLog(str(path))) as log:
+        await append(log, draft())
+        path.unlink()
+        with pytest.raises(LogUnavailable, match="removed or replaced; restart"):
+            await append(log, draft())
+
+
 # -- content of the file
 
 

@@ -111,11 +111,13 @@ def test_an_invalid_value_is_an_error_of_one_line_that_names_the_flag() -> None:
         ("quiet", 1, "1 is neither true nor false"),
         ("log", "mysql://x", "'mysql://x' is none of memory:, sqlite:PATH and postgresql://USER@HOST/DATABASE"),
         ("log", 5, "5 is no text"),
+        ("log", "sqlite:\udcfc", r"'sqlite:\udcfc' is no text"),
         ("log_format", "xml", "'xml' is none of auto, pretty, json"),
         ("host", [], "at least one address is needed"),
         ("host", "", "at least one address is needed"),
         ("host", "a,,b", "an entry is empty"),
         ("host", [1], "[1] is not a list of texts"),
+        ("host", "\udcfc", r"'\udcfc' is not a list of texts"),
     ):
         assert str(error_of(ConfigError, load, {name: value})) == f"--{flag_name(name)}: {words}"
 
