@@ -105,8 +105,9 @@ def find_browser(*names: str) -> str:
 
 @contextmanager
 def running_chromium() -> Iterator[Browser]:
+    path = find_browser(*CHROMIUM_NAMES)  # before the driver, which needs libraries that come with a browser
     with sync_playwright() as playwright:
-        chromium = playwright.chromium.launch(executable_path=find_browser(*CHROMIUM_NAMES), args=list(CHROMIUM_FLAGS))
+        chromium = playwright.chromium.launch(executable_path=path, args=list(CHROMIUM_FLAGS))
         yield chromium
         chromium.close()
 
