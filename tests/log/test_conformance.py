@@ -150,7 +150,8 @@ async def test_they_are_bounded_and_not_visited_by_the_collector(
             assert 0 < len(rooms) <= 4
         await submit_all(log, every_room)
         assert [(await log.head(one.room)).last for one in every_room] == [2] * 10
-        assert not any(gc.is_tracked(one) for one in (rooms, *rooms.values()))
+        assert gc.is_tracked(rooms) == gc.is_tracked({})  # since Python 3.14 all dicts are
+        assert not any(map(gc.is_tracked, rooms.values()))
 
 
 async def test_a_commit_asks_only_for_its_own(reopen: Callable[[], Disk]) -> None:

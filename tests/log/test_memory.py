@@ -57,9 +57,10 @@ async def test_the_collector_has_nothing_to_visit() -> None:
         await write(log, ROOMS, 3, keyed=True)
         await log.retain(lambda _: (2, 0))
         gc.collect()
-        assert len(gc.get_objects()) - before < ROOMS / 10
+        dicts = gc.is_tracked({})  # since Python 3.14, also those of texts and numbers
+        assert len(gc.get_objects()) - before < ROOMS * (0.1 + dicts)
         for kept in (log._rooms, log._emptied, log._keys, log._rooms[named(0)].records):
-            assert not gc.is_tracked(kept)
+            assert gc.is_tracked(kept) == (dicts and isinstance(kept, dict))
 
 
 async def test_retention_lets_others_run_between_rooms_and_records(monkeypatch: pytest.MonkeyPatch) -> None:
