@@ -4,6 +4,7 @@ Owns: connecting, the tasks of an open conversation, the delay before the next. 
 (session.py does) or how it is sent (the transports do).
 """
 
+import math
 import random
 from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
@@ -83,6 +84,7 @@ class Link:
         self._left = trio.Event()
         self._hurried = trio.Event()  # set when the next attempt is not to wait
         self._restarting = False
+        self._opened_at = math.inf  # when this conversation opened; one that did not has lasted no time
         self.trouble: str | None = "there is no connection yet"  # why there is no connection, if there is none
 
     def wake(self) -> None:
@@ -106,7 +108,7 @@ class Link:
     async def run(self) -> Rejected | None:
         """Keep reconnecting until `leave`; return an error when the server has told us not to come back."""
         while not self._left.is_set():
-            started, self._goaway = trio.current_time(), None
+            self._opened_at, self._goaway = math.inf, None
             ending = await self._converse()
             for failed in self._session.closed(ending.code):
                 self._tell(failed)
@@ -118,7 +120,7 @@ class Link:
                 continue
             if ending.final:
                 return Rejected("rejected", ending.why)
-            self._backoff.lived(trio.current_time() - started)
+            self._backoff.lived(trio.current_time() - self._opened_at)
             delay = self._backoff.delay(asked=ending.retry_after)
             self._tell(Reconnecting(ending.why, delay))
             with trio.move_on_after(delay) as self._scope:
@@ -135,7 +137,7 @@ class Link:
                 async with self._open() as conversation, trio.open_nursery() as tasks:
                     self._scope = tasks.cancel_scope  # so that the conversation is closed properly
                     self._session.opened()
-                    self.trouble = None
+                    self._opened_at, self.trouble = trio.current_time(), None
                     tasks.start_soon(self._receive, conversation)
                     tasks.start_soon(self._send, conversation)
                     tasks.start_soon(_end_after_sleep)

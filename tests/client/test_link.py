@@ -18,7 +18,7 @@ from chatserver.client.session import LONGEST_WAIT
 from chatserver.client.stream import EndedError, WatchedStream, parse_target
 from chatserver.client.websocket import MAX_QUEUED_FRAMES, SILENCE
 from tests.client.fake import NOT_NOW, FakeServer
-from tests.client.listener import SOON, Listener, listening
+from tests.client.listener import SOON, Listener, each_transport, listening
 from tests.support.answering import answering
 from tests.support.peers import raw_frame
 
@@ -51,6 +51,17 @@ async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> 
             await server.close_all(1012)
             *_, last = await listener.until(Reconnecting, times=len(listener.events(Reconnecting)) + 1)
             assert last.delay == FIRST_DELAY
+
+
+@each_transport
+async def test_a_server_that_answers_nobody_is_tried_less_and_less_often(transport: TransportName) -> None:
+    """An attempt that gives up after ten seconds counted as a connection that had lasted them.
+
+    So each client of a network that was cut, or of a server too busy to answer, came back after 0.25 s on average.
+    """
+    async with answering(never) as address, listening(address, transport=transport, jitter=1.0) as listener:
+        tried = await listener.until(Reconnecting, times=3)
+    assert [event.delay for event in tried] == [FIRST_DELAY, 2 * FIRST_DELAY, 4 * FIRST_DELAY]
 
 
 async def test_goaway_delays_the_reconnect(server: FakeServer, listener: Listener) -> None:
