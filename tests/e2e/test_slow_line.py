@@ -1,0 +1,96 @@
+"""The page on a line so slow that one answer takes longer than most deadlines."""
+
+import pytest
+
+from tests.e2e.conftest import Run
+
+pytestmark = pytest.mark.browser
+
+#: Runs a body with a clock of its own: `pass` lets so many seconds go by, and calls once what was due in them.
+CLOCK = """
+    const { setTimeout: wait, setInterval, clearTimeout, clearInterval, fetch, WebSocket } = globalThis;
+    const today = Date.now;
+    let [now, last] = [0, 0];
+    const timers = new Map();
+    const begin = (isOnce) => (call, ms) => (timers.set(++last, { call, due: now + ms, isOnce }), last);
+    const end = (id) => timers.delete(id);
+    Object.assign(globalThis, { setTimeout: begin(true), setInterval: begin(false) });
+    globalThis.clearTimeout = globalThis.clearInterval = end;
+    Date.now = performance.now = () => now;
+    const turn = () => new Promise((resolve) => wait(resolve));
+    const pass = async (seconds) => {
+        now += 1000 * seconds;
+        for (const [id, { call, due, isOnce }] of [...timers]) {
+            if (due > now || !timers.has(id)) continue;
+            if (isOnce) timers.delete(id);
+            call();
+        }
+        await turn();
+    };
+    const fate = (promise) => promise.then((answer) => answer.cursor, (error) => error.code);
+    try {
+        %s
+    } finally {
+        Object.assign(globalThis, { setTimeout: wait, setInterval, clearTimeout, clearInterval, fetch, WebSocket });
+        Date.now = today;
+        delete performance.now;
+    }
+"""
+
+
+def test_a_socket_on_a_slow_line_waits_for_an_answer_as_long_as_messages_come(run: Run) -> None:
+    """A page of 64 KiB takes 22 s at 3 KB/s; after 20 s the page connected anew, and asked for the same again."""
+    body = """
+        let socket = null;
+        globalThis.WebSocket = class {
+            constructor() { socket = this; }
+            send() {}
+            close() {}
+        };
+        const hear = (message) => socket.onmessage({ data: JSON.stringify(message) });
+        const said = [];
+        const told = { ready() {}, pushed() {}, lost: (link, { reason }) => said.push(reason) };
+        const link = new m.WebSocketLink(location.origin, told);
+        hear({ type: 'hello' });
+        const asked = [link.ask({ type: 'join' }), link.ask({ type: 'history' })].map(fate);
+        for (let id = 1; id <= 2; id++) {
+            await pass(22);
+            hear({ type: 'message' });
+            await pass(22);
+            hear({ id, cursor: `e-${id}` });
+        }
+        said.push(...(await Promise.all(asked)));
+        const [publish, join] = [link.ask({ type: 'publish' }), link.ask({ type: 'join' })].map(fate);
+        await pass(31);
+        said.push(await publish, await join);
+        return said;
+    """
+    assert run("websocket-link.js", CLOCK % body) == ["e-1", "e-2", "no answer to join", "lost", "lost"]
+
+
+def test_a_request_on_a_slow_line_lasts_as_long_as_its_answer_comes(run: Run) -> None:
+    """A page of 64 KiB takes 22 s at 3 KB/s; after 15 s it was given up, and asked for again in the next attempt."""
+    body = """
+        let answer = null;
+        globalThis.fetch = async (path, { signal }) => new Response(new ReadableStream({
+            start: (controller) => {
+                answer = controller;
+                signal.addEventListener('abort', () => controller.error(signal.reason));
+            },
+        }));
+        const api = new m.HttpApi(location.origin);
+        const told = [];
+        for (const parts of [['{"cur', 'sor":', '"e-1"}'], ['{"cur']]) {
+            const page = fate(api.json('/rooms/lobby/messages'));
+            for (const part of parts) {
+                await pass(10);
+                answer.enqueue(new TextEncoder().encode(part));
+                await turn();
+            }
+            if (parts.length > 1) answer.close();
+            await pass(16);
+            told.push(await page);
+        }
+        return told;
+    """
+    assert run("http.js", CLOCK % body) == ["e-1", "lost"]
