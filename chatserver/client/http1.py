@@ -23,7 +23,7 @@ from chatserver.client.wire import NO_JSON, Error, ProtocolError
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
 GREETING_TIMEOUT = 10.0  # s for an answer that needs no waiting; the server may be a busy one
-ANSWER_TIMEOUT = 30.0  # s for a complete answer, besides the time that it may be held
+ANSWER_TIMEOUT = 30.0  # s for the next bytes of an answer, besides the time that it may be held
 MAX_CONNECTIONS = 6  # for requests at the same time, as browsers have to one server
 MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
 READ_SIZE = 65_536  # B
@@ -181,12 +181,12 @@ class HttpClient:
     async def request(
         self, method: str, path: str, fields: object = None, *, within: float = ANSWER_TIMEOUT
     ) -> Response:
-        """Send a request, with `fields` as JSON. Raises EndedError, also when the answer takes longer."""
+        """Send a request, with `fields` as JSON. Raises EndedError, also when the answer takes longer to begin."""
         body = b"" if fields is None else msgspec.json.encode(fields)
         async with self._places:
             try:
-                with trio.fail_after(within):
-                    return await self._request(method, path, body)
+                with trio.fail_after(within) as patience:
+                    return await self._request(method, path, body, patience)
             except trio.TooSlowError as error:
                 raise EndedError(f"no answer within {within:g} s") from error
 
@@ -210,7 +210,7 @@ class HttpClient:
                 await connection.send(self._head("GET", path, b""), b"")
                 head = await connection.head()
                 if head.status_code != 200:
-                    raise (await self._whole(connection, head)).ending
+                    raise (await self._whole(connection, head, patience)).ending
             if patience.cancelled_caught:
                 raise EndedError(f"no answer within {ANSWER_TIMEOUT:g} s")
             yield connection
@@ -224,7 +224,7 @@ class HttpClient:
             while self._kept:
                 await self._kept.pop().aclose()
 
-    async def _request(self, method: str, path: str, body: bytes) -> Response:
+    async def _request(self, method: str, path: str, body: bytes, patience: trio.CancelScope) -> Response:
         """Use a kept connection, and another one if that fails: the server may have closed it meanwhile.
 
         So a request may be made twice; what becomes a record has a key for that.
@@ -236,7 +236,7 @@ class HttpClient:
             reusable = False
             try:
                 await connection.send(head, body)
-                response = await self._whole(connection, await connection.head())
+                response = await self._whole(connection, await connection.head(), patience)
                 reusable = connection.reuse() and not self._is_closed
             except EndedError:
                 if kept is None:
@@ -256,14 +256,16 @@ class HttpClient:
         fields += self.credentials.fields
         return h11.Request(method=method, target=self.target.base + path, headers=fields)
 
-    async def _whole(self, connection: _Connection, head: h11.Response) -> Response:
+    async def _whole(self, connection: _Connection, head: h11.Response, patience: trio.CancelScope) -> Response:
+        """The answer with its body, which may take as long as it comes: a page of 64 KiB half a minute at 2 KB/s."""
         self.credentials.take(head.headers)
         body = bytearray()
-        while (chunk := await connection.chunk()) is not None:
+        while len(body) <= MAX_ANSWER:
+            patience.deadline = max(patience.deadline, trio.current_time() + ANSWER_TIMEOUT)
+            if (chunk := await connection.chunk()) is None:
+                return Response(head.status_code, dict(head.headers), bytes(body))
             body += chunk
-            if len(body) > MAX_ANSWER:
-                raise EndedError(f"an answer of more than {MAX_ANSWER:,} B")
-        return Response(head.status_code, dict(head.headers), bytes(body))
+        raise EndedError(f"an answer of more than {MAX_ANSWER:,} B")
 
     async def _dial(self) -> _Connection:
         return _Connection(await dial(self.target, timeout=CONNECT_TIMEOUT))

@@ -12,7 +12,7 @@ import trio.testing
 
 from chatserver.client import http1
 from chatserver.client.credentials import Credentials
-from chatserver.client.http1 import MAX_CONNECTIONS, HttpClient
+from chatserver.client.http1 import ANSWER_TIMEOUT, MAX_CONNECTIONS, HttpClient
 from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
@@ -175,6 +175,28 @@ async def test_an_answer_without_end_is_not_kept(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(http1, "MAX_ANSWER", 1000)
     async with talking(Script([b"HTTP/1.1 200 OK\r\nContent-Length: 2000\r\n\r\n" + b"x" * 2000])) as client:
         with pytest.raises(EndedError, match="more than 1,000 B"):
+            await client.request("GET", "/")
+
+
+async def test_an_answer_over_a_slow_line_is_read_as_long_as_it_comes() -> None:
+    """A client on a line of 2 KB/s asked for the same page again every 30 s, and never had it."""
+    *parts, last = [b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n", b"s", b"l", b"o", b"w"]
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        for part in parts:
+            await trio.sleep(ANSWER_TIMEOUT - 1)
+            await stream.send_all(part)
+        await trio.sleep(ANSWER_TIMEOUT + (1 if is_stuck else -1))
+        await stream.send_all(last)
+
+    async with answering(serve) as address:
+        client = HttpClient(parse_target(address), Credentials())
+        is_stuck = False
+        assert (await client.request("GET", "/")).body == b"slow"
+        await client.aclose()
+        is_stuck = True
+        with pytest.raises(EndedError, match="no answer within 30 s"):
             await client.request("GET", "/")
 
 
