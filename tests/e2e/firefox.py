@@ -6,7 +6,6 @@ Owns: the browser's process, its profile and one session. May not: know the chat
 import json
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +13,8 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.e2e.browser import LOOK, PATIENCE, find_browser
+from tests.e2e.browser import PATIENCE, find_browser
+from tests.e2e.webdriver import Person
 
 #: Without a display Firefox reports a touch screen, where Enter begins a new line. A mouse points (2) and hovers (4).
 POINTER = "".join(f'user_pref("ui.{which}PointerCapabilities", 6);\n' for which in ("primary", "all"))
@@ -25,8 +25,6 @@ LEAN = """
     user_pref("dom.ipc.processPrelaunch.enabled", false);
     user_pref("layout.frame_rate", 10);
 """
-#: Keys without a character, as WebDriver numbers them.
-SHIFT, CONTROL, TAB, ENTER, UP = "\ue008", "\ue009", "\ue004", "\ue007", "\ue013"
 
 
 class Firefox:
@@ -47,7 +45,7 @@ class Firefox:
                 return message["result"]
 
 
-class Person:
+class FirefoxPerson(Person):
     """A window with cookies of its own."""
 
     def __init__(self, firefox: Firefox, url: str) -> None:
@@ -57,27 +55,12 @@ class Person:
         self._do("browsingContext.navigate", context=self._window, url=url, wait="complete")
 
     def find(self, expression: str) -> Any:
-        """The value of an expression in the page."""
         target = {"context": self._window}
         found = self._do("script.evaluate", expression=expression, target=target, awaitPromise=False)
         return found.get("result", {}).get("value")
 
-    def wait_for(self, expression: str) -> None:
-        """Wait until an expression in the page is true."""
-        until = time.monotonic() + PATIENCE / 1000
-        while self.find(f"Boolean({expression})") is not True:
-            assert time.monotonic() < until, f"never true: {expression}"
-            time.sleep(LOOK / 1000)
-
-    def press(self, *keys: str) -> None:
-        """Type texts and keys; of a text that begins with Shift or Control all keys are held together."""
-        actions = []
-        for text in keys:
-            for held in [text] if text[0] in (SHIFT, CONTROL) else text:
-                actions += [{"type": "keyDown", "value": key} for key in held]
-                actions += [{"type": "keyUp", "value": key} for key in reversed(held)]
+    def perform(self, keyboard: dict[str, Any]) -> None:
         self._do("browsingContext.activate", context=self._window)
-        keyboard = {"type": "key", "id": "keyboard", "actions": actions}
         self._do("input.performActions", context=self._window, actions=[keyboard])
 
 

@@ -4,21 +4,16 @@ from pathlib import Path
 
 import pytest
 
-from tests.e2e.firefox import CONTROL, ENTER, SHIFT, TAB, UP, Person, running_firefox
+from tests.e2e.firefox import FirefoxPerson, running_firefox
 from tests.e2e.servers import Server
+from tests.e2e.webdriver import CONTROL, ENTER, PHASE, SHIFT, TAB, UP, shows
 
 pytestmark = pytest.mark.browser
-
-PHASE = "document.querySelector('#connection').dataset.phase"
-
-
-def shows(text: str, within: str = "#messages .text") -> str:
-    return f"[...document.querySelectorAll('{within}')].some((each) => each.textContent.includes('{text}'))"
 
 
 def test_two_people_talk_in_firefox(server: Server, tmp_path: Path) -> None:
     with running_firefox(tmp_path / "profile") as firefox:
-        ann, ben = (Person(firefox, server.url) for _ in range(2))
+        ann, ben = (FirefoxPerson(firefox, server.url) for _ in range(2))
         for each in (ann, ben):
             each.wait_for(f"{PHASE} === 'live'")
         ann.press("hello ben", ENTER)

@@ -1,0 +1,45 @@
+"""The page in WebKit: what a person does first, the Back button, and a server that goes away."""
+
+import pytest
+
+from tests.e2e.servers import Server
+from tests.e2e.webdriver import CONTROL, ENTER, PHASE, SHIFT, TAB, UP, shows
+from tests.e2e.webkit import running_webkit
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_person_talks_in_webkit(server: Server) -> None:
+    server.publish("lobby", "hello ann")
+    with running_webkit() as ann:
+        ann.open(server.url)
+        ann.wait_for(f"{PHASE} === 'live'")
+        ann.wait_for(shows("hello ann"))
+        ann.press("hello all", ENTER)
+        ann.wait_for(shows("hello all"))
+        ann.wait_for("document.querySelector('#pending').hidden")
+        ann.press(UP, ", again", ENTER)
+        ann.wait_for(shows("hello all, again"))
+        ann.press(SHIFT + TAB, "+")
+        ann.wait_for("document.querySelector('#reaction-picker:popover-open')")
+        ann.press(ENTER)
+        ann.wait_for(shows("👍 1", ".chip"))
+        ann.press(CONTROL + "k", "again")
+        ann.wait_for("document.querySelector('#switcher mark')")
+        ann.press(ENTER)
+        ann.wait_for("document.querySelector('.message.found')")
+
+        # WebKit keeps the page, and takes the lock away by which the tab has the connection.
+        ann.open("about:blank")
+        server.publish("lobby", "meanwhile")
+        ann.back()
+        ann.wait_for(f"{PHASE} === 'live'")
+        ann.wait_for(shows("meanwhile"))
+
+        server.kill()
+        ann.wait_for(f"{PHASE} !== 'live'")
+        ann.press("still here", ENTER)
+        ann.wait_for(shows("still here", "#pending .text"))
+        server.start()
+        ann.wait_for(shows("still here"))
+        ann.wait_for("document.querySelector('#pending').hidden")
