@@ -9,6 +9,7 @@ from tests.e2e.webkit import running_webkit
 pytestmark = pytest.mark.browser
 
 OPACITY = "getComputedStyle(document.querySelector('#actions')).opacity"
+SELECTED = "getSelection().selectAllChildren(document.querySelector('#messages')) ?? getSelection().toString()"
 
 
 def test_a_person_talks_in_webkit(server: Server) -> None:
@@ -34,6 +35,9 @@ def test_a_person_talks_in_webkit(server: Server) -> None:
         ann.wait_for("document.querySelector('#switcher mark')")
         ann.press(ENTER)
         ann.wait_for("document.querySelector('.message.found')")
+        # WebKit knows `user-select` by its old name alone: the initials of the authors were copied too.
+        initials = ann.find("document.querySelector('#messages .avatar').textContent")
+        assert initials not in ann.find(SELECTED).split()
 
         # WebKit keeps the page, and takes the lock away by which the tab has the connection.
         ann.open("about:blank")
