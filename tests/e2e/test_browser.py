@@ -326,7 +326,7 @@ def test_a_refused_message_says_why_and_can_be_edited_or_discarded(visit: OpenWi
 
 def test_a_phone_by_keyboard(visit: OpenWindow) -> None:
     ann = visit(width=375, height=667, room="phone")
-    ann.say("averylongword" * 40, "https://example.org/" + "x" * 300, "```\nwide " + "code" * 100)
+    ann.say("averylongword" * 40, "https://example.org/" + "x" * 300, "```\nwide " + "code" * 100 + "\n```")
     expect(ann.texts).to_have_count(3)
     assert ann.page.evaluate("document.documentElement.scrollWidth") == 375
     assert ann.page.evaluate("scroller.scrollWidth <= scroller.clientWidth")
