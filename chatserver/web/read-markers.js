@@ -6,10 +6,11 @@
  * @import { Room } from './room.js'
  * @import { Store } from './storage.js'
  */
-import { ChatError, splitCursor } from './wire.js';
+import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 export const READ_KEY = 'chat.read.'; // and the room: two tabs that write the markers of their rooms at once keep both
 const READ_AFTER = 500; // ms between reading further and telling the server
+const MAX_FAILURES = 2; // after which the pauses grow no more
 
 export class ReadMarkers {
   /** @type {Map<string, {read: number, unread: number, mentions: number}>} of the server, by room */
@@ -59,14 +60,26 @@ export class ReadMarkers {
     }
   }
 
-  /** What this browser never read, another device may have; a guest's browser may have lost its storage. */
+  /**
+   * What this browser never read, another device may have; a guest's browser may have lost its storage. The first room
+   * waits for it, since all of its messages would count as read on each device.
+   */
   fetch() {
     const { api } = this.client;
     if (api.needsToken && !api.token) return null; // a new guest
-    const fail = (error) => {
-      if (!(error instanceof ChatError)) throw error; // the next survey asks again
-    };
-    return (this.#asking ??= api.unread().then((unread) => this.take(unread), fail));
+    return (this.#asking ??= this.#fetch());
+  }
+
+  async #fetch(failures = 0) {
+    try {
+      this.take(await this.client.api.unread());
+    } catch (error) {
+      if (!(error instanceof ChatError)) throw error;
+      const isBlocked = error.isLost && failures > MAX_FAILURES; // a proxy may let only the WebSocket through
+      if (!error.isTemporary || isBlocked || this.client.state.phase === 'stopped') return; // the next survey asks again
+      await sleep(delayBefore(Math.min(failures, MAX_FAILURES), error.retryAfter));
+      await this.#fetch(failures + 1);
+    }
   }
 
   take({ rooms }) {

@@ -109,9 +109,10 @@ def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(run: Ru
 
 
 def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(run: Run) -> None:
-    """Without a WebSocket, and for a guest, the first room counted as read."""
+    """Without a WebSocket, and for a guest, the first room counted as read; also if the first answer was 503."""
     body = """
         const { Store } = await import('/storage.js');
+        const { ChatError } = await import('/wire.js');
         const messages = [1, 2].map((offset) => ({ offset, user: { id: 'u' } }));
         const page = { room: 'lobby', cursor: 'e-2', recovered: true, messages };
         const user = { id: 'g_1', name: 'Ann' };
@@ -123,8 +124,12 @@ def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(
                 return link;
             };
             const client = new m.ChatClient('', { kind, socket, tab: new Store(), browser: new Store() });
+            let isRefused = true;
             client.api = {
-                unread: async () => ({ rooms: { lobby: { read: 1, unread: 1 } } }),
+                unread: async () => {
+                    if (isRefused) throw (isRefused = false), new ChatError('unavailable', '', { status: 503 });
+                    return { rooms: { lobby: { read: 1, unread: 1 } } };
+                },
                 session: async () => ({ user }),
                 page: async () => page,
                 fetch: () => new Promise(() => {}),
