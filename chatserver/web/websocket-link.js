@@ -5,7 +5,7 @@
 import { ChatError, FOREIGN } from './wire.js';
 
 const OPEN_DEADLINE = 10_000; // ms from the first packet to `hello`
-const ANSWER_DEADLINE = 30_000; // ms without a message; then the request counts as lost. At 3 KB/s a page of 64 KiB takes 22 s
+const ANSWER_DEADLINE = 60_000; // ms; then the request counts as lost. At 3 KB/s, pages of 64 KiB for two rooms take 44 s
 const DEFAULT_PING = 25; // s, when `hello` names none: the server's own default
 const PONG_DEADLINE = 10_000; // ms until any byte arrives, as the server grants its clients
 const PROBE_DEADLINE = 4_000; // ms, when the user waits
@@ -36,7 +36,7 @@ export class WebSocketLink extends SocketLink {
   #opened = false;
   #ended = false;
   #nextId = 1;
-  /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void, type: string, asked: number}>} */
+  /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void, timer: number}>} */
   #waiting = new Map();
   /** @type {number | null} seconds until a reconnect is welcome, from `goaway` */
   #retryAfter = null;
@@ -71,7 +71,8 @@ export class WebSocketLink extends SocketLink {
     if (this.#ended) return Promise.reject(new ChatError('lost', 'the connection is gone'));
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
-      this.#waiting.set(id, { resolve, reject, type: request.type, asked: Date.now() });
+      const timer = setTimeout(() => this.#late(id, request), ANSWER_DEADLINE);
+      this.#waiting.set(id, { resolve, reject, timer });
       this.#send({ ...request, id });
     });
   }
@@ -82,7 +83,7 @@ export class WebSocketLink extends SocketLink {
   }
 
   /** No answer came. A join is asked again by the next connection; other requests by their callers, if at all. */
-  #late(id, type) {
+  #late(id, { type }) {
     if (type === 'join') this.#end(0, 'no answer to join');
     else this.#answer(id, new ChatError('lost', 'no answer in time'));
   }
@@ -92,6 +93,7 @@ export class WebSocketLink extends SocketLink {
     const waiting = this.#waiting.get(id);
     if (!waiting) return; // a late or second answer
     this.#waiting.delete(id);
+    clearTimeout(waiting.timer);
     if (outcome instanceof ChatError) waiting.reject(outcome);
     else waiting.resolve(outcome);
   }
@@ -144,17 +146,11 @@ export class WebSocketLink extends SocketLink {
     this.#send({ type: 'ping', id: 0 }); // any byte counts as the answer, so nothing waits for id 0
   }
 
-  /** @param {number} [since] ms since the epoch; earlier silence does not count */
-  #isSilent(ms, since = 0) {
-    return Math.abs(Date.now() - Math.max(since, this.#heardAt)) > ms;
-  }
-
   /** Scripts see no ping frames, so a silent connection is tested with a message. */
   #look() {
     if (this.#ended) return;
     if (this.#deadAt !== null && performance.now() > this.#deadAt) this.#end(0, 'the line went silent');
-    else if (this.#deadAt === null && this.#isSilent(this.#pingAfter)) this.#ping(PONG_DEADLINE);
-    for (const [id, { type, asked }] of this.#waiting) if (this.#isSilent(ANSWER_DEADLINE, asked)) this.#late(id, type);
+    else if (this.#deadAt === null && Math.abs(Date.now() - this.#heardAt) > this.#pingAfter) this.#ping(PONG_DEADLINE);
   }
 
   /** @param {number} code of the close frame, 0 if this client gives up */

@@ -267,7 +267,7 @@ def test_a_join_without_an_answer_is_tried_again(window: OpenWindow, shared_serv
     script.wait_for("join")
     expect(ann.page.get_by_text("Fetching messages…")).to_be_visible()
     script.answers["join"] = join
-    ann.page.clock.fast_forward(21_000)
+    ann.page.clock.fast_forward(61_000)
     script.wait_for("join", 2)
     ann.expect_texts(texts(1, 2))
 
