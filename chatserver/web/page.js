@@ -181,6 +181,12 @@ addEventListener('keydown', (event) => {
   if (event.key === 'Escape' && !document.querySelector('dialog[open]')) closePanels();
 });
 
+// Before 18.3 Safari on a phone does not close a menu when the user taps outside it
+
+addEventListener('pointerup', ({ target, pointerType }) => {
+  if (pointerType === 'touch' && !target.closest('[popover], [popovertarget]')) document.querySelector(':popover-open')?.hidePopover();
+});
+
 // In Safari a phone's keyboard covers the page instead of resizing it, as index.html asks
 
 visualViewport?.addEventListener('resize', () => {
