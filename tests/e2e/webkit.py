@@ -58,7 +58,8 @@ def _running(*command: str, environment: Mapping[str, str] = {}) -> Iterator[sub
         try:
             yield process
         finally:
-            os.killpg(process.pid, signal.SIGKILL)
+            with suppress(ProcessLookupError):  # it has ended, and so have they
+                os.killpg(process.pid, signal.SIGKILL)
 
 
 def _wait_until_open(driver: subprocess.Popen[str], port: int) -> None:
