@@ -21,6 +21,7 @@ from packaging.utils import canonicalize_name
 from chatserver.log.interface import LogOpenError, system_ms
 from chatserver.log.signouts import SignOut
 from chatserver.log.sqlite import SqliteLog
+from chatserver.observe.numbers import Family, Totals
 from chatserver.reasons import Reason
 from chatserver.settings.fields import SPECS, Settings
 from chatserver.settings.sources import load_settings
@@ -189,6 +190,16 @@ def test_panels_in_operations_a_second_show_rates_only() -> None:
     assert len(a_second) > 3
     shown = [target["expr"] for panel in a_second for target in panel["targets"]]
     assert [each for each in shown if " (rate(" not in each and "sum(rate(" not in each] == []
+
+
+def test_the_dashboard_adds_up_only_what_nodes_do_not_share() -> None:
+    """Two nodes on one database report the same mutes and bans, and the panel showed twice as many."""
+    added = {name for each in expressions() for name in re.findall(r"\bsum\((?:chatserver|process)_\w+", each)}
+    names = {name.removeprefix("sum(") for name in added}
+    assert len(names) > 5
+    nodes = [[Family(name, "", "gauge", [(name, {}, 1.0)]) for name in sorted(names)]] * 2
+    totals = Totals().text(nodes).decode()
+    assert {name for name in names if f"\n{name} 2.0\n" not in totals} == set()
 
 
 def test_reasons_that_the_page_names_exist() -> None:
