@@ -24,6 +24,7 @@ from chatserver.client.wire import NO_JSON, Error, ProtocolError
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
 GREETING_TIMEOUT = 10.0  # s for an answer that needs no waiting; the server may be a busy one
 ANSWER_TIMEOUT = 30.0  # s for the next bytes of an answer, besides the time that it may be held
+MAX_IDLE = 20.0  # s that a connection may be idle before a request; a NAT may forget it after 30, and tells nobody
 MAX_CONNECTIONS = 6  # for requests at the same time, as browsers have to one server
 MAX_ANSWER = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
 READ_SIZE = 65_536  # B
@@ -123,6 +124,7 @@ class _Connection:
     def __init__(self, stream: WatchedStream) -> None:
         self._stream = stream
         self._parser = h11.Connection(h11.CLIENT)
+        self.idle_since = -math.inf
         self._until_closed = False  # the present answer ends with the connection
 
     async def send(self, request: h11.Request, body: bytes) -> None:
@@ -153,6 +155,7 @@ class _Connection:
         # Not if the answer said that the connection ends, or if what follows it would answer the next request.
         if self._parser.their_state is h11.DONE and not self._parser.trailing_data[0]:
             self._parser.start_next_cycle()
+            self.idle_since = trio.current_time()
             return True
         return False
 
@@ -231,7 +234,7 @@ class HttpClient:
         """
         head = self._head(method, path, body)
         while True:
-            kept = self._kept.pop() if self._kept else None
+            kept = await self._take_kept()
             connection = kept or await self._dial()
             reusable = False
             try:
@@ -248,6 +251,14 @@ class HttpClient:
                     self._kept.append(connection)
                 else:
                     await connection.aclose()
+
+    async def _take_kept(self) -> _Connection | None:
+        while self._kept:
+            connection = self._kept.pop()
+            if trio.current_time() < connection.idle_since + MAX_IDLE:
+                return connection
+            await connection.aclose()
+        return None
 
     def _head(self, method: str, path: str, body: bytes) -> h11.Request:
         fields = [(b"Host", self.target.authority.encode()), (b"User-Agent", _AGENT), (b"Accept", b"*/*")]

@@ -12,7 +12,7 @@ import trio.testing
 
 from chatserver.client import http1
 from chatserver.client.credentials import Credentials
-from chatserver.client.http1 import ANSWER_TIMEOUT, MAX_CONNECTIONS, HttpClient
+from chatserver.client.http1 import ANSWER_TIMEOUT, MAX_CONNECTIONS, MAX_IDLE, HttpClient
 from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
@@ -155,6 +155,18 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced(ending: byte
         await trio.testing.wait_all_tasks_blocked()
         await client.request("GET", "/2")
     assert [len(heads) for heads in script.heads] == [1, 1]
+
+
+async def test_a_connection_that_was_idle_for_long_is_replaced() -> None:
+    """Behind a NAT that forgets idle connections, the request after a pause waited 30 s for an answer."""
+    script = Script([OK, OK, SILENCE], [OK])
+    async with talking(script) as client:
+        await client.request("GET", "/1")
+        await trio.sleep(MAX_IDLE - 1)
+        await client.request("GET", "/2")
+        await trio.sleep(MAX_IDLE + 1)
+        await client.request("GET", "/3")
+    assert [len(heads) for heads in script.heads] == [2, 1]
 
 
 async def test_a_malformed_answer_is_an_error() -> None:
