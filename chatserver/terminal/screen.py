@@ -136,7 +136,7 @@ class Screen:
         return (f"\x1b[{lines}A" if lines else "") + "\r\x1b[J"
 
     def _rows(self, text: str) -> int:
-        return len(chop_cells(text, self.columns))
+        return len(chop_cells(text, self.columns)) if text else 0  # rich before 14.3 says one row of no text
 
     def _write(self, text: str) -> None:
         view = memoryview(text.encode("utf-8", "backslashreplace"))

@@ -175,7 +175,8 @@ def _as_json(change: Callable[[dict[str, Any]], object]) -> bytes:
             "is no report of loadgen: Invalid enum value 'splendid'",
         ),
         (_as_json(lambda told: told.update(command="fingerprint")), "of `loadgen run`, the second of `loadgen finger"),
-        (b'{"schema": ' + b"[" * 30_000 + b"]" * 30_000 + b"}", "is no report of loadgen: maximum recursion depth"),
+        # Python 3.14 has no limit of depth, but says that the stack overflows
+        (b'{"schema": ' + b"[" * 1_000_000 + b"]" * 1_000_000 + b"}", "while deserializing an object"),
         (None, "no such file or directory"),
     ],
 )
