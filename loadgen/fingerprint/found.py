@@ -82,7 +82,7 @@ class Failed:
 Finding = Found | NoneSeen | NotApplicable | Failed
 
 
-def merge(samples: Sequence[Finding], *, kept_is_good: bool = False) -> Finding:
+def merge(samples: Sequence[Finding], unit: Unit = Unit.SECONDS, *, kept_is_good: bool = False) -> Finding:
     """Combine samples of one limit: the median with the others beside it, of the least favourable kind."""
     found = sorted((each for each in samples if isinstance(each, Found)), key=lambda each: each.value)
     kept = [each for each in samples if isinstance(each, NoneSeen)]
@@ -91,14 +91,17 @@ def merge(samples: Sequence[Finding], *, kept_is_good: bool = False) -> Finding:
         return failed[0]
     doubt = f"{len(failed)} of {len(samples)} failed: {failed[0].why}" if failed else ""
     outlived = max(kept, key=lambda each: each.looked, default=None)
-    if found and (outlived is None or kept_is_good or outlived.looked <= found[-1].most):
+    # a rate cannot be compared with the seconds for which a reader was kept
+    later = bool(found) and unit is Unit.SECONDS and outlived is not None and outlived.looked <= found[-1].most
+    if found and (outlived is None or kept_is_good or later):
         others = [value for each in found for value in (each.value, *each.others)]
         middle = found[len(found) // 2]
         others.remove(middle.value)
         doubts = max(each.uncertainty for each in found)
         return replace(middle, uncertainty=doubts, others=tuple(others), how=_sentence(middle.how, doubt))
     if outlived is not None:
-        ended = f"{len(found)} of {len(samples)} ended after {found[0].least:.1f} s" if found else ""
+        verb = "ended after" if unit is Unit.SECONDS else "found"
+        ended = f"{len(found)} of {len(samples)} {verb} {describe(found[0], unit)}" if found else ""
         return NoneSeen(looked=outlived.looked, how=_sentence(outlived.how, ended, doubt))
     return failed[0] if failed else samples[0]
 

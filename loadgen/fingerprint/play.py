@@ -144,7 +144,7 @@ async def sampled(site: Site, probe: Probe) -> Finding:
     samples = await side_by_side(
         {at: partial(sample, at) for at in range(number_of_samples)}, site.until + GRACE_SECONDS
     )
-    return merge(list(samples.values()), kept_is_good=probe.absent is Mark.GOOD)
+    return merge(list(samples.values()), probe.unit, kept_is_good=probe.absent is Mark.GOOD)
 
 
 class Fingerprint:

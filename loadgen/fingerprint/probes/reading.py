@@ -7,6 +7,7 @@ have read half of a request, whose deadline then ends the connection (node, hapr
 requests are so few that they are read at once.
 """
 
+import math
 import socket
 from collections.abc import Mapping
 from contextlib import closing, suppress
@@ -65,7 +66,7 @@ def lowest(fates: Mapping[int, Finding]) -> Finding:
     lived = [rate for rate in alive if rate > fastest]
     if lived:
         return Found(value=min(lived), uncertainty=min(lived) - fastest, how=how)
-    return Found(value=fastest, how=f"even {how}")
+    return Found(value=fastest, others=(math.inf,), how=f"even {how}")  # the floor is above all that were tried
 
 
 class _Page(NamedTuple):

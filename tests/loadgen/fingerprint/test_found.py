@@ -44,7 +44,7 @@ FAILED, LEFT_OUT = Failed(why="RST"), NotApplicable(why="no TLS")
     ("samples", "expected"),
     [
         ([found(12), found(10), found(11)], found(11, 10, 12)),
-        ([found(10), NONE, found(11)], NoneSeen(looked=100, how="2 of 3 ended after 10.0 s")),
+        ([found(10), NONE, found(11)], NoneSeen(looked=100, how="2 of 3 ended after 10.0 s ±0.10")),
         ([found(10), NoneSeen(looked=9), found(11)], found(11, 10)),
         ([NONE, NoneSeen(looked=93)], NONE),
         ([found(10), FAILED, found(11)], found(11, 10, how="1 of 3 failed: RST")),
@@ -55,6 +55,13 @@ FAILED, LEFT_OUT = Failed(why="RST"), NotApplicable(why="no TLS")
 )
 def test_samples_are_merged_to_the_least_favourable(samples: list[Finding], expected: Finding) -> None:
     assert merge(samples) == expected
+
+
+def test_samples_of_a_rate() -> None:
+    """A reader's 50 B/s were "ended after 50.0 s", and a rate above 100 was longer than 100 s without an end."""
+    floor = Found(value=3072, uncertainty=2072, how="1,000 B/s: RST after 31.2 s")
+    how = "1 of 3 found 3,072 B/s (ended at 1,000 B/s)"
+    assert merge([NONE, floor, NONE], Unit.RATE) == NoneSeen(looked=100, how=how)
 
 
 def test_where_none_is_good_one_that_ended_counts() -> None:

@@ -144,6 +144,15 @@ async def test_the_size_of_a_head(plant: Plant, autojump_clock: MockClock) -> No
     assert result.finding == Found(value=16_384, uncertainty=1, how="431, closing")
 
 
+async def test_a_head_may_have_as_much_as_go_allows(autojump_clock: MockClock) -> None:
+    """The search ended at 1 MiB, and Go's limit of 1 MiB and 4 KiB was "missing"."""
+    limit = (1 << 20) + 4096
+    result = await find(replace(GOOD, max_head=limit), "field_bytes")
+    assert isinstance(result.finding, Found)
+    assert result.mark is Mark.LENIENT
+    assert result.finding.value <= limit < result.finding.value + result.finding.uncertainty
+
+
 async def test_a_server_without_a_place_is_not_measured(autojump_clock: MockClock) -> None:
     """All it said was compared with its 503 to a plain request: limits were "missing", and the slow were "served"."""
     async with planted(replace(GOOD, busy=True)) as server:

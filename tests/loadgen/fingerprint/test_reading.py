@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable
+from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit, describe
 from loadgen.fingerprint.probes.reading import _knowing, floor, lowest, never
 from loadgen.fingerprint.site import Options, Site, tried
 from loadgen.net.sockets import SockDiag
@@ -127,7 +127,10 @@ def test_the_lowest_rate_that_lives() -> None:
     )
     failed = Failed(why="no answer in time")
     assert lowest({0: dead, 64: failed, 256: alive}) == failed, "it may have lived or not"
-    assert lowest({0: dead, 64: dead}) == Found(value=64, how="even 64 B/s: RST after 31.2 s")
+    # "64 B/s" was said to be the slowest reader that is kept
+    none_kept = lowest({0: dead, 64: dead})
+    assert none_kept == Found(value=64, others=(float("inf"),), how="even 64 B/s: RST after 31.2 s")
+    assert describe(none_kept, Unit.RATE) == "64 B/s or more"
     many = NotApplicable(why="so many requests")
     assert lowest({0: many, 64: alive}) == lowest({0: many, 64: many}) == lowest({0: dead, 64: many}) == many
     assert lowest({0: alive, 64: many}) == NoneSeen(looked=105, how="0 B/s was kept")
