@@ -8,7 +8,7 @@ from loadgen.report.schema import Outcome, Verdict
 
 HEAD, FLOOR, IDLE = LIMITS["head_deadline_s"], LIMITS["slow_read_floor_bps"], LIMITS["ws_idle_deadline_s"]
 CROWD, TYPIST, FIELDS = LIMITS["connections_per_address"], LIMITS["slow_typist_served"], LIMITS["head_fields"]
-MEANWHILE = LIMITS["answers_meanwhile_percent"]
+LINGER, MEANWHILE = LIMITS["linger_deadline_s"], LIMITS["answers_meanwhile_percent"]
 
 
 MARKS: list[tuple[Limit, Finding, Mark]] = [
@@ -41,6 +41,8 @@ MARKS: list[tuple[Limit, Finding, Mark]] = [
     (TYPIST, Found(value=1, others=(1, 0)), Mark.HARSH),
     (FIELDS, Found(value=4096, uncertainty=4000), Mark.LENIENT),
     (FIELDS, NoneSeen(looked=8192), Mark.MISSING),
+    (LINGER, Found(value=31.6, uncertainty=0.4), Mark.GOOD),  # Apache, good in one run, was lenient in the next
+    (LINGER, Found(value=60.1, uncertainty=0.4), Mark.LENIENT),
     (MEANWHILE, Found(value=100), Mark.GOOD),
     (MEANWHILE, Found(value=50), Mark.MISSING),
 ]
