@@ -210,8 +210,11 @@ def test_a_connection_resumed_while_a_read_of_it_is_queued_is_resumed(it: Parked
     it.connections.resume(connection)
     if not size:
         os.read(connection.descriptor, 1)
+    polled: list[int] = []
+    it.recorder.on["resumed"] = lambda each: polled.append(it.armed(each))
     it.turn_over()
     assert it.of("resumed") == [connection]
+    assert polled == [0], "while it is queued its events would be gathered as well"
     assert sum(len(data) for data in it.details("received") if isinstance(data, bytes)) == size
 
 
