@@ -95,10 +95,10 @@ class Housekeeping:
 
         Returns whether the pass should begin.
         """
-        notices = room.notices
-        if notices is None or notices.idle(now):
+        notices = self._notices(room)
+        if notices.idle(now):
             room.notices = None
-            self._noticing.pop(room, None)
+            del self._noticing[room]
             return False
         if self._reached >= MAX_NOTICES_PER_ROUND or not notices.may_send(now):
             return False
