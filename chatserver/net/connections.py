@@ -26,7 +26,7 @@ from chatserver.net.flush import FlushJudge
 from chatserver.net.handler import Handler
 from chatserver.net.readiness import READ, WRITE, Readiness
 from chatserver.net.scheduler import Scheduler
-from chatserver.net.states import ALLOWED, BULK, ENDING, NORMAL, PRIORITY, ROWS, IllegalMoveError, Reads, State
+from chatserver.net.states import ALLOWED, BULK, ENDING, PRIORITY, ROWS, IllegalMoveError, Reads, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import Wheel
 from chatserver.observe.logs import Limiter
@@ -198,7 +198,7 @@ class Connections:
         A proxy's connections have a turn each: else all people behind it share one until their requests are read.
         """
         priority = PRIORITY[connection.state]
-        if later or (priority is NORMAL and self.demotion.applies(connection)):
+        if later or self.demotion.applies(connection):
             priority = BULK
         turn = connection if self.is_proxy(connection.address) else connection.network
         self.scheduler.submit(priority, step, connection, turn)
