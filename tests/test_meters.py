@@ -209,7 +209,7 @@ BYTES = st.one_of(st.integers(0, 6000), st.sampled_from([FREE - 1, FREE, FREE + 
 SIZES = st.lists(st.tuples(st.integers(0, 5), st.one_of(st.none(), BYTES)), min_size=8, max_size=80)
 
 
-@example([(0, 6000), (1, 6000), (2, 6000), (3, FREE)], FREE)
+@example([(0, 6000), (1, 6000), (2, 6000), (3, 6000), (4, FREE)], FREE)
 @given(SIZES, st.sampled_from([0, FREE]))
 def test_the_sum_is_always_what_all_holders_keep(steps: list[tuple[int, int | None]], free: int) -> None:
     """The last size of each holder counts, whether it was refused or not. None is a release."""
