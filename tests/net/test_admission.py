@@ -52,6 +52,7 @@ def test_a_proxys_connections_do_not_count_for_others_in_its_ipv6_network() -> N
         inside.append(it.connect(address=check)[0])
         assert admission.move(inside[0], check) is None
         assert [admission.admit(check), admission.move(inside[1], check)] == [Reason.REFUSED_ADDRESS] * 2
+        assert [admission.move(inside[0], proxy), admission.move(inside[1], check)] == [None, None]
         for each in inside:
             it.connections.close(each, Reason.DONE)
         assert admission.networks == 0
