@@ -1,6 +1,7 @@
 """The two meters, of rates and of bytes, against simple models."""
 
 import math
+import sys
 from collections.abc import Sequence
 
 import pytest
@@ -125,6 +126,8 @@ def test_a_sweep_looks_at_some_keys_and_the_next_ones_at_the_others() -> None:
         left.append(len(buckets))
     assert left == [2 * SWEPT + 1, SWEPT + 1, 1, 1]
     assert buckets.take(0, START + 1.5) == pytest.approx(0.5)
+    buckets.sweep(START + 2.0)
+    assert sys.getsizeof(buckets._states) == sys.getsizeof({}), "not the memory of its largest size"
 
 
 def test_what_was_spent_elsewhere_counts() -> None:
