@@ -2,6 +2,7 @@
 
 import socket
 import threading
+import time
 
 import pytest
 import trio
@@ -299,6 +300,23 @@ async def test_a_call_posted_as_the_poller_ends_is_made() -> None:
         assert it.connections.scheduler.post(called.set)
     assert not it.connections.scheduler.post(called.set), "after the end the caller is told to use trio"
     await called.wait()
+
+
+async def test_other_tasks_run_between_passes_while_steps_are_left() -> None:
+    """Otherwise a flood would keep the log's outcomes, other tasks and signals waiting until it ends."""
+    steps: list[int] = []
+    async with polled() as it:
+
+        def work(most: int) -> bool:
+            steps.append(most)
+            time.sleep(max(QUANTUM.values()))
+            return len(steps) < most
+
+        await trio.testing.wait_all_tasks_blocked()
+        it.connections.scheduler.submit(Priority.NORMAL, work, 100, "192.0.2.1")
+        while not steps:
+            await trio.lowlevel.checkpoint()
+        assert len(steps) < 100
 
 
 # -- faults -----------------------------------------------------------------------------------------------------------
