@@ -6,7 +6,8 @@
  */
 import { ChatError, FOREIGN, countdown } from './wire.js';
 
-const REQUEST_DEADLINE = 15_000; // ms without a byte; the server answers or refuses within 10 s (its SERVING deadline)
+const REQUEST_DEADLINE = 15_000; // ms; the server answers or refuses within 10 s (its SERVING deadline)
+const BODY_DEADLINE = 60_000; // ms once the answer begins: at 3 KB/s a page of 64 KiB takes 22 s
 const QUICK_DEADLINE = 5_000; // ms, for health checks
 
 async function refusal(response) {
@@ -19,12 +20,6 @@ async function refusal(response) {
     // Not JSON of our server: a proxy has answered, and only its status is known.
     return new ChatError('unavailable', `the server answered ${response.status}`, details);
   }
-}
-
-/** @param {() => void} heard called for each part of the body */
-function readBody(response, heard) {
-  const parts = new TransformStream({ transform: (part, to) => (heard(), to.enqueue(part)) });
-  return new Response(response.body.pipeThrough(parts));
 }
 
 const path = (room, rest) => `/rooms/${encodeURIComponent(room)}${rest}`;
@@ -42,22 +37,23 @@ export class HttpApi {
   }
 
   /**
-   * @param {(response: Response, heard: () => void) => T | Promise<T>} read reads a successful answer; `heard` begins another
-   *   deadline, since over a slow line a page of 64 KiB takes half a minute
-   * @param {RequestInit & {deadline?: number}} [options] `deadline` in ms
+   * @param {(response: Response) => T | Promise<T>} read reads a successful answer
+   * @param {RequestInit & {deadline?: number}} [options] `deadline` in ms, until the answer begins
    * @returns {Promise<T>}
    */
   async fetch(path, read, { deadline = REQUEST_DEADLINE, signal, ...init } = {}) {
     const late = new AbortController();
-    let end = countdown(deadline, () => late.abort());
-    const heard = () => (end(), (end = countdown(REQUEST_DEADLINE, () => late.abort())));
+    const within = (ms) => countdown(ms, () => late.abort());
+    let end = within(deadline);
     const either = signal ? AbortSignal.any([signal, late.signal]) : late.signal;
     const headers = { ...(this.token && { Authorization: `Bearer ${this.token}` }), ...init.headers };
     try {
       const response = await fetch(this.origin + path, { cache: 'no-store', redirect: 'manual', ...init, headers, signal: either });
+      end();
+      end = within(BODY_DEADLINE);
       if (response.type === 'opaqueredirect') throw new ChatError('lost', FOREIGN);
       if (!response.ok) throw await refusal(response);
-      return await read(response, heard);
+      return await read(response);
     } catch (error) {
       if (error instanceof ChatError) throw error;
       if (signal?.aborted) throw new ChatError('aborted', 'stopped');
@@ -69,7 +65,7 @@ export class HttpApi {
   }
 
   json(path, options) {
-    return this.fetch(path, (response, heard) => (response.status === 204 ? null : readBody(response, heard).json()), options);
+    return this.fetch(path, (response) => (response.status === 204 ? null : response.json()), options);
   }
 
   /** Without a cookie and a token, all visitors with one address and browser would be one guest. */
