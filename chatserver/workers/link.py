@@ -24,7 +24,7 @@ class Setup(msgspec.Struct, tag=True):
     settings: Settings
     listening: list[int]
     operators: int | None
-    folder: str  # of the sockets over which workers send each other hints
+    folder: bytes  # of the sockets over which workers send each other hints; its path need not be UTF-8
     number: int  # of its own socket there, below `count`
     count: int
 

@@ -46,14 +46,14 @@ class Worker:
     def __init__(self, link: Link, setup: Setup) -> None:
         operators = None if setup.operators is None else socket.socket(fileno=setup.operators)
         self.listening = Listening([[socket.socket(fileno=each) for each in setup.listening]], operators)
-        self.neighbours = Neighbours(Path(setup.folder), setup.number, setup.count)
-        self.bus = Datagrams(Path(setup.folder), setup.number, setup.count)
+        self._folder = Path(os.fsdecode(setup.folder))
+        self.neighbours = Neighbours(self._folder, setup.number, setup.count)
+        self.bus = Datagrams(self._folder, setup.number, setup.count)
         self._stop, self.stops = trio.open_memory_channel[int](2)
         self._told_to_stop = False  # by the supervisor
         self._drains = False
         self._starting = trio.CancelScope()  # entered until the end; cancelled only before the server accepts peers
         self._alone = False  # the supervisor is gone
-        self._folder = setup.folder
         self._link = link
         self._metrics: ServerMetrics | None = None  # there is one once the server accepts peers
         self._text = ""

@@ -150,7 +150,7 @@ class Supervisor:
             settings=share_of(settings),
             listening=[each.fileno() for each in self._listening.workers[slot.index]],
             operators=None if operators is None else operators.fileno(),
-            folder=str(self._shared_log.folder),
+            folder=os.fsencode(self._shared_log.folder),
             number=self._free_number(),
             count=2 * len(self._slots),
         )

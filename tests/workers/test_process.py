@@ -1,5 +1,6 @@
 """A worker's end of the link, with a real server: its reports, and the reasons to drain."""
 
+import os
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
@@ -35,7 +36,7 @@ class Working:
     def __init__(self, settings: Settings, listening: socket.socket, folder: Path) -> None:
         ours, theirs = socket.socketpair()
         self.link = Link(ours)
-        setup = Setup(settings, [listening.fileno()], None, folder=str(folder), number=0, count=1)
+        setup = Setup(settings, [listening.fileno()], None, folder=os.fsencode(folder), number=0, count=1)
         self.worker = Worker(Link(theirs), setup)
         self.worker.neighbours = None  # type: ignore[assignment]  # a log in memory has none
         self.server = Server(settings, total=100, supervised=self.worker)
@@ -81,8 +82,8 @@ async def working(folder: Path, *, starts: bool = True, **options: object) -> As
 
 @pytest.fixture
 def folder() -> Iterator[Path]:
-    """The folder of the workers' sockets, whose paths may have 107 bytes."""
-    with TemporaryDirectory() as made:
+    """The folder of the workers' sockets, whose paths may have 107 bytes, of any kind."""
+    with TemporaryDirectory(suffix="\udcff") as made:
         yield Path(made)
 
 

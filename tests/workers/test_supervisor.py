@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from itertools import pairwise, product
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -57,6 +58,16 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
         nursery.cancel_scope.cancel()
     assert ready_at == [0, 1, 1]
     assert sorted(worker.setup.number for worker in it.started) == [0, 1, 2]
+
+
+async def test_workers_start_in_a_folder_whose_name_is_not_utf_8(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """TMPDIR may name one; the server ended with a traceback."""
+    with TemporaryDirectory(suffix="\udcff") as folder:  # shorter than tmp_path: a socket's path has 107 bytes
+        monkeypatch.setattr("tempfile.tempdir", folder)
+        async with supervised(tmp_path) as it:
+            assert [worker.setup.folder.startswith(os.fsencode(folder)) for worker in it.started] == [True, True]
 
 
 async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -279,7 +290,7 @@ async def test_no_message_overtakes_the_settings(
     monkeypatch.setattr("chatserver.workers.child.spawn_worker", it.spawn)
     monkeypatch.setattr(Child, "_listen", stopped_at_once)
     for _ in range(10):
-        await Child(1, Setup(it.settings, [], None, str(tmp_path), 0, 2), ask=never).run()
+        await Child(1, Setup(it.settings, [], None, bytes(tmp_path), 0, 2), ask=never).run()
     assert [worker.stops for worker in it.started] == [1] * 10
 
 
