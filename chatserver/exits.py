@@ -1,15 +1,19 @@
 """How the commands end: the exit codes of `serve`, and the one line that says why.
 
-Owns: the numbers, the form of the line, which of several errors it names, and the end of standard output. May not: end
-a process.
+Owns: the numbers, the form of the line, which of several errors it names, how long it waits for a reader, and the end
+of standard output. May not: end a process.
 """
 
+import errno
 import os
+import select
 import sys
 from contextlib import suppress
 
 EXIT_CLEAN, EXIT_FAULT, EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG = range(5)
-STANDARD_ERROR = 2
+STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+#: Seconds for the reader of a full pipe to make room for a line, as for the last lines of the log.
+READER_PATIENCE = 1.0
 
 
 def innermost(error: BaseException) -> BaseException:
@@ -28,9 +32,16 @@ def is_journal(descriptor: int) -> bool:
 def complain(message: str) -> None:
     """Tell the person who started us, in one line also if a database says it in several."""
     line = " ".join(message.splitlines())
-    with suppress(OSError):  # a full disk: nothing is left to tell it to, and the server can still serve
+    with suppress(OSError):  # a full disk or pipe: nothing is left to tell it to, and the server can still serve
+        await_reader(STANDARD_ERROR)
         start = "<3>" if is_journal(STANDARD_ERROR) else ""
         print(f"{start}chatserver: {line}", file=sys.stderr, flush=True)  # noqa: T201
+
+
+def await_reader(descriptor: int) -> None:
+    """Return once a line can be written without waiting. Raises TimeoutError if nobody reads what fills the pipe."""
+    if not select.select([], [descriptor], [], READER_PATIENCE)[1]:
+        raise TimeoutError(errno.ETIMEDOUT, "nobody reads it")
 
 
 def drop_output() -> None:

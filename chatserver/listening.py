@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from chatserver.exits import complain, drop_output
+from chatserver.exits import STANDARD_OUTPUT, await_reader, complain, drop_output
 from chatserver.net.listener import bind
 from chatserver.settings.fields import Settings
 from chatserver.settings.forms import listen
@@ -54,9 +54,10 @@ class Listening:
 def announce(addresses: Sequence[str], metrics_address: str) -> None:
     """Print the addresses for clients, as `serve --help` promises, and log the one for operators."""
     try:
+        await_reader(STANDARD_OUTPUT)
         for address in addresses:
             print(f"listening on {address}", flush=True)  # noqa: T201
-    except OSError as error:  # a full disk, a pipe without a reader: clients can be served all the same
+    except OSError as error:  # a full disk, a pipe that nobody reads: clients can be served all the same
         drop_output()
         complain(f"standard output: {error.strerror}")
     if metrics_address:

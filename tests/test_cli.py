@@ -1,3 +1,4 @@
+import fcntl
 import os
 import re
 import signal
@@ -280,11 +281,19 @@ def test_a_server_that_cannot_print_its_address_says_so_and_serves() -> None:
     assert (done.returncode, done.stderr) == (0, b"chatserver: standard output: No space left on device\n")
 
 
-def test_a_server_whose_outputs_are_both_on_a_full_disk_serves() -> None:
-    program = "import os; from chatserver.listening import announce; announce(['http://a'], ''); os._exit(7)"
-    with Path("/dev/full").open("wb") as full:
-        done = subprocess.run([sys.executable, "-c", program], check=False, stdout=full, stderr=full)
-    assert done.returncode == 7
+def test_a_server_whose_outputs_are_both_on_a_full_disk_or_full_pipes_serves() -> None:
+    """Before it had printed its address it waited for ever for the reader of the pipe, and served nobody."""
+    program = (
+        "import os; from chatserver import exits; exits.READER_PATIENCE = 0;"
+        "from chatserver.listening import announce; announce(['http://a'], ''); os._exit(7)"
+    )
+    reader, pipe = os.pipe()
+    os.write(pipe, bytes(fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ)))
+    with Path("/dev/full").open("wb") as disk, os.fdopen(reader, "rb"), os.fdopen(pipe, "wb"):
+        for full in (disk.fileno(), pipe):
+            command = [sys.executable, "-c", program]
+            done = subprocess.run(command, check=False, stdout=full, stderr=full, timeout=PATIENCE)
+            assert done.returncode == 7
 
 
 def test_output_is_utf_8_whatever_the_locale() -> None:
