@@ -24,6 +24,7 @@ _log = structlog.get_logger("chatserver")
 #: What to do about an error of the system, where it can be said.
 _REMEDIES = {
     errno.EADDRINUSE: "; stop the program that listens there, or choose another port",
+    errno.EADDRNOTAVAIL: "; choose an address of this machine, or 0.0.0.0 for all of them",
     errno.EACCES: "; ports below 1024 need root or CAP_NET_BIND_SERVICE",
     socket.EAI_NONAME: "; a host is a name or an address, without scheme and port",
 }
