@@ -138,7 +138,7 @@ def _unproven(measured: Measured, figures: Figures) -> tuple[str, ...]:
     Its answers came too late before the attack already, when it had hardly anything to do.
     """
     had = measured.span(Counts.BASELINE).cpu_share or 0.0
-    if measured.experiment.probes is None or not others_were_busy(figures) or had > _OF_ITS_OWN:
+    if not others_were_busy(figures) or had > _OF_ITS_OWN:
         return ()
     if measured.operations.answers_ms("baseline") <= NOTICED_MS + 1000 * measured.round_trip_seconds:
         return ()

@@ -49,6 +49,10 @@ def is_far_away(found: Measured) -> None:
     traffic(found, acks=lasted(600), echoes=lasted(600))
 
 
+def is_far(found: Measured) -> None:
+    found.round_trip_seconds = 0.1
+
+
 def stops(found: Measured) -> None:
     found.session.stopped = True
     total(found, own_faults={"no ports": 3})
@@ -68,7 +72,7 @@ def is_late_beside(floor: Report) -> Change:
 
 
 def overloaded(
-    *kinds: str, before_ms: float = 300, busy: float = 2.0, cpu: float = 0.1, how: str = UNANSWERED
+    *kinds: str, before_ms: float = 300, busy: float = 2.0, cpu: float | None = 0.1, how: str = UNANSWERED
 ) -> Change:
     """Victims of these kinds get no answer in time, at a server that was as late before the attack."""
 
@@ -78,7 +82,9 @@ def overloaded(
         )
         more(operations("baseline", "ws", before_ms, before_ms), operations("attack", "ws", 1), *failed)(found)
         [baseline, *later] = found.spans
-        before, after = baseline.before._replace(pressure=0.0), read(2.0, memory=2**20, cpu=cpu, pressure=busy)
+        before, after = baseline.before._replace(pressure=0.0), read(2.0, memory=2**20, cpu=cpu or 0.0, pressure=busy)
+        if cpu is None:  # nobody knows the server's process
+            after = after._replace(server=None)
         found.spans[:] = [baseline._replace(before=before, after=after), *later]
 
     return change
@@ -154,6 +160,7 @@ UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be 
         ),
         (overloaded("ws", how="closed"), ["attack_failed is 1", "recovery_failed is 1"]),
         (overloaded("ws", before_ms=240), ["attack_failed is 1", "recovery_failed is 1"]),
+        (both(overloaded("ws"), is_far), ["attack_failed is 1", "recovery_failed is 1"]),  # its way took 100 ms of 300
         # it was quick before, with those that it answered; the others counted as late on a busy machine
         (
             both(
@@ -190,6 +197,7 @@ def test_a_target_falls_short_by(change: Change, reasons: list[str]) -> None:
         # http.server was blamed for the timeouts of a machine whose processors others had: 0.1 s of two were its own
         (overloaded("ws", "new-ws"), "programs waited for processors: 100% of the time before the attack"),
         (overloaded("new-ws"), "newcomers_failed is 2 (newcomers_failed>0)"),
+        (overloaded("ws", cpu=None), "programs waited for processors: 100% of the time before the attack"),
         # they waited for the same processors as the victims
         (
             both(overloaded(), partial(hurt, how=f"{UNANSWERED}: nothing came in 10 s")),
@@ -322,12 +330,18 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     alone = attacked()
     alone.floor = at_floor("it fell")
     alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
-    assert "--connect-rate" not in report_of(alone).verdict.notes[0], "as fast as the target takes them"
+    intensity = report_of(alone).verdict.notes[0]
+    assert "--connect-rate" not in intensity, "as fast as the target takes them"
+    assert "at the floor" not in intensity, "it has no figures"
     assert report_of(alone).verdict.notes[1:] == [
         "9,528 KiB of memory above the limit; if the server keeps messages in memory, these count",
         "nothing to compare with at the floor: it fell",
     ]
     assert report_of(loaded()).verdict.notes == []
+    alone.experiment = config({"slow-head": 100}, victims={"get": 4}, neighbours={"sleepy-tab": 2})
+    assert not any("of memory above" in note for note in report_of(alone).verdict.notes), "pages are no messages"
+    alone.attacker_addresses = 64
+    assert "100 of 100 attackers came, from 64 addresses; " in report_of(alone).verdict.notes[0]
     rereads(5, refused="answered 503")(quiet := attacked())
     told = "acknowledged messages could not all be read again (answered 503)"
     assert report_of(quiet).verdict.notes[1:] == [told]
@@ -362,10 +376,13 @@ def test_rows_are_those_of_the_phases_with_what_failed() -> None:
     ]
     samples = [Sample(seconds=at, phase="recovery", held={}, ended={}, refused={}, succeeded=9) for at in (12.0, 13.0)]
     found.session.timeline += samples
-    assert report_of(found).figures["recover_s"] == 0.0
-    attack = report_of(found).phases[1]
+    report = report_of(found)
+    assert report.figures["recover_s"] == 0.0
+    assert (report.timeline, report.seed) == (samples, found.plan.seed)
+    attack = report.phases[1]
     assert (attack.server_cpu_percent, attack.server_pss_bytes) == (10.0, 2**21)
-    assert [(row.persona, row.honest, row.slow) for row in report_of(found).cohorts] == [
+    assert attack.histogram == lasted(2, 5000).encoded()
+    assert [(row.persona, row.honest, row.slow) for row in report.cohorts] == [
         ("slow-head", False, False),
         ("sleepy-tab", True, True),
     ]

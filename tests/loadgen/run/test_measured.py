@@ -31,6 +31,7 @@ def entry(seconds: float, *, phase: str = "recovery", succeeded: int = 50, faile
         ([entry(20.7, failed=1), entry(21.7)], 0.5),
         ([entry(20.7), entry(21.7, p99=99.0), entry(22.7), entry(23.2)], 1.5),
         ([entry(20.7), entry(21.7, succeeded=0), entry(22.7)], 1.5),
+        ([entry(20.7, failed=1), entry(21.7), entry(22.7, failed=1), entry(23.7)], 2.5),
         ([entry(20.7), entry(21.7, failed=1)], None),
         ([entry(20.7), entry(20.75, succeeded=0, failed=1)], None),  # short, and something ended in it
         ([entry(20.7), entry(20.75, p99=99.0)], None),
