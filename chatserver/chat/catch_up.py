@@ -85,11 +85,8 @@ class CatchUp:
         broadcaster = self._broadcaster
         if isinstance(page, _Page):
             ring = member.room.ring
-            begins = member.cursor
-            if page.records:
-                begins = page.records[0].offset - 1
-            elif ring is not None:
-                begins = ring.first - 1
+            assert ring is not None, "the member was behind it"
+            begins = (page.records[0].offset if page.records else ring.first) - 1
             if begins != member.cursor:
                 broadcaster.tell_gap(member, begins)  # retention has deleted records after its cursor
             if member.source is Source.RING and page.records:

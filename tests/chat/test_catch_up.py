@@ -157,6 +157,27 @@ async def test_a_room_that_runs_ahead_of_a_failing_log_leaves_a_gap(
     assert slow.reached("lobby") == 90
 
 
+async def test_each_outage_of_the_log_is_one_line(it: Chatting) -> None:
+    for _ in range(2):
+        slow = await behind(it, messages=10)
+        it.log.failing_reads = 3
+        it.sink.take(slow, ENDLESS)
+        with capture_logs() as lines:
+            await trio.sleep(9.5)
+        assert [line["event"] for line in lines] == ["catch_up_failed"]
+        assert slow.reached("lobby") == it.hub.rooms["lobby"].last
+
+
+async def test_a_page_has_no_more_bytes_than_a_chunk(it: Chatting) -> None:
+    """A hundred long messages would be 800 KB, of which a connection takes a part."""
+    slow = await behind(it, messages=0)
+    await it.publish("lobby", *["x" * 8000] * 25)
+    before = it.log.reads
+    it.sink.take(slow, ENDLESS)
+    await it.until_idle()
+    assert (slow.reached("lobby"), it.log.reads - before) == (25, 3), "eight, eight, and the four before the ring"
+
+
 async def test_a_member_that_leaves_during_a_read_is_sent_nothing(it: Chatting) -> None:
     slow = await behind(it, messages=30)
     it.log.delay = 1.0

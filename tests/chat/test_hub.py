@@ -162,6 +162,17 @@ async def test_an_empty_room_stays_for_a_while_and_leaves(it: Chatting) -> None:
     it.hub.release(waiter)
 
 
+async def test_a_room_stays_as_long_as_people_are_present_by_a_lease() -> None:
+    async with chatting(presence_grace=3 * EMPTY_ROOM_SECONDS) as it:
+        ann = it.peer()
+        await it.join(ann, "lobby")
+        it.sink.die(ann)
+        await trio.sleep(2 * EMPTY_ROOM_SECONDS)
+        assert [user.number for _, user in it.hub.leaseholders("lobby")] == [ann.principal.number]
+        await trio.sleep(2 * EMPTY_ROOM_SECONDS)
+        assert it.hub.rooms == {}
+
+
 async def test_rooms_that_do_not_exist_do_not_fill_memory(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(registry, "MAX_EMPTY", 10)
     await it.join(it.peer(), "kept")

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from unittest import mock
 
 import pytest
+from msgspec.structs import replace
 
 from chatserver.chat.broadcast import STEP_PUBLISHERS
 from chatserver.log.interface import Draft, Kind, LogBusy, LogError, Refused, Stored
@@ -145,6 +146,7 @@ async def test_a_failing_log_and_repeated_keys_resume_too(it: Chatting, key: str
     await it.until_idle()
     assert [isinstance(answer, LogError) for answer in answers] == [key is None] * 8
     assert len(it.failures) == (8 if key is None else 0)
+    assert (it.unstored, it.deletions) == ([], []), "they may be stored, and no moderator has deleted anything"
     assert publisher.resumed == 1
     room = it.hub.rooms["lobby"]
     assert (room.pending, room.pending_bytes, paused(it)) == (0, 0, [])
@@ -213,3 +215,12 @@ async def test_a_busy_log_refuses_and_counts_nothing(it: Chatting, monkeypatch: 
     refused = await answer_of(it, change(Kind.DELETE, 99))
     assert isinstance(refused, Refused)
     assert (it.hub.rooms["lobby"].pending, len(it.failures)) == (0, 1), "a refusal is no failure of the log"
+    assert [draft.kind for draft in it.unstored] == [Kind.MESSAGE, Kind.DELETE]
+
+
+async def test_a_moderators_deletion_that_is_sent_again_is_noted_once(it: Chatting) -> None:
+    await it.publish("lobby", "one")
+    deletion = replace(change(Kind.DELETE, 1), as_moderator=True, key="k")
+    answers = [await answer_of(it, deletion) for _ in range(2)]
+    assert [isinstance(answer, Stored) and answer.fresh for answer in answers] == [True, False]
+    assert it.deletions == [(1, "")]

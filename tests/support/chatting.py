@@ -41,6 +41,7 @@ from tests.support.groups import together
 from tests.support.scripted import ENDLESS, HERE, LineEncoder, LineEncoding, Peer, ScriptedSink, StepSchedule
 
 ANN = User("u_1", "Ann")
+GRACE = Settings().presence_grace
 
 
 def change(kind: Kind, target: int, text: str = "", *, by: User = ANN, on: bool = True) -> Draft:
@@ -170,8 +171,12 @@ class Chatting:
         self.sink = ScriptedSink()
         self.schedule = StepSchedule()
         self.failures: list[LogError] = []
+        self.unstored: list[Draft] = []
+        self.deletions: list[tuple[int, str]] = []  # by moderators: offset and detail
         self.hub = Hub(
-            self.log, self.encoder, self.sink, self.schedule, settings, note_failure=self.failures.append, tell=tell
+            self.log, self.encoder, self.sink, self.schedule, settings,
+            note_failure=self.failures.append, note_unstored=self.unstored.append, tell=tell,
+            note_deletion=lambda draft, detail: self.deletions.append((draft.target, detail)),
         )  # fmt: skip
         self.sink.hub = self.hub
         self.spread: Callable[[dict[str, int]], None] = lambda hints: None  # to other processes
@@ -290,7 +295,8 @@ class Chatting:
 @asynccontextmanager
 async def chatting(
     *, ring_messages: int = 64, ring_bytes: int = 16_384, all_rings_bytes: int = 1 << 20, max_rooms: int = 1000,
-    faults: int = 0, shared: bool = False, beside: Chatting | None = None, tell: Callable[[bytes], None] | None = None,
+    presence_grace: float = GRACE, faults: int = 0, shared: bool = False,
+    beside: Chatting | None = None, tell: Callable[[bytes], None] | None = None,
 ) -> AsyncIterator[Chatting]:  # fmt: skip
     """A hub that runs during the block. Exactly `faults` faults must occur.
 
@@ -298,7 +304,11 @@ async def chatting(
     """
     it = Chatting(
         SmallSettings(
-            ring_messages=ring_messages, ring_bytes=ring_bytes, all_rings_bytes=all_rings_bytes, max_rooms=max_rooms
+            ring_messages=ring_messages,
+            ring_bytes=ring_bytes,
+            all_rings_bytes=all_rings_bytes,
+            max_rooms=max_rooms,
+            presence_grace=presence_grace,
         ),
         shared=shared,
         beside=beside,
