@@ -176,13 +176,14 @@ export class ChatClient extends EventTarget {
   /** Ask for the list of rooms, how far each of ours is read, and who we are. */
   async survey() {
     const { current } = this;
+    const { link } = this.connection;
     if (!current.out && (!current.knowsRights || current.readOnly)) this.askRights(current);
     const [{ rooms }, unread, session] = await Promise.all([this.api.rooms(), this.api.unread(), this.api.session()]);
-    // Embedded in another site, requests have no cookie and so another guest than the WebSocket: `hello` counts there.
-    // Without a link the answer may be later than a sign-out: the next link says who we are.
-    const { link } = this.connection;
-    if (link && (!link.isSocket || this.identity.owns(session))) this.#isUser(session);
-    else if (link && this.#speaker && this.#isNew(session)) this.reconnect();
+    // In a page of another site they have no cookie, so the guest of the WebSocket counts; after a sign-out, the next link.
+    if (link && link === this.connection.link) {
+      if (!link.isSocket || this.identity.owns(session)) this.#isUser(session);
+      else if (this.#speaker && this.#isNew(session)) this.reconnect();
+    }
     this.markers.take(unread);
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
