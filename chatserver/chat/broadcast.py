@@ -97,7 +97,6 @@ class Broadcaster:
             self.announce_members(room)
         else:
             room.all_offered()
-            self.resume_publishers(room)
         if room.waiters and room.answering is None:
             room.answering = PollPass(deque(room.waiters), room.last)
             self._schedule.soon(self._answer_polls, room, room)

@@ -104,14 +104,12 @@ class Follower:
         """Read until the room has all records it was hinted at, or the log has no more."""
         while room.expected > room.last and self._rooms.get(room.name) is room:
             expected, room.expected = room.expected, 0  # hints from now on may be for records after this page
-            found = False
+            more = True  # after a failure, too
             try:
-                found = await self._read_page(room)
-            except BaseException:
-                room.expected = max(room.expected, expected)
-                raise
-            if found:
-                room.expected = max(room.expected, expected)
+                more = await self._read_page(room)
+            finally:
+                if more:
+                    room.expected = max(room.expected, expected)
 
     async def _read_page(self, room: Room) -> bool:
         """Read one page after the room's last record. Returns whether there was any record."""

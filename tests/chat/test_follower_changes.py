@@ -49,12 +49,12 @@ async def test_a_deletion_holds_before_earlier_records_of_others_are_read(shared
 
 
 async def test_a_reaction_removed_elsewhere_is_removed_in_the_ring(shared: Chatting) -> None:
-    await shared.publish("lobby", "one")
-    await append(shared.log, change(Kind.REACTION, 1))
+    await shared.publish("lobby", "one", "two")
+    await append(shared.log, change(Kind.REACTION, 2))
     await shared.members(1)
     encoded = note_encoded(shared)
-    await shared.hinted(shared.elsewhere(change(Kind.REACTION, 1, on=False)))
-    assert [(record.offset, record.state) for record in encoded] == [(3, None), (1, None)]
+    await shared.hinted(shared.elsewhere(change(Kind.REACTION, 2, on=False)))
+    assert [(record.offset, record.state) for record in encoded] == [(4, None), (2, None)]
 
 
 async def test_cached_search_results_are_dropped_after_a_change_elsewhere(
@@ -194,6 +194,7 @@ async def test_late_news_of_a_reaction_does_not_hide_its_removal_elsewhere(
     shared.elsewhere_said("lobby", "one")
     if is_loaded:
         await shared.members(1)
+    shared.elsewhere_said("lobby", "two")
     ours = shared.log.commit_elsewhere([change(Kind.REACTION, 1)])
     last = shared.elsewhere(change(Kind.REACTION, 1, on=False))
     shared.log.delay = 1.0
@@ -203,5 +204,5 @@ async def test_late_news_of_a_reaction_does_not_hide_its_removal_elsewhere(
         await trio.sleep(when)
         shared.hub.news(ours)
     await trio.sleep(9.0)
-    assert shared.hub.rooms["lobby"].last == 3
+    assert shared.hub.rooms["lobby"].last == 4
     assert [record.state for record in encoded if record.offset == 1][-1] is None

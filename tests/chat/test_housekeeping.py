@@ -128,6 +128,9 @@ async def test_one_network_may_have_half_of_all_leases_and_then_its_share(monkey
         for number in range(3 * LEASE_SHARE):
             it.hub.polled(room, Principal(1000 + number, "192.0.2.1"))
         assert len(room.presence) == 2 * LEASE_SHARE + 4
+        assert len(it.hub._lease_limit) == 1
+        await trio.sleep(GRACE + 2)
+        assert len(it.hub._lease_limit) == 0, "a network that has its share again is forgotten"
 
 
 async def test_many_lost_connections_leave_a_few_in_a_step(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:

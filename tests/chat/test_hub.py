@@ -204,6 +204,8 @@ async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
     assert set(it.hub.rooms) == {*last, "room-0"}, "a room with people is none of them"
     it.leave(member)
     assert set(it.hub.rooms) == {*last, "room-0"} - {"room-91"}, "the one that has been empty for the longest time"
+    await it.load("room-92", "room-1")
+    assert set(it.hub.rooms) == {*last, "room-0", "room-1"} - {"room-91", "room-93"}, "the time begins anew after a use"
     await trio.sleep(EMPTY_ROOM_SECONDS + 3.0)
     assert it.hub.rooms == {}
     assert it.hub.registry._empty_of_network == {}
@@ -239,6 +241,9 @@ async def test_users_with_a_lease_are_looked_up_one_at_a_time(it: Chatting, monk
     for peer in peers:
         await it.join(peer, "lobby")
         it.sink.die(peer)
+    elsewhere = it.peer()
+    await it.join(elsewhere, "kitchen")
+    it.sink.die(elsewhere)
     lookups = mock.Mock(wraps=it.hub.rooms["lobby"].presence._find)
     monkeypatch.setattr(Presence, "_find", lambda self, number: lookups(number))
     found = it.hub.leaseholders("lobby")
@@ -246,6 +251,9 @@ async def test_users_with_a_lease_are_looked_up_one_at_a_time(it: Chatting, monk
     assert (first.number, lookups.call_count) == (peers[0].principal.number, 1)
     it.hub.end_lease(room, peers[1].principal)
     assert [each.number for _, each in found] == [peers[2].principal.number], "the second has left meanwhile"
+    monkeypatch.undo()
+    assert [room.name for room, _ in it.hub.leaseholders("kitchen")] == ["kitchen"]
+    assert [room.name for room, _ in it.hub.leaseholders("*")] == ["lobby", "lobby", "kitchen"]
 
 
 async def test_a_departure_from_a_room_that_has_left_memory_is_harmless(it: Chatting) -> None:

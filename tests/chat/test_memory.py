@@ -222,6 +222,15 @@ async def test_a_room_with_only_a_lost_connection_is_evicted() -> None:
         assert (it.hub.housekeeping.leases, it.hub.housekeeping.leasing()) == (0, [])
 
 
+async def test_an_empty_room_that_is_entered_is_no_free_place() -> None:
+    async with chatting(max_rooms=8 * NETWORK_SHARE) as it:
+        for name in "abcdefg":
+            await it.load(name)
+            await it.join(it.peer(), name)
+        with pytest.raises(RoomsFullError, match="and 57 places"):
+            await it.load("h")
+
+
 async def test_the_rooms_of_a_network_are_limited_until_they_are_evicted() -> None:
     """A network at its limit does not keep other networks from new rooms."""
     async with chatting(max_rooms=2 * NETWORK_SHARE) as it:

@@ -192,12 +192,12 @@ def test_a_renewal_keeps_changes_made_here_during_the_read(house: House) -> None
     house.it.lift(lifted_here.id)
     made_and_lifted_here = house.enforce(BOB)  # it came back, for half a minute
     house.it.lift(made_and_lifted_here.id)
-    made_here = house.enforce(Principal(8, HERE))
+    made_here, made_late = (house.enforce(Principal(number, HERE)) for number in (8, 9))
     made_elsewhere = House().enforce(ANN, id_=9)
     house.asked.clear()
-    read = [lifted_here, kept, made_and_lifted_here, made_here, made_elsewhere]
-    assert len(list(house.it.renew(read))) == len(read) + 4, "one step for each in the log, and for each in force"
-    assert set(house.it.in_force) == {kept.id, made_here.id, made_elsewhere.id}
+    read = [lifted_here, kept, made_and_lifted_here, made_here, made_elsewhere]  # then the last was made
+    assert len(list(house.it.renew(read))) == len(read) + 5, "one step for each in the log, and for each in force"
+    assert set(house.it.in_force) == {kept.id, made_here.id, made_late.id, made_elsewhere.id}
     assert [each.concerns(ANN) for each in house.asked] == [True]
 
 

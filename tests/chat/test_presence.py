@@ -34,6 +34,8 @@ def test_presence_is_told_at_most_once_a_second_and_less_often_in_large_rooms() 
     assert it.may_send(50.0 + 5_001 / NOTICES_PER_SECOND)
     assert it.told(90.0) == ([], [])
     assert not it.listing
+    it.come(5_001)
+    assert it.told(180.0) == ([], []), "a large room tells no names, however few"
 
 
 def test_lists_and_changes_are_bounded() -> None:

@@ -328,7 +328,7 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     ]
     assert report_of(found).figures["floor_p99_ratio"] == 4.369
     alone = attacked()
-    alone.floor = at_floor("it fell")
+    alone.floor = at_floor("it fell", attempts_per_s=20.0)
     alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
     intensity = report_of(alone).verdict.notes[0]
     assert "--connect-rate" not in intensity, "as fast as the target takes them"

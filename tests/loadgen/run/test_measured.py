@@ -212,6 +212,15 @@ def test_what_comes_back_to_nobody_and_what_an_unknown_server_used_is_not_measur
         assert found[name] is None, name
 
 
+@pytest.mark.parametrize("openings", [0, 1])
+def test_a_run_that_was_stopped_while_it_opened_has_what_was_measured(openings: int) -> None:
+    load = experiment.honest_load({registry()["idle"]: 1}, rate=0, seconds=1)
+    warm = Span("warm-up", Counts.OPENING, read(0.0), read(1.0, memory=MB, held=10))
+    found = measured(load, Result(), *[warm] * openings).figures()
+    assert found["held"] == 0
+    assert found["server_bytes_per_further_connection"] is None
+
+
 @pytest.mark.parametrize(("growth", "each"), [(-45_570, None), (None, None), (45_570, 4557.0)])
 def test_memory_that_shrank_is_no_cost(growth: int | None, each: float | None) -> None:
     """A report said that each client costs the generator -4,557 B."""
