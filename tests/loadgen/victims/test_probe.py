@@ -6,9 +6,11 @@ from collections import Counter
 from itertools import pairwise
 from random import Random
 
+import pytest
 import trio
 
 from loadgen.net import target
+from loadgen.net.target import FIRST_VICTIM
 from loadgen.net.timers import now
 from loadgen.report.latency import LOOK_SECONDS
 from loadgen.victims.probe import Clock, Context, Recorder, Schedule
@@ -70,11 +72,26 @@ async def test_a_task_that_wakes_as_the_clock_ends_with_the_run_sleeps_no_more()
     assert slept == ["begun"]
 
 
+async def test_a_clock_is_set_to_the_next_alarm_or_look_whichever_is_earlier(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Victims that begin with the next look would be late by the time between two, and a server be blamed for it."""
+    clock, times = Clock(), list[float]()
+    monkeypatch.setattr(clock._wake, "set", times.append)
+    clock.lag.next_look = 50.0
+    async with trio.open_nursery() as nursery:
+        for when in (60.0, 40.0, 45.0):
+            nursery.start_soon(clock.sleep_until, when)
+            await trio.testing.wait_all_tasks_blocked()
+        nursery.cancel_scope.cancel()
+    clock._wake.close()
+    assert times == [50.0, 40.0, 40.0]
+
+
 async def test_what_a_victim_read_late_is_noted() -> None:
     async with listening() as server:
         context = Context(target.find(server.url), "late")
-        async with context.dial(0) as line:
+        async with context.dial(1) as line:
             peer = await server.accept()
+            assert peer.socket.getpeername()[0] == context.target.source(FIRST_VICTIM + 1), "each has its own"
             os.write(peer.socket.fileno(), b"answer")
             time.sleep(0.3)  # noqa: ASYNC251  that nothing else runs is the point
             assert await line.receive() == b"answer"
@@ -110,14 +127,15 @@ def test_a_failure_takes_the_whole_timeout_and_counts_where_it_was_due() -> None
         (0, begun, ""),
         (1, begun + 0.2, "closed"),
         (1, begun + 0.1, "answered 503"),
+        (1, begun + 0.3, "closed"),
     ):
         recorder.book("ws", victim, due, reason)
     warm_up, attack = recorder.results(Counter({("attack", "ws"): 3}))
     assert (warm_up.phase, warm_up.failed, warm_up.first_failure, warm_up.expected) == ("", {"closed": 1}, before, 0)
     assert warm_up.latency.longest == 5.0
-    assert (attack.failed, attack.latency.count, attack.expected) == ({"closed": 1, "answered 503": 1}, 3, 3)
+    assert (attack.failed, attack.latency.count, attack.expected) == ({"closed": 2, "answered 503": 1}, 4, 3)
     assert (attack.first_failure, attack.latency.longest, attack.worst_median) == (begun + 0.1, 5.0, 5.0)
     assert 0 <= (attack.latency.at(1) or 0) < 4, "what succeeded took as long as it did"
     taken = recorder.recent.take()
-    assert (taken.latency.count, taken.failed) == (1, 3)
+    assert (taken.latency.count, taken.failed) == (1, 4)
     assert recorder.recent.failed == recorder.recent.latency.count == 0
