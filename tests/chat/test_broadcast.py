@@ -35,6 +35,17 @@ async def test_all_missing_messages_go_in_one_write(it: Chatting) -> None:
     assert all(chunk is it.sink.chunks[0] for chunk in it.sink.chunks), "the same bytes object for all"
 
 
+@pytest.mark.parametrize("slow", [0, 1])
+async def test_members_of_one_step_at_different_cursors_each_get_what_they_lack(it: Chatting, slow: int) -> None:
+    peers = await it.members(2)
+    await quiet(it)
+    peers[slow].space = 0
+    await it.publish("lobby", "one")
+    await it.publish("lobby", "two")
+    it.sink.take(peers[slow], ENDLESS)
+    assert [peer.offsets("lobby") for peer in peers] == [[1, 2], [1, 2]]
+
+
 async def test_encodings_do_not_mix(it: Chatting) -> None:
     """With a third encoding: each message is encoded once for each encoding in use."""
     third = LineEncoding()
