@@ -88,12 +88,13 @@ async def test_a_full_report_may_take_many_rounds(air: Air, pair: Pair, monkeypa
 
 
 async def test_unreported_rooms_that_are_gone_are_bounded(pair: Pair, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_GONE", 20)
-    monkeypatch.setattr(module, "PEOPLE_PER_ROUND", 2)
-    monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", 2)
     ours, other = pair
     members = [await other.it.join(Peer(1), f"room-{number}") for number in range(100)]
     await trio.sleep(SAID)
+    assert all(ours.people(f"room-{number}") == {1} for number in range(100))
+    monkeypatch.setattr(module, "MAX_GONE", 20)
+    monkeypatch.setattr(module, "PEOPLE_PER_ROUND", 2)
+    monkeypatch.setattr(module, "PEOPLE_PER_MESSAGE", 2)
     for member in members[5:]:
         other.it.leave(member)
     await trio.sleep(EMPTY_ROOM_SECONDS + SAID)
