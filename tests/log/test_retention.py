@@ -143,6 +143,7 @@ async def test_a_step_that_fails_is_undone_and_the_steps_before_it_are_told(
         assert await log.head("lobby") == Head(5, 20)
         with pytest.raises(LogUnavailable, match="planted"):
             await log.retain(keep_from(11))
+        assert log.statistics().failures == 2, "operators hear of it as of a group that failed"
         assert await log.retain(keep_from(11)) == {"lobby": 11}
 
 
