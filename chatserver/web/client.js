@@ -167,7 +167,6 @@ export class ChatClient extends EventTarget {
     this.dispatchEvent(new CustomEvent(type, { detail }));
   }
 
-  /** Another tab has read further. */
   readElsewhere() {
     this.markers.readElsewhere(this.rooms.values());
     this.tell('unread');
@@ -197,7 +196,6 @@ export class ChatClient extends EventTarget {
     return rooms;
   }
 
-  /** Ask whether the user may write in a room. */
   async askRights(room) {
     room.knowsRights = true;
     try {
@@ -333,7 +331,6 @@ export class ChatClient extends EventTarget {
     else this.tell(pushed.type, pushed);
   }
 
-  /** In one room or in all; the sentence says it. */
   #muted(pushed) {
     for (const room of this.rooms.values()) room.knowsRights = false;
     if (this.current) this.askRights(this.current);

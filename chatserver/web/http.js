@@ -8,7 +8,7 @@ import { ChatError, FOREIGN, countdown } from './wire.js';
 
 const REQUEST_DEADLINE = 15_000; // ms; the server answers or refuses within 10 s (its SERVING deadline)
 const BODY_DEADLINE = 60_000; // ms once the answer begins: at 3 KB/s a page of 64 KiB takes 22 s
-const QUICK_DEADLINE = 5_000; // ms, for health checks
+const QUICK_DEADLINE = 5_000; // ms, to test a connection that was alive
 
 async function refusal(response) {
   const seconds = Number(response.headers.get('Retry-After') ?? NaN);
@@ -172,12 +172,11 @@ export class HttpApi {
     this.token = this.#introduced = null;
   }
 
-  /** Resolves when the server takes traffic; throws a ChatError with its Retry-After, or `lost` when it is away. */
-  async ready() {
-    await this.json('/readyz', { deadline: QUICK_DEADLINE });
+  ready() {
+    return this.json('/readyz');
   }
 
-  async alive() {
-    await this.json('/healthz', { deadline: QUICK_DEADLINE });
+  alive() {
+    return this.json('/healthz', { deadline: QUICK_DEADLINE });
   }
 }

@@ -155,7 +155,6 @@ export function reactionsTo({ identity, rooms }, { room, offset, reactions = {} 
   return counted.filter(({ count }) => count > 0);
 }
 
-/** The users who reacted, as far as known. */
 function who(identity, isOurs, others, count) {
   const named = [...(isOurs ? ['You'] : []), ...others.map(({ id, name }) => identity.nameOf(id) ?? name)].slice(0, MAX_NAMED);
   const rest = count - named.length;

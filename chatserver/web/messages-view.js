@@ -317,7 +317,7 @@ export class MessagesView {
     setText(this.#edge, complete ? start : 'Fetching messages…');
   }
 
-  /** Fetch more if an edge of the loaded messages is near; called once the list is scrolled. */
+  /** Called once the list is scrolled. */
   async #fetchOn() {
     const room = this.client.current;
     const timeline = this.#timeline;

@@ -182,7 +182,6 @@ export class Room extends EventTarget {
     return this.#seen(this.log.find(offset));
   }
 
-  /** The message that a reply quotes; see `RoomLog`. */
   quoted(offset) {
     return this.#seen(this.log.quoted(offset));
   }

@@ -94,3 +94,20 @@ def test_a_request_on_a_slow_line_waits_for_the_end_of_its_answer(run: Run) -> N
         return told;
     """
     assert run("http.js", CLOCK % body) == ["e-1", "lost"]
+
+
+def test_the_check_of_a_server_whose_answer_takes_six_seconds_succeeds(run: Run) -> None:
+    """It failed after five, and so the page tried nothing but WebSockets, which had no time to open either."""
+    body = """
+        let answer = () => {};
+        globalThis.fetch = (path, { signal }) => new Promise((resolve, reject) => {
+            answer = () => resolve(new Response('{}'));
+            signal.addEventListener('abort', () => reject(signal.reason));
+        });
+        const api = new m.HttpApi(location.origin);
+        const check = api.ready().then(() => 'ready', (error) => error.code);
+        await pass(6);
+        answer();
+        return await check;
+    """
+    assert run("http.js", CLOCK % body) == "ready"
