@@ -209,7 +209,9 @@ const SHOWN = 'chat.shown.';
 function showToTabs(room) {
   let hide = () => {};
   const hidden = new Promise((resolve) => (hide = () => resolve(null)));
-  if (hasLocks()) navigator.locks.request(SHOWN + room, { mode: 'shared' }, () => hidden).catch(() => {}); // Safari may end it
+  /** @returns {Promise<unknown>} rejected in Safari when the Back button shows this page again */
+  const hold = () => navigator.locks.request(SHOWN + room, { mode: 'shared' }, () => hidden).catch(({ name }) => name === 'AbortError' && hold());
+  if (hasLocks()) hold();
   return hide;
 }
 

@@ -9,6 +9,7 @@ from tests.e2e.webkit import running_webkit
 pytestmark = pytest.mark.browser
 
 OPACITY = "getComputedStyle(document.querySelector('#actions')).opacity"
+LOCKS = "navigator.locks.query().then(({ held }) => held.map(({ name }) => name).join())"
 SELECTED = "getSelection().selectAllChildren(document.querySelector('#messages')) ?? getSelection().toString()"
 
 
@@ -39,12 +40,13 @@ def test_a_person_talks_in_webkit(server: Server) -> None:
         initials = ann.find("document.querySelector('#messages .avatar').textContent")
         assert initials not in ann.find(SELECTED).split()
 
-        # WebKit keeps the page, and takes the lock away by which the tab has the connection.
+        # WebKit keeps the page, and takes its locks away: the connection's, and that of the room that it shows.
         ann.open("about:blank")
         server.publish("lobby", "meanwhile")
         ann.back()
         ann.wait_for(f"{PHASE} === 'live'")
         ann.wait_for(shows("meanwhile"))
+        assert "chat.shown.lobby" in ann.find(LOCKS)  # else another tab may leave this room for a newer one
 
         server.kill()
         ann.wait_for(f"{PHASE} !== 'live'")
