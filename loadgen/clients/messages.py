@@ -109,6 +109,7 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     reread: Reread = Reread()
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
     own_faults: dict[str, int] = {}
+    sent_again: int = 0  # victims and newcomers that had to send packets again before the attack
     #: Room, messages of the run delivered to each, the sum of their checksums, and the number of such clients: honest,
     #: not slow, held.
     listeners: list[tuple[str, int, int, int]] = []

@@ -33,11 +33,13 @@ _KEEP_NOTHING: Final = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 
 _FILTER: Final = struct.pack("HP", 1, ctypes.addressof(_KEEP_NOTHING))
 
 #: Positions in `struct tcp_info` (linux/tcp.h): segments that are not acknowledged, milliseconds since data was last
-#: sent and last arrived, the smoothed round trip in microseconds, the bytes that arrived. Its first byte is the state.
+#: sent and last arrived, the smoothed round trip in microseconds, segments that were sent again, the bytes that
+#: arrived. Its first byte is the state.
 _UNACKNOWLEDGED: Final = slice(24, 28)
 _LAST_SENT: Final = slice(44, 48)
 _LAST_RECEIVED: Final = slice(52, 56)
 _ROUND_TRIP: Final = slice(68, 72)
+_SENT_AGAIN: Final = slice(100, 104)
 _RECEIVED: Final = slice(128, 136)
 _TICK_SECONDS: Final = 0.01
 
@@ -158,6 +160,11 @@ def ended_first(fd: int) -> bool:
 
 def round_trip_seconds(fd: int) -> float:
     return int.from_bytes(_tcp_info(fd, _ROUND_TRIP.stop)[_ROUND_TRIP], sys.byteorder) / 1e6
+
+
+def has_sent_again(fd: int) -> bool:
+    """Whether something that was sent was not acknowledged in time: mostly because the network lost a packet."""
+    return any(_tcp_info(fd, _SENT_AGAIN.stop)[_SENT_AGAIN])
 
 
 def unread_seconds(fd: int) -> float:

@@ -162,6 +162,8 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
         made = f"made again, after planned ends or between two requests: {fmt.several(again, 'connection')}"
         return [*measured.left_out, *[made][: bool(again)]]
     notes = [*([_intensity(measured, figures)] if measured.experiment.attackers else []), *measured.left_out]
+    if lossy := measured.session.totals.sent_again:
+        notes.append(f"the network loses packets: {fmt.several(lossy, 'client')} sent some again before the attack")
     if late := measured.operations.late():
         notes.append(f"late at the 99th percentile: {', '.join(late)}")
     if not figures["newcomers_came"]:

@@ -97,4 +97,5 @@ class ProbeRunner:
             reread=self._reread,
             lags=[("victims", phase, late) for phase, late in self._context.clock.lag.phases.items()],
             own_faults=dict(self._context.own_faults),
+            sent_again=len(self._context.sent_again),
         )

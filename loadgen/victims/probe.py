@@ -18,7 +18,7 @@ import trio
 from loadgen.clients.messages import PhaseResult
 from loadgen.net.answers import UNANSWERED, no_page
 from loadgen.net.line import Line, describe, dial
-from loadgen.net.sockets import is_own_fault, unread_seconds
+from loadgen.net.sockets import has_sent_again, is_own_fault, unread_seconds
 from loadgen.net.target import FIRST_VICTIM, USUAL, Endpoint, Target
 from loadgen.net.timers import NEVER, Alarms, WakeUp, now
 from loadgen.report.latency import BEFORE, Lag, Recent
@@ -124,6 +124,7 @@ class Context:
         self.failures = 0
         self.last_failure = ""
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
+        self.sent_again: set[int] = set()  # the indices of those whose packets were, before the second phase
         self.newcomers_said: defaultdict[str, dict[int, int]] = defaultdict(dict)  # acknowledged, by room, with offsets
         self._least_page = 0  # bytes of the smallest page before the first phase; an empty one is none
 
@@ -158,6 +159,8 @@ class Context:
 
         def watch(fd: int) -> None:
             self.clock.lag.record_read(unread_seconds(fd))
+            if len(self.recorder.phases) <= 2 and has_sent_again(fd):  # an overloaded target may drop packets itself
+                self.sent_again.add(index)
 
         source = self.target.source(FIRST_VICTIM + index)
         return dial(self.target, source=source, seconds=CONNECT_TIMEOUT_SECONDS, watch=watch)

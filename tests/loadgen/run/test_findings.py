@@ -314,13 +314,14 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     found.floor = at_floor(attempts_per_s=20.0, attacker_bytes_per_s=2048.0, attack_p99_ms=30.0)
     more(operations("attack", "ws", 131.0711))(found)
     attackers = found.session.totals.groups[0]
-    total(found, groups=[attackers], reread=Reread(asked=5, lost=0, unreadable="answered 500"))
+    total(found, groups=[attackers], reread=Reread(asked=5, unreadable="answered 500"), sent_again=2)
     assert report_of(found).verdict.notes == [
         (
             "100 of 100 attackers came, from one address; over the whole attack 10 connections/s (--connect-rate 50)"
             " and 300 B/s sent; at the floor 20/s and 2,048 B/s"
         ),
         "not exercised: tunnel",
+        "the network loses packets: 2 clients sent some again before the attack",
         "late at the 99th percentile: victims in the attack 131 ms (bar 26)",
         "not exercised: newcomers, none came",
         "not exercised: collateral, no honest slow client was beside the attack",

@@ -9,7 +9,7 @@ from random import Random
 import pytest
 import trio
 
-from loadgen.net import target
+from loadgen.net import sockets, target
 from loadgen.net.target import FIRST_VICTIM
 from loadgen.net.timers import now
 from loadgen.report.latency import LOOK_SECONDS
@@ -97,6 +97,24 @@ async def test_what_a_victim_read_late_is_noted() -> None:
             assert await line.receive() == b"answer"
     [late] = context.clock.lag.phases.values()
     assert (late.reading.longest or 0) >= 0.2
+
+
+async def test_victims_whose_packets_are_lost_before_the_attack_are_noted() -> None:
+    """In the attack an overloaded target may drop packets itself."""
+    async with listening() as server:
+        context = Context(target.find(server.url), "lossy")
+        for index, phase in enumerate(("baseline", "attack")):
+            context.recorder.begin(phase)
+            async with context.dial(index) as line:
+                peer = (await server.accept()).socket.fileno()
+                sockets.deafen(peer)
+                await line.send(b"request")
+                while not sockets.has_sent_again(line.fileno):  # noqa: ASYNC110  the kernel does, after 0.2 s
+                    await trio.sleep(0.01)
+                sockets.undeafen(peer)
+                os.write(peer, b"answer")
+                assert await line.receive() == b"answer"
+        assert context.sent_again == {0}
 
 
 def test_stretches_that_follow_each_other_have_every_operation_once() -> None:
