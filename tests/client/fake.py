@@ -136,22 +136,22 @@ class FakeServer(Log):
     async def _handle(self, request: WebSocketRequest) -> None:
         cookie = dict(request.headers).get(b"cookie")
         self.cookies.append(cookie.decode() if cookie else None)
-        if self.refusals:
-            extra = [(b"Retry-After", self.retry_after.encode())] if self.retry_after else []
-            body = json.dumps({"error": {"code": "x", "message": NOT_NOW}}).encode()
-            await request.reject(self.refusals.pop(0), extra_headers=extra, body=body)
-            return
-        connection = await request.accept(extra_headers=[(b"Set-Cookie", b"guest=g1; Path=/; HttpOnly; SameSite=Lax")])
-        self.connections.add(connection)
-        try:
-            await connection.send_message(json.dumps({"type": "hello", "user": ME, "ping": 25}))
-            while True:
-                await self._serve(connection, json.loads(await connection.get_message()))
-        except ConnectionClosed:
-            pass
-        finally:
-            self.connections.discard(connection)
-            self.members.discard(connection)
+        with suppress(ConnectionClosed):  # the client may leave at any time
+            if self.refusals:
+                extra = [(b"Retry-After", self.retry_after.encode())] if self.retry_after else []
+                body = json.dumps({"error": {"code": "x", "message": NOT_NOW}}).encode()
+                await request.reject(self.refusals.pop(0), extra_headers=extra, body=body)
+                return
+            cookies = [(b"Set-Cookie", b"guest=g1; Path=/; HttpOnly; SameSite=Lax")]
+            connection = await request.accept(extra_headers=cookies)
+            self.connections.add(connection)
+            try:
+                await connection.send_message(json.dumps({"type": "hello", "user": ME, "ping": 25}))
+                while True:
+                    await self._serve(connection, json.loads(await connection.get_message()))
+            finally:
+                self.connections.discard(connection)
+                self.members.discard(connection)
 
     async def _serve(self, connection: WebSocketConnection, frame: dict[str, Any]) -> None:
         if self.errors and frame["type"] in ("join", "publish"):
