@@ -201,6 +201,8 @@ export class Actions {
     const button = target.closest('button');
     if (!button || !this.#message) return;
     this.#picker.hidePopover();
+    // The row that had the keyboard's focus may have been replaced meanwhile.
+    if (this.#isReached && !this.#list.contains(document.activeElement)) this.#list.querySelector(`[data-offset="${this.#message.offset}"]`)?.focus();
     this.#react(this.#message, button.value, true);
   }
 

@@ -184,3 +184,18 @@ def test_the_focus_stays_in_the_messages_when_its_row_is_removed(shared_server: 
     ann.scroll_up_to(ann.page.get_by_text("message 0", exact=True))
     expect(ann.page.get_by_text("message 308", exact=True)).to_have_count(0)  # "message 30" and 8:00 are no match
     expect(ann.page.locator("#scroller")).to_be_focused()
+
+
+def test_a_reaction_by_keyboard_leaves_the_focus_at_its_message(visit: OpenWindow) -> None:
+    """Also if the message has changed meanwhile: the row that the browser would go back to is gone then."""
+    ann = visit(room="reacting")
+    ann.say("one")
+    ann.expect_texts(["one"])
+    for key in ("Shift+Tab", "+"):
+        ann.page.keyboard.press(key)
+    expect(ann.page.locator("#quick-reactions button").first).to_be_focused()
+    ann.page.evaluate("fetch('/rooms/reacting/messages/1/reactions/🔥', { method: 'PUT' })")
+    expect(ann.page.locator(".chip")).to_have_text(["🔥 1"])
+    ann.page.keyboard.press("Enter")
+    expect(ann.page.locator(".chip")).to_have_text(["🔥 1", "👍 1"])
+    expect(ann.page.locator("#messages .message")).to_be_focused()

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 from tests.e2e.browser import LOOK, PATIENCE
 
 #: Keys without a character, as WebDriver numbers them.
-SHIFT, CONTROL, TAB, ENTER, UP = "\ue008", "\ue009", "\ue004", "\ue007", "\ue013"
+SHIFT, CONTROL, TAB, ENTER, ESCAPE, UP = "\ue008", "\ue009", "\ue004", "\ue007", "\ue00c", "\ue013"
 PHASE = "document.querySelector('#connection')?.dataset.phase"
 
 
