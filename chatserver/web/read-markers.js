@@ -10,7 +10,7 @@ import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 export const READ_KEY = 'chat.read.'; // and the room: two tabs that write the markers of their rooms at once keep both
 const READ_AFTER = 500; // ms between reading further and telling the server
-const MAX_FAILURES = 2; // after which the pauses grow no more
+const MAX_FAILURES = 3; // then the room is shown, for which people wait
 
 export class ReadMarkers {
   /** @type {Map<string, {read: number, unread: number, mentions: number}>} of the server, by room */
@@ -75,9 +75,8 @@ export class ReadMarkers {
       this.take(await this.client.api.unread());
     } catch (error) {
       if (!(error instanceof ChatError)) throw error;
-      const isBlocked = error.isLost && failures > MAX_FAILURES; // a proxy may let only the WebSocket through
-      if (!error.isTemporary || isBlocked || this.client.state.phase === 'stopped') return; // the next survey asks again
-      await sleep(delayBefore(Math.min(failures, MAX_FAILURES), error.retryAfter));
+      if (!error.isTemporary || failures === MAX_FAILURES || this.client.state.phase === 'stopped') return; // the next survey asks again
+      await sleep(delayBefore(failures, error.retryAfter));
       await this.#fetch(failures + 1);
     }
   }
