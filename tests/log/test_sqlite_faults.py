@@ -39,7 +39,7 @@ async def log(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Asyn
 
 
 def connection_of(log: SqliteLog) -> sqlite3.Connection:
-    """The writing connection, for planting a fault. The writer's thread must be idle."""
+    """The writing connection, for planting a fault. A callback is taken away by the writer's thread, which may call it."""
     return log._writer._connection
 
 
@@ -71,9 +71,11 @@ async def test_a_long_change_needs_no_temporary_file(log: SqliteLog) -> None:
     """They are on another disk. While that was full, retention failed, and groups with edits of long texts."""
     await submit_all(log, [draft("x" * 8_000) for _ in range(30)])
     connection, before, during = connection_of(log), descriptors(), set[int]()
-    connection.set_progress_handler(lambda: during.add(descriptors()), 20)
+    # By the thread that uses the connection: another one would wait for its statement, which waits for the handler.
+    watch = partial(connection.set_progress_handler, lambda: during.add(descriptors()), 20)
+    await log._writer_thread.run(watch)
     await log.retain(lambda _: (1, 0))
-    connection.set_progress_handler(None, 0)
+    await log._writer_thread.run(partial(connection.set_progress_handler, None, 0))
     assert during == {before}
 
 
@@ -274,7 +276,7 @@ async def test_a_rollback_that_fails_hides_no_error_and_is_tried_again(log: Sqli
     with pytest.raises(LogUnavailable, match="adding failed: no such table: nowhere"):
         await log.change("adding", insert_and_fail)
     assert "not authorized" in refusals(await submit_all(log, [draft()]))[0]
-    connection.set_authorizer(None)
+    await log._writer_thread.run(partial(connection.set_authorizer, None))
     assert (await append(log, draft())).record.offset == 1
     assert await log.ask(lambda it: it.execute("SELECT name FROM rooms").fetchall()) == [("lobby",)]
 
