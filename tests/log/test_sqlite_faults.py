@@ -39,7 +39,7 @@ async def log(path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch) -> Asyn
 
 
 def connection_of(log: SqliteLog) -> sqlite3.Connection:
-    """The writing connection, for planting a fault. A callback is taken away by the writer's thread, which may call it."""
+    """The writing connection, for planting a fault. The writer's thread, which calls callbacks, also removes them."""
     return log._writer._connection
 
 
