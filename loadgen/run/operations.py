@@ -53,10 +53,17 @@ class Operations:
         return sum(failed) if found else None
 
     def only_late(self) -> tuple[str, ...]:
-        """The figures of failures, those that count only operations without an answer in time."""
-        counted = {f"{phase}_failed": self.kinds(phase, ESTABLISHED) for phase in PHASES}
-        counted["newcomers_failed"] = [each for phase in PHASES for each in self.kinds(phase, NEWCOMERS)]
-        return tuple(name for name, found in counted.items() if all(each.failed.keys() <= _LATE for each in found))
+        """The figures of failures, those that count only operations without an answer in time.
+
+        A phase in which nobody of many was answered is an outage, which no lateness explains.
+        """
+        counted = {f"{phase}_failed": self._is_only_late(phase, ESTABLISHED) for phase in PHASES}
+        counted["newcomers_failed"] = all(self._is_only_late(phase, NEWCOMERS) for phase in PHASES)
+        return tuple(name for name, is_only_late in counted.items() if is_only_late)
+
+    def _is_only_late(self, phase: str, kinds: Collection[str]) -> bool:
+        is_outage = not self.success_percent(phase, kinds) and self.latency(phase, kinds).count >= bar.LEAST_FOR_P99
+        return not is_outage and all(each.failed.keys() <= _LATE for each in self.kinds(phase, kinds))
 
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
         """The percentage that succeeded, not rounded; `None` if none were booked."""

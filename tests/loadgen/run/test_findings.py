@@ -72,13 +72,20 @@ def is_late_beside(floor: Report) -> Change:
 
 
 def overloaded(
-    *kinds: str, before_ms: float = 300, busy: float = 2.0, cpu: float | None = 0.1, how: str = UNANSWERED
+    *kinds: str,
+    many: int = 1,
+    before_ms: float = 300,
+    busy: float = 2.0,
+    cpu: float | None = 0.1,
+    how: str = UNANSWERED,
 ) -> Change:
-    """Victims of these kinds get no answer in time, at a server that was as late before the attack."""
+    """So many operations of these kinds get no answer in time, at a server that was as late before the attack."""
 
     def change(found: Measured) -> None:
         failed = (
-            operations(phase, kind, 5000, failed=1, how=how) for kind in kinds for phase in ("attack", "recovery")
+            operations(phase, kind, *[5000] * many, failed=many, how=how)
+            for kind in kinds
+            for phase in ("attack", "recovery")
         )
         more(operations("baseline", "ws", before_ms, before_ms), operations("attack", "ws", 1), *failed)(found)
         [baseline, *later] = found.spans
@@ -171,6 +178,9 @@ UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be 
         ),
         # no others had the processors, whatever else may have made answers late
         (both(overloaded("ws", busy=0.0), lags("victims", late(10.0))), ["attack_failed is 1", "recovery_failed is 1"]),
+        # `php -S` answered everybody before an attack, however late, and none of 810 after it
+        (overloaded("ws", many=100), ["recovery_failed is 100"]),
+        (overloaded("new-ws", many=100), ["newcomers_failed is 200"]),
         (overloaded("ws", cpu=1.2), ["attack_failed is 1", "recovery_failed is 1"]),  # it was busy itself
         (hurt, ["collateral is 1 (collateral>0)"]),
         (both(overloaded(), hurt), ["collateral is 1"]),
@@ -196,6 +206,7 @@ def test_a_target_falls_short_by(change: Change, reasons: list[str]) -> None:
         (more(operations("baseline", "ws", 5000, failed=1)), "there is nothing to compare with"),
         # http.server was blamed for the timeouts of a machine whose processors others had: 0.1 s of two were its own
         (overloaded("ws", "new-ws"), "programs waited for processors: 100% of the time before the attack"),
+        (overloaded("ws", many=99), "recovery_failed is 99 (recovery_failed>0)"),
         (overloaded("new-ws"), "newcomers_failed is 2 (newcomers_failed>0)"),
         (overloaded("ws", cpu=None), "programs waited for processors: 100% of the time before the attack"),
         # they waited for the same processors as the victims
