@@ -18,6 +18,7 @@ from loadgen.common import COMMON, Common, Url, announce, find, finish
 from loadgen.fingerprint.found import Failed, Finding, Found, NotApplicable, describe, merge, remark
 from loadgen.fingerprint.practice import Mark, Probe, Result, advice_on, found_of, judge, mark, values_of
 from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, MEANWHILE, PROBES
+from loadgen.fingerprint.probes.served import BESIDE_CROWD
 from loadgen.fingerprint.site import (
     ANSWER_SECONDS,
     LAG_EVERY_SECONDS,
@@ -220,9 +221,13 @@ class Fingerprint:
 
     def _results(self, *, busy: bool) -> list[Result]:
         results = [Result(probe, self._believed(probe, busy=busy)) for probe in PROBES]
-        meanwhile = Result(MEANWHILE, self._ordinary.finding())
-        doubted = busy and meanwhile.mark is Mark.MISSING and Need.HTTP not in self._site.lacks
-        return [*results, meanwhile._replace(finding=Failed(why=_BUSY)) if doubted else meanwhile]
+        others = self._site.lacks.get(Need.CROWD, self._site.beside_crowd)
+        asked = Result(MEANWHILE, self._ordinary.finding()), Result(BESIDE_CROWD, others)
+        return [*results, *(self._unless_busy(each) if busy else each for each in asked)]
+
+    def _unless_busy(self, asked: Result) -> Result:
+        is_doubted = asked.mark is Mark.MISSING and Need.HTTP not in self._site.lacks
+        return asked._replace(finding=Failed(why=_BUSY)) if is_doubted else asked
 
     def _believed(self, probe: Probe, *, busy: bool) -> Finding:
         finding, decided_at = self._decided.get(probe.figure, (None, 0.0))

@@ -170,6 +170,7 @@ class Site:
         self.target = target
         self.options = options
         self.lacks: dict[Need, Finding] = {}  # needs that are not met, with the finding of the probes that have them
+        self.beside_crowd: Finding = NotApplicable(why="not tried")  # whether another address is served beside many
         self.notes: list[str] = []
         # a request that the server is known to take: a GET, or an upgrade if it refuses that
         self.plain_status = 0

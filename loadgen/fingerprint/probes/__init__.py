@@ -33,7 +33,7 @@ ALONGSIDE: Final = (
 
 PROBES: Final = (*FIRST, *ALONGSIDE)
 
-LIMITS: Final[Mapping[str, Limit]] = {limit.figure: limit for limit in (MEANWHILE, *PROBES)}
+LIMITS: Final[Mapping[str, Limit]] = {limit.figure: limit for limit in (MEANWHILE, served.BESIDE_CROWD, *PROBES)}
 
 _COUNTS: Final = (
     Figure("limits_good", "", "limits within good practice", better=Better.MORE),

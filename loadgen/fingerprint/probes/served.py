@@ -14,7 +14,7 @@ import trio
 
 from loadgen.fingerprint.clients import OPEN, Client, TlsClient, first_sign
 from loadgen.fingerprint.found import Finding, Found, NoneSeen, NotApplicable, Unit
-from loadgen.fingerprint.practice import Mark, Probe
+from loadgen.fingerprint.practice import Limit, Mark, Probe
 from loadgen.fingerprint.site import ANSWER_SECONDS, BODY_BEGIN, SOURCES, TROUBLE, Need, Options, Site
 from loadgen.net.line import EndedError, Line, describe
 
@@ -106,15 +106,15 @@ class _Crowd:
             while True:
                 await trio.sleep(_BETWEEN_SECONDS)
                 self._look()
-        if len(self._turned_away) >= _CAPPED:
-            how = await self._last_words(self._turned_away[0])
-            return Found(value=len(self._standing), how=f"{how}; {await self._others()}")
+        is_capped = len(self._turned_away) >= _CAPPED
+        how = await self._last_words(self._turned_away[0]) if is_capped else ""
+        self._site.beside_crowd = await self._others(is_capped=is_capped)
+        if is_capped:
+            return Found(value=len(self._standing), how=how)
         if self._turned_away:
             remarks.append(f"{len(self._turned_away)} turned away")
         if self._ended_later:
             remarks.append(f"{self._ended_later} ended later")
-        if not await self._serves_others():
-            remarks.append("nobody else is answered meanwhile")
         return NoneSeen(looked=self._most, how="; ".join(remarks))
 
     async def _open(self) -> None:
@@ -154,19 +154,15 @@ class _Crowd:
         sign = await first_sign(client, trio.current_time() + ANSWER_SECONDS)
         return sign.how if sign else OPEN
 
-    async def _others(self) -> str:
-        """Say whether it was a cap on this address or on all connections."""
-        if not self._site.target.spreads_sources:
-            return "no other source address is available"
-        return f"other addresses are {'served' if await self._serves_others() else 'turned away as well'}"
-
-    async def _serves_others(self) -> bool:
-        """Whether a plain request is answered; a server may hold no more connections, while its kernel takes them."""
+    async def _others(self, *, is_capped: bool) -> Finding:
+        """Ask from another address: a cap on all connections, or as many threads, lets one address stop the server."""
+        if is_capped and not self._site.target.spreads_sources:
+            return NotApplicable(why="no other source address is available")
         try:
-            await self._site.ask(self._site.plain_request())
-        except TROUBLE:
-            return False
-        return True
+            how = str((await self._site.ask(self._site.plain_request())).status)
+        except TROUBLE as error:  # the kernel may take more connections than the server holds
+            return Found(value=0, how=describe(error))
+        return Found(value=1, how=how)
 
 
 CROWD: Final = (
@@ -176,3 +172,14 @@ CROWD: Final = (
           unit=Unit.CONNECTIONS, good=(300, None), absent=Mark.LENIENT, enough=Options.connections, need=Need.CROWD,
           play=per_address),
 )  # fmt: skip
+
+#: Not a probe of its own: the crowd asks while it is there.
+BESIDE_CROWD: Final = Limit(
+    name="others beside a silent crowd",
+    figure="others_beside_crowd",
+    meaning="whether a request from another address is answered while one address holds hundreds of silent connections",
+    why="one machine must not take all places: a cap on each address keeps some for others, and so does eviction",
+    unit=Unit.YES_NO,
+    good=(1, None),
+    below=Mark.MISSING,
+)

@@ -84,7 +84,7 @@ async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
         connections_per_address=400, head_bytes=16_384, field_bytes=16_384, head_fields=100, body_bytes=65_536,
         ws_message_bytes=16_384, ws_fragments=64,
         # and honest clients are served
-        slow_typist_served=1, slow_poster_served=1, answers_meanwhile_percent=100,
+        slow_typist_served=1, slow_poster_served=1, answers_meanwhile_percent=100, others_beside_crowd=1,
     )  # fmt: skip
     assert report.figures["ws_idle_deadline_s"] is None, "a member that answers pings is kept"
     assert 20 <= (report.figures["never_read_deadline_s"] or 0) < 22, "seen by the next request: a pace later at most"
@@ -92,7 +92,7 @@ async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
     for name, how in {
         "head, slowly": "a total deadline$", "head, stalled": "^408, FIN$", "connected, silent": "^FIN$",
         "Expect: 100-continue, silent": "^408 after 100, FIN$", "frame, stalled": "close 1008 'planted'",
-        "WebSocket, no pong": ", after a ping at 25.0 s$", "connections from one address": "other addresses are served",
+        "WebSocket, no pong": ", after a ping at 25.0 s$", "others beside a silent crowd": "^200$",
     }.items():  # fmt: skip
         assert re.search(how, rows.how(name)), name
     assert {rows.mark(name) for name in rows.names()} == {"good"}
@@ -190,10 +190,13 @@ async def test_one_connection_at_a_time_is_said_and_not_measured(autojump_clock:
 async def test_deadlines_are_not_measured_once_nobody_is_served(autojump_clock: MockClock) -> None:
     """cheroot has ten threads and 10 s: "connected, silent: none seen within 98 s, missing", of its queue."""
     async with planted(dataclasses.replace(GOOD, at_once=10, head_idle=10, head_total=NEVER)) as server:
-        report = await fingerprint(server)
+        report = await fingerprint(server, connections=20)
     rows = Rows(report)
     assert rows.mark("answers to plain requests") == "missing"
-    assert report.verdict.reasons == [f"missing: answers to plain requests ({rows.found('answers to plain requests')})"]
+    assert report.verdict.reasons == [
+        f"missing: {name} ({rows.found(name)})"
+        for name in ("answers to plain requests", "others beside a silent crowd")
+    ]
     [why] = [note for note in report.tables[0].notes if "stop the server for all others" in note]
     assert {"connected, silent", "keep-alive", "WebSocket, only pongs"} <= set(why.partition("queue: ")[2].split("; "))
 
@@ -206,8 +209,9 @@ async def test_nor_is_the_server_blamed_where_others_had_the_processors(
     waited = iter((0.0, 90.0))
     monkeypatch.setattr("loadgen.run.procfs.pressure", lambda: next(waited))
     async with planted(dataclasses.replace(GOOD, at_once=10, head_idle=10, head_total=NEVER)) as server:
-        report = await fingerprint(server)
-    assert Rows(report).found("answers to plain requests") == Rows(report).found("keep-alive") == "failed"
+        report = await fingerprint(server, connections=20)
+    failed = ("answers to plain requests", "others beside a silent crowd", "keep-alive")
+    assert [Rows(report).found(name) for name in failed] == ["failed"] * 3
     assert report.outcome is Outcome.INVALID
 
 
@@ -280,6 +284,6 @@ async def test_ctrl_c_ends_with_what_was_decided(autojump_clock: MockClock) -> N
 
 
 def test_every_limit_has_its_probe() -> None:
-    others = {"connections_per_address", "answers_meanwhile_percent"}
+    others = {"connections_per_address", "others_beside_crowd", "answers_meanwhile_percent"}
     assert sorted(LIMITS) == sorted([*others, *(probe.figure for probe in ALONGSIDE)])
     assert len({probe.name for probe in ALONGSIDE}) == len(ALONGSIDE)
