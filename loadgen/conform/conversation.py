@@ -12,7 +12,7 @@ from itertools import takewhile
 from typing import Final
 
 import trio
-from wsproto.frame_protocol import Frame, FrameDecoder, MessageDecoder, Opcode, ParseFailed
+from wsproto.frame_protocol import CloseReason, Frame, FrameDecoder, MessageDecoder, Opcode, ParseFailed
 
 from loadgen.cases.case import End, Said, SaidKind, Script, close, cut, ping
 from loadgen.cases.websocket import is_valid
@@ -68,7 +68,8 @@ class Heard:
                 while not self.fault and (frame := self._frames.process_buffer()) is not None:
                     self._note(frame)
         except (ParseFailed, wire.WireError) as error:
-            self.fault = f"sends what it may not: {error}"
+            is_text = isinstance(error, ParseFailed) and error.code is CloseReason.INVALID_FRAME_PAYLOAD_DATA
+            self.fault = "sends text that is not UTF-8" if is_text else f"sends what it may not: {error}"
 
     def _note(self, frame: Frame) -> None:
         if self.close is not None:

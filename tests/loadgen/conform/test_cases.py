@@ -120,7 +120,7 @@ FAULTS: list[tuple[bytes, str]] = [
     (b"\x88\x03\x03\xe8\xff", "a reason that is not UTF-8"),
     (b"\x88\x01\x03", "a code that may not be sent"),
     (b"\x88\x00\x81\x00", "goes on after its close frame"),
-    (b"\x81\x01\xff", "sends what it may not"),
+    (b"\x81\x01\xff", "sends text that is not UTF-8"),
     (b"\x80\x00", "unexpected CONTINUATION"),
     (b"\x83\x00", "Invalid opcode"),
     (b"\xc1\x01x", "Reserved bit"),

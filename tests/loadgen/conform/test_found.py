@@ -62,7 +62,7 @@ def _overlooks(*names: str) -> Plant:
         (_overlooks("highest"), "1.4.3", "", ""),  # 1009: as good
         (_overlooks("nothing-to-continue"), "5.9,5.3", "5.9", "sends text"),
         (_overlooks("interleaved"), "5.18,5.22,5.3", "5.18 5.22", "sends text"),
-        (_overlooks("utf8"), "6.3.1,6.20.*,6.2.1", "6.3.1 6.20.1 6.20.2 6.20.3 6.20.4 6.20.5 6.20.6 6.20.7", "may not"),
+        (_overlooks("utf8"), "6.3.1,6.20.*,6.2.1", "6.3.1 6.20.1 6.20.2 6.20.3 6.20.4 6.20.5 6.20.6 6.20.7", "UTF-8"),
         (_overlooks("close-size", "close-code"), "7.3.*", "7.3.2", "a code that may not be sent"),
         (_overlooks("close-code"), "7.9.1,7.9.4,7.3.3", "7.9.1 7.9.4", "a code that may not be sent"),
         (_overlooks("close-utf8"), "7.5.1", "", "sends close 1000, not 1007"),
