@@ -242,7 +242,7 @@ export class ChatClient extends EventTarget {
     if (phase === 'stopped') {
       this.#mayBeAnother = true;
       this.outbox.resume(async (item) => {
-        if (item.author) this.#speaker = (await this.api.session()).user; // the sign-in may have ended
+        if (item.author) this.#speaker = (await this.#askSession(null)).user; // the sign-in may have ended
         this.#checkAuthor(item);
         throw new ChatError('forbidden', reason);
       });
@@ -271,12 +271,19 @@ export class ChatClient extends EventTarget {
     if (link !== this.connection.link) return; // it has ended meanwhile, or just now
     this.#mayBeAnother = false;
     this.outbox.resume(async (item) => {
-      if (item.author && !hello) this.#isUser(await this.api.session()); // the sign-in may have ended since the last request
+      if (item.author && !hello) this.#isUser(await this.#askSession(link)); // the sign-in may have ended since the last request
       this.#checkAuthor(item);
       const { room, text, key, extras } = item;
       const { replyTo: reply_to, mentions, change } = extras;
       return this.ask({ type: 'publish', reply_to, mentions, ...change, room, text: text || undefined, key });
     }, ({ room }) => !this.rooms.get(room)?.isJoining);
+  }
+
+  /** Who we are for an item of the outbox, which the next connection sends if this one ends meanwhile: it may have another user. */
+  async #askSession(link) {
+    const session = await this.api.session();
+    if (link !== this.connection.link) throw new ChatError('lost', 'the connection is gone');
+    return session;
   }
 
   #checkAuthor({ author }) {

@@ -115,6 +115,40 @@ def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(run: Ru
     assert run("client.js", body) == [None, None, None, None, "Ann"]
 
 
+def test_a_session_that_is_told_after_the_end_of_its_connection_sends_no_message(run: Run) -> None:
+    """Over long-poll the next connection may have another user, in whose name the message went out."""
+    body = """
+        const store = new (await import('/storage.js')).Store();
+        const client = new m.ChatClient('', { kind: 'poll', tab: store, browser: store });
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        const sessions = [];
+        const sent = [];
+        client.api = {
+            page: async () => ({ room: 'lobby', cursor: 'e-0', recovered: true, messages: [] }),
+            poll: () => new Promise(() => {}),
+            rooms: async () => ({ rooms: [] }),
+            room: async () => ({ may_write: true }),
+            unread: async () => ({ rooms: {} }),
+            session: () => new Promise((resolve) => sessions.push((id) => resolve({ user: { id, name: id } }))),
+            ask: async ({ text }) => (sent.push(text), { offset: 1 }),
+        };
+        const answer = async (...ids) => {
+            await turn();
+            for (const id of ids) sessions.shift()(id);
+            await turn();
+        };
+        client.enter('lobby');
+        await answer('u_ann');
+        client.current.publish('by Ann').catch(() => {});
+        client.reconnect();
+        await answer('u_ann', 'u_ben');
+        await answer();
+        client.close();
+        return [sent, client.identity.user.id];
+    """
+    assert run("client.js", body) == [[], "u_ben"]
+
+
 def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(run: Run) -> None:
     """Without a WebSocket, and for a guest, the first room counted as read; also if the first answer was 503."""
     body = """
