@@ -288,5 +288,13 @@ addEventListener('storage', ({ key, newValue }) => {
   if ([ME_KEY, SIGN_IN_KEY].includes(key) && client.state.phase === 'stopped') client.connection.checkNow(); // signed in or out
 });
 
+// The Back button may show a page that the browser has kept, and that was told of none of them
+addEventListener('pageshow', ({ persisted }) => {
+  if (!persisted) return;
+  if (browser.getItem(ME_KEY) === null) return startAnew(tab);
+  client.readElsewhere();
+  rooms.changedElsewhere();
+});
+
 enterFromAddress();
 if (!hasFingers()) composer.focus();

@@ -45,6 +45,7 @@ TOLD = """() => {
     };
 }"""
 LIST = "JSON.parse(localStorage['chat.rooms'])"  # newest first
+SHOWN_AGAIN = "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
 WAITING = "async () => (await navigator.locks.query()).pending.length"
 
 
@@ -212,7 +213,10 @@ def test_a_tab_that_only_reads_notices_that_the_connection_is_in_a_frozen_one(
 def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connection_again(
     shared_server: Server, window: OpenWindow
 ) -> None:
-    """In Safari it did not, so it stood still for half a minute after the tab with the connection was closed."""
+    """In Safari it did not, so it stood still for half a minute after the tab with the connection was closed.
+
+    Nor did it show what other tabs had changed meanwhile: their rooms, what they had read, a sign-out.
+    """
     ann = window(first=ABORTABLE, room="returns")
     other = ann.page.context.new_page()
     errors: list[str] = []
@@ -224,4 +228,10 @@ def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connectio
     ann.page.close()
     shared_server.publish("returns", "hello")
     texts(other, ["hello"])
+    other.evaluate("localStorage['chat.rooms'] = '[\"returns\", \"returns-too\"]'")
+    other.evaluate(SHOWN_AGAIN)
+    expect(other.locator("#rooms a[href='#returns-too']")).to_be_visible()
+    other.evaluate("localStorage.removeItem('chat.me')")  # another tab has signed out
+    with other.expect_navigation():
+        other.evaluate(SHOWN_AGAIN)
     assert errors == []
