@@ -245,6 +245,7 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
     ann.page.goto(f"{shared_server.url}/#tunnel")
     expect(ann.page.locator("#banner-text")).to_have_text("You are disconnected: your sign-in has ended.")
     expect(ann.page.locator("#connection-text")).to_have_text("disconnected")
+    expect(ann.page.locator("#me")).to_have_text("Sign in")  # the button was empty as long as the user was not known
     assert len(tries) == 1
     ann.page.tap("#reconnect")
     ann.expect_live("ws")
