@@ -291,7 +291,7 @@ addEventListener('storage', ({ key, newValue }) => {
 // The Back button may show a page that the browser has kept, and that was told of none of them
 addEventListener('pageshow', ({ persisted }) => {
   if (!persisted) return;
-  if (browser.getItem(ME_KEY) === null) return startAnew(tab);
+  if (client.identity.user && browser.getItem(ME_KEY) === null) return startAnew(tab);
   client.readElsewhere();
   rooms.changedElsewhere();
 });
