@@ -19,12 +19,16 @@ READ_BYTES, MAX_LINE = 65_536, 4 << 20
 
 
 class Setup(msgspec.Struct, tag=True):
-    """The first message to a worker: its settings, its inherited descriptors, and its place among its neighbours."""
+    """The first message to a worker: its settings, its inherited descriptors, and its place among its neighbours.
+
+    After an upgrade a supervisor starts workers of the new version, so a field never gets another type or meaning.
+    """
 
     settings: Settings
     listening: list[int]
     operators: int | None
-    folder: bytes  # of the sockets over which workers send each other hints; its path need not be UTF-8
+    # Of the sockets over which workers send each other hints, quoted as in a URL, since its path need not be UTF-8.
+    folder: str
     number: int  # of its own socket there, below `count`
     count: int
 

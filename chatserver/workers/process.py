@@ -14,11 +14,13 @@ import sys
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
+from urllib.parse import unquote_to_bytes
 
+import msgspec
 import structlog
 import trio
 
-from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, complain
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, complain
 from chatserver.fair import SingleFlight, in_steps
 from chatserver.listening import Listening
 from chatserver.log.neighbours import Neighbours
@@ -46,7 +48,7 @@ class Worker:
     def __init__(self, link: Link, setup: Setup) -> None:
         operators = None if setup.operators is None else socket.socket(fileno=setup.operators)
         self.listening = Listening([[socket.socket(fileno=each) for each in setup.listening]], operators)
-        self._folder = Path(os.fsdecode(setup.folder))
+        self._folder = Path(os.fsdecode(unquote_to_bytes(setup.folder)))
         self.neighbours = Neighbours(self._folder, setup.number, setup.count)
         self.bus = Datagrams(self._folder, setup.number, setup.count)
         self._stop, self.stops = trio.open_memory_channel[int](2)
@@ -154,7 +156,11 @@ class Worker:
 def run(number: int, descriptor: int) -> int:
     """Run the worker of this number on a link. Returns the exit code."""
     link = Link(socket.socket(fileno=descriptor))
-    setup = trio.run(link.receive)
+    try:
+        setup = trio.run(link.receive)
+    except msgspec.DecodeError:
+        complain("the version that is installed does not fit the server that runs; restart the server")
+        return EXIT_FAULT
     if not isinstance(setup, Setup):
         return EXIT_CLEAN  # the supervisor is gone, or stops already
     structlog.contextvars.bind_contextvars(worker=number)

@@ -12,6 +12,7 @@ import signal
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from urllib.parse import quote
 
 import structlog
 import trio
@@ -150,7 +151,7 @@ class Supervisor:
             settings=share_of(settings),
             listening=[each.fileno() for each in self._listening.workers[slot.index]],
             operators=None if operators is None else operators.fileno(),
-            folder=os.fsencode(self._shared_log.folder),
+            folder=quote(os.fsencode(self._shared_log.folder)),
             number=self._free_number(),
             count=2 * len(self._slots),
         )

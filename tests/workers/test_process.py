@@ -9,14 +9,16 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
+from urllib.parse import quote
 
+import msgspec
 import pytest
 import trio
 from structlog.testing import capture_logs
 
 from chatserver import server as server_module
 from chatserver.edge.tasks import MAX_SLOW_TASKS, MAX_TASKS
-from chatserver.exits import EXIT_CLEAN
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 from chatserver.net.listener import bind
 from chatserver.net.states import State
 from chatserver.observe.metrics import ServerMetrics
@@ -36,7 +38,7 @@ class Working:
     def __init__(self, settings: Settings, listening: socket.socket, folder: Path) -> None:
         ours, theirs = socket.socketpair()
         self.link = Link(ours)
-        setup = Setup(settings, [listening.fileno()], None, folder=os.fsencode(folder), number=0, count=1)
+        setup = Setup(settings, [listening.fileno()], None, folder=quote(os.fsencode(folder)), number=0, count=1)
         self.worker = Worker(Link(theirs), setup)
         self.worker.neighbours = None  # type: ignore[assignment]  # a log in memory has none
         self.server = Server(settings, total=100, supervised=self.worker)
@@ -242,3 +244,29 @@ async def test_a_worker_ends_without_the_interpreters_clean_up(tmp_path: Path, m
             assert await worker.wait() == EXIT_CLEAN
     finally:
         worker.kill()
+
+
+async def test_a_worker_can_be_started_by_a_supervisor_of_an_earlier_version() -> None:
+    """Between an installation and the restart each worker that was started ended with a traceback.
+
+    The folder had become base64 in this message, which it was not before. Fields that are gone are ignored.
+    """
+    ours, theirs = socket.socketpair()
+    with ours, closing(Link(theirs)) as link:
+        ours.sendall(
+            '{"type":"Setup","settings":{"workers":2,"log":"sqlite:chat.db","unwritten_rooms":5},"listening":[],'
+            '"operators":null,"folder":"/run/chatserver-\u00e9","number":1,"count":4}\n'.encode()
+        )
+        setup = await link.receive()
+        assert isinstance(setup, Setup)
+        assert setup.settings.workers == 2
+        assert Worker(link, setup)._folder == Path("/run/chatserver-\u00e9")
+
+
+def test_a_supervisor_whose_setup_cannot_be_understood_is_to_be_restarted(capsys: pytest.CaptureFixture[str]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, mock.patch.object(process, "Link", autospec=True) as link:
+        link.return_value.receive.side_effect = msgspec.ValidationError("Invalid base64 encoded string")
+        assert process.run(1, theirs.detach()) == EXIT_FAULT
+        link.call_args.args[0].close()
+    assert capsys.readouterr().err.endswith("does not fit the server that runs; restart the server\n")

@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
+from urllib.parse import quote
 
 import pytest
 import trio
@@ -67,7 +68,7 @@ async def test_workers_start_in_a_folder_whose_name_is_not_utf_8(
     with TemporaryDirectory(suffix="\udcff") as folder:  # shorter than tmp_path: a socket's path has 107 bytes
         monkeypatch.setattr("tempfile.tempdir", folder)
         async with supervised(tmp_path) as it:
-            assert [worker.setup.folder.startswith(os.fsencode(folder)) for worker in it.started] == [True, True]
+            assert [worker.setup.folder.startswith(quote(os.fsencode(folder))) for worker in it.started] == [True, True]
 
 
 async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -290,7 +291,7 @@ async def test_no_message_overtakes_the_settings(
     monkeypatch.setattr("chatserver.workers.child.spawn_worker", it.spawn)
     monkeypatch.setattr(Child, "_listen", stopped_at_once)
     for _ in range(10):
-        await Child(1, Setup(it.settings, [], None, bytes(tmp_path), 0, 2), ask=never).run()
+        await Child(1, Setup(it.settings, [], None, str(tmp_path), 0, 2), ask=never).run()
     assert [worker.stops for worker in it.started] == [1] * 10
 
 
