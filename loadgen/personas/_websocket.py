@@ -35,7 +35,7 @@ class Page(msgspec.Struct):
     """Messages after a cursor: the answer to a poll, or to a join that goes on from one."""
 
     cursor: str
-    messages: list[Message]
+    messages: tuple[Message, ...]
     recovered: bool = True
 
 

@@ -20,7 +20,8 @@ from loadgen.net.answers import NOT_SERVED, RETRY, TURNED_AWAY, UNANSWERED
 from loadgen.net.line import Line
 from loadgen.net.timers import NEVER
 from loadgen.net.websocket import WebSocket
-from loadgen.personas._websocket import JOIN_ID, Envelope, Message, Page, pages
+from loadgen.personas._websocket import JOIN_ID, Envelope, Message, Page
+from loadgen.protocols.changes import RECORDS, Changes
 from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.protocols.ws_echo import connect
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
@@ -40,8 +41,8 @@ from loadgen.victims.victim import (
 #: The wait that a held poll asks for; in practice the victim's next message ends it long before.
 POLL_WAIT_SECONDS: Final = 25
 
-#: One in so many operations by WebSocket edits the message before it.
-EDITS_EVERY: Final = 10
+#: One in so many operations by WebSocket changes the message before it: edits it, deletes it or reacts to it, in turn.
+CHANGES_EVERY: Final = 10
 _NOTHING: Final = (-1, 0)  # in place of an operation and an offset
 
 #: Rooms that are read again at once: enough to finish soon, and too few to be a load.
@@ -65,13 +66,20 @@ _EVENT_ID: Final = b"id:"
 
 class _Record(Message, kw_only=True):
     type: str = "message"
+    target: int = 0  # the offset of the message that it changes
 
 
 class _Reply(Envelope, kw_only=True):
     messages: tuple[_Record, ...] = ()
+    target: int = 0
+
+
+class _Page(Page):
+    messages: tuple[_Record, ...]
 
 
 _messages: Final = msgspec.json.Decoder(Message)
+_pages: Final = msgspec.json.Decoder(_Page)
 _replies: Final = msgspec.json.Decoder(_Reply)
 
 
@@ -92,17 +100,18 @@ async def _join(peer: WebSocket, room: str) -> tuple[_Record, ...]:
     return reply.messages
 
 
-async def _page(peer: HttpPeer, path: str) -> Page:
+async def _page(peer: HttpPeer, path: str) -> _Page:
     status, body = await peer.request("GET", path)
     if status != 200:
         raise OperationFailedError(f"answered {status}")
-    return pages.decode(body)
+    return _pages.decode(body)
 
 
 class WebSocketVictim(Victim):
     """Publishes in its own room and waits until the message is back and acknowledged; one task sends, one receives.
 
-    Now and then it edits its last message instead. A server that refuses the first edit does not offer that.
+    Now and then it changes its last message instead. A server that refuses the first edit, deletion or reaction does
+    not offer that.
     """
 
     name = "ws"
@@ -112,8 +121,7 @@ class WebSocketVictim(Victim):
 
     def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
         super().__init__(context, index, schedule)
-        self._edits: set[int] = set()  # operations that edit the message before them
-        self._may_edit: bool | None = None  # None: the first edit is not answered
+        self.changes = Changes()
         self._last = _NOTHING  # its last message on this connection, and the offset
 
     async def live(self) -> None:
@@ -121,45 +129,62 @@ class WebSocketVictim(Victim):
         async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
-                self.recall((each.text, each.offset) for each in await _join(peer, self.room) if self._shows(each))
+                records = [(self._number_in(each), each.offset) for each in await _join(peer, self.room)]
+                self.recall((self.text(number), offset) for number, offset in records if number is not None)
             nursery.start_soon(self._listen, peer)
             await self.speak(partial(self._say, peer))
 
-    def _shows(self, record: _Record) -> bool:
-        """Whether a record is that of the operation in its text, and not a message with the text of a later edit."""
+    def _number_in(self, record: _Record) -> int | None:
+        """Return the operation of a record; a message with the text of a later edit does not tell of that."""
+        if record.type in RECORDS:
+            return self.changes.operation(record.type, record.target)
         number = number_in(record.text, self.room, self.context.tag)
-        return (record.type == "edit") == (number in self._edits)
+        return None if number in self.changes.kinds else number
 
     async def _say(self, peer: WebSocket, number: int) -> None:
-        self._edits.discard(number)
+        self.changes.kinds.pop(number, None)
         last, offset = self._last
-        # One that is edited before it has come back may come back as it is then, and each is edited once.
-        if (number + 1) % EDITS_EVERY or last not in self._heard or self._may_edit is False:
+        change: dict[str, object] = {}
+        # One that is changed before it has come back may come back as it is then, and each is changed once.
+        if not (number + 1) % CHANGES_EVERY and last in self._heard:
+            change = self.changes.begin(number, offset, self.text(number), number // CHANGES_EVERY)
+        if not change:
             await _publish(peer, self.room, number)
             return
         self._last = _NOTHING
-        self._edits.add(number)
-        self.acknowledged.pop(last, None)  # its text will be gone
-        await _say(peer, type="edit", id=number, room=self.room, offset=offset, text=self.text(number))
+        if change["type"] != "react":
+            self.acknowledged.pop(last, None)  # its text will be gone
+        await _say(peer, room=self.room, **change)
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:
             reply = _replies.decode(await peer.message())
-            if reply.type in {"message", "edit"}:
+            if reply.type == "message":
                 self.heard(reply.text, reply.offset, reply.room)
+            elif reply.type in RECORDS:
+                number = self.changes.operation(reply.type, reply.target)
+                if number is None or (reply.type == "edit" and reply.text != self.text(number)):
+                    raise OperationFailedError("a change of another message")
+                self.heard(self.text(number), reply.offset, reply.room)
             elif reply.type == "ack" and isinstance(reply.id, int):
                 require_room(reply.room, self.room)
                 self.acknowledge(reply.id, reply.offset)
-                if reply.id in self._edits:
-                    self._may_edit = True
+                if reply.id in self.changes.kinds:
+                    self.changes.accept(reply.id)
                 elif reply.offset:
                     self._last = reply.id, reply.offset
             elif reply.type == "error" and isinstance(reply.id, int):
-                if reply.id in self._edits and not self._may_edit:
-                    self._may_edit = False
+                if self.changes.refuse(reply.id):
                     await self._say(peer, reply.id)
                 else:
                     self.book(reply.id, f"error {reply.code}")
+
+    def why_pending(self, number: int) -> str:
+        """Name a change that the server does not know and passes over, instead of refusing it."""
+        why, kind = super().why_pending(number), self.changes.kinds.get(number)
+        if why == UNANSWERED and max(self.acknowledged, default=-1) > number and self.changes.refuse(number):
+            return f"no answer to the first {kind}, but to what was sent later"
+        return why
 
 
 class _Poster(Victim):
@@ -279,6 +304,7 @@ class _Said(NamedTuple):
     room: str
     reader: int  # the victim from whose address it is read again
     acknowledged: Mapping[int, int]
+    changes: Changes
 
     def compared(self, kept: tuple[set[int], bool] | str) -> Reread:
         """What is lost of it, given what the room has kept and whether the server calls that complete, or why not."""
@@ -294,9 +320,13 @@ class _Said(NamedTuple):
 async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
     """Ask for every message that the server acknowledged to these victims and to newcomers."""
     by_newcomers = context.newcomers_said.items()
+
+    def changes_of(victim: Victim) -> Changes:
+        return victim.changes if isinstance(victim, WebSocketVictim) else Changes()
+
     rooms = [
-        *(_Said(victim.room, victim.index, victim.acknowledged) for victim in victims),
-        *(_Said(room, index, acknowledged) for index, (room, acknowledged) in enumerate(by_newcomers)),
+        *(_Said(each.room, each.index, each.acknowledged, changes_of(each)) for each in victims),
+        *(_Said(room, index, acknowledged, Changes()) for index, (room, acknowledged) in enumerate(by_newcomers)),
     ]
     limiter, found = trio.CapacityLimiter(AT_ONCE), list[Reread]()
     # Others may keep no history. A victim that polls has read the page of its room before it said anything.
@@ -339,14 +369,19 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
     """
     kept: set[int] = set()
     complete = True
-    read = partial(number_in, room=said.room, tag=context.tag)
+
+    def operation(record: _Record) -> int | None:
+        if record.text:
+            return number_in(record.text, said.room, context.tag)
+        return said.changes.operation(record.type, record.target)
+
     cursor = str(max(min(said.acknowledged.values()) - 1, 0))
     async with http_peer(context, said.reader) as peer:
         while True:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
             page = await _page(peer, f"/rooms/{said.room}/messages?{query}")
             complete = complete and page.recovered
-            kept |= {number for each in page.messages if (number := read(each.text)) is not None}
+            kept |= {number for each in page.messages if (number := operation(each)) is not None}
             if not page.messages or page.cursor == cursor:
                 return kept, complete
             cursor = page.cursor

@@ -356,7 +356,7 @@ def test_messages_that_are_never_acknowledged_are_no_success() -> None:
 @pytest.mark.usefixtures("lateness_is_no_fault")
 def test_edits_that_are_acknowledged_and_told_to_nobody_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """No load had any. A server that does not know them is asked for one, and held."""
-    monkeypatch.setattr(chat_v1, "EDITS_EVERY", 2)
+    monkeypatch.setattr(chat_v1, "CHANGES_EVERY", 2)
     plant = Plant(loses_edits=True)
     falls_short(plant, "idle-connect", "--victim", "ws", blamed=("attack_failed",), timeout=1.0, duration=1.5)
     ended = held(partial(planted_process, Plant(knows=("publish",))), "idle-connect", "--victim", "ws", duration=1.0)

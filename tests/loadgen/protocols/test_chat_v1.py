@@ -2,7 +2,8 @@
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
 
@@ -15,7 +16,7 @@ from loadgen.net import target
 from loadgen.net.answers import UNANSWERED
 from loadgen.net.line import EndedError
 from loadgen.net.timers import now
-from loadgen.protocols import chat_v1
+from loadgen.protocols import changes, chat_v1
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.protocols.http import http_peer
 from loadgen.run.experiment import Probes
@@ -28,6 +29,10 @@ from tests.support.serving import serving
 KINDS = (WebSocketVictim, PollVictim, StreamVictim)
 
 
+def _changes(victim: Victim) -> dict[int, str]:
+    return victim.changes.kinds if isinstance(victim, WebSocketVictim) else {}
+
+
 async def _run(url: str) -> tuple[ProbeRunner, list[Victim]]:
     """One victim of each kind says a few things and reads them again, with the seed of every other run."""
     runner = ProbeRunner(Role(target=target.find(url), seed=1, connect_rate=0.0))
@@ -37,8 +42,8 @@ async def _run(url: str) -> tuple[ProbeRunner, list[Victim]]:
     async with trio.open_nursery() as nursery:
         nursery.start_soon(runner.run)
         await until(lambda: all(len(victim.acknowledged) >= 5 for victim in victims))
-        # a slow server answers the first five at once, and there was nothing to edit before
-        await until(lambda: any(getattr(victim, "_edits", ()) for victim in victims))
+        # a slow server answers the first five at once, and there was nothing to change before
+        await until(lambda: {*_changes(victims[0]).values()} == {"edit", "delete", "react"})
         runner.stop()
         await until(lambda: not runner.status(0).outstanding)
         await runner.end(reread=True)
@@ -60,7 +65,7 @@ async def test_a_second_run_reads_nothing_of_the_first_and_takes_nothing_of_it_f
         read[room] += 1
         return number_in(text, room, tag)
 
-    monkeypatch.setattr(chat_v1, "EDITS_EVERY", 3)
+    monkeypatch.setattr(chat_v1, "CHANGES_EVERY", 3)
     async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server:
         url = f"http://{server.address.host}:{server.address.port}"
         await _run(url)
@@ -68,12 +73,11 @@ async def test_a_second_run_reads_nothing_of_the_first_and_takes_nothing_of_it_f
         monkeypatch.setattr(chat_v1, "number_in", counted)  # of all that is read again
         again = await chat_v1.reread(runner._context, victims)
         assert (again.asked, again.lost) == (sum(len(victim.acknowledged) for victim in victims), 0)
-        edits = {victim.room: len(getattr(victim, "_edits", ())) for victim in victims}
-        assert any(edits.values())
         for victim in victims:
             # an edit is shown as a record, and by the message that it changed unless that is the oldest
-            surplus = read[victim.room] - len(victim.acknowledged)
-            assert 0 <= surplus <= edits[victim.room]
+            kinds = Counter(_changes(victim).values())
+            without_text = kinds["delete"] + kinds["react"]
+            assert 0 <= read[victim.room] + without_text - len(victim.acknowledged) <= kinds["edit"]
         assert len(read) == len(victims)
         for victim in victims:
             victim.acknowledged = {0: max(victim.acknowledged.values()) + 1}
@@ -248,6 +252,83 @@ async def test_a_message_under_way_at_a_planned_end_is_looked_for_in_the_room_an
         await until(lambda: not victim.pending)
         [result] = context.recorder.results(Counter())
         assert (result.latency.count, result.failed) == (2, failed)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize(
+    ("kind", "told", "failed"),
+    [
+        ("edit", {"type": "edit", "target": 1, "text": "run-0 1"}, ""),
+        ("delete", {"type": "delete", "target": 1}, ""),
+        ("react", {"type": "reaction", "target": 1}, ""),
+        ("edit", {"type": "edit", "target": 1, "text": "run-0 0"}, "a change of another message"),
+        ("edit", {"type": "delete", "target": 1}, "a change of another message"),
+        ("delete", {"type": "delete", "target": 2}, "a change of another message"),
+        ("react", None, UNANSWERED),  # it is acknowledged, and nobody hears of it
+    ],
+)
+async def test_a_change_is_done_when_the_right_message_has_changed_in_the_right_way(
+    kind: str, told: dict[str, object] | None, failed: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with _changing(kind, monkeypatch) as (peer, victim):
+        await peer.say(type="ack", id=1, offset=2)
+        if told:
+            await peer.say(**told, offset=2, room="run-0")
+        else:
+            await until(lambda: 1 in victim.acknowledged)
+            _time_is_over(victim)
+        await until(lambda: not victim.pending)
+        [result] = victim.context.recorder.results(Counter())
+        assert (result.latency.count, result.failed) == (2, {failed: 1} if failed else {})
+        assert (0 in victim.acknowledged) is (kind == "react"), "of the others the text is gone"
+
+
+async def test_a_server_that_passes_over_what_it_does_not_know_fails_the_first_change_of_each_kind_for_that(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It was "no answer in time", for each of them."""
+    async with _changing("delete", monkeypatch) as (peer, victim):
+        victim.issue(victim.schedule.due(2) + 0.5)
+        await _serve(peer, offset=2)
+        await until(lambda: 2 not in victim.pending)
+        _time_is_over(victim)
+        [result] = victim.context.recorder.results(Counter())
+        assert result.failed == {"no answer to the first delete, but to what was sent later": 1}
+        assert not victim.changes.begin(3, 2, "", turn=1), "the next one"
+
+
+def _time_is_over(victim: Victim) -> None:
+    victim.context.recorder.timeout_seconds = 0.0
+    victim.fail_pending()
+
+
+async def _serve(peer: WebSocket, offset: int) -> None:
+    said = await peer.hear()
+    assert said["type"] == "publish"
+    await peer.say(type="ack", id=said["id"], offset=offset)
+    await peer.say(type="message", text=said["text"], offset=offset)
+
+
+@asynccontextmanager
+async def _changing(kind: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[tuple[WebSocket, WebSocketVictim]]:
+    """A victim whose first message is kept at offset 1, and whose second operation has changed that."""
+    monkeypatch.setattr(chat_v1, "CHANGES_EVERY", 2)
+    monkeypatch.setattr("loadgen.protocols.changes._KINDS", {kind: changes._KINDS[kind]})
+    async with listening() as server, trio.open_nursery() as nursery:
+        context = Context(target.find(server.url), "run")
+        context.recorder.timeout_seconds, begun = PATIENCE, now()
+        victim = WebSocketVictim(context, 0, Schedule(begun, 1.0))
+        nursery.start_soon(victim.run)
+        peer = await server.websocket()
+        await peer.hear()
+        await peer.say(type="joined", id=-1, messages=[])
+        victim.issue(begun + 0.5)
+        await _serve(peer, offset=1)
+        await until(lambda: not victim.pending)
+        victim.issue(begun + 1.5)
+        said = await peer.hear()
+        assert (said["type"], said["id"], said["offset"]) == (kind, 1, 1)
+        yield peer, victim
         nursery.cancel_scope.cancel()
 
 
