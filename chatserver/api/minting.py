@@ -34,7 +34,7 @@ def mint(
     try:
         check_user_id(sub, "sub")
         name = name and check_name(name)
-        rights_of(role or None, tuple(granted.items()) or None)
+        rights_of(role or None, tuple(granted.items()))
     except (MessageError, ValueError) as error:
         field, _, why = str(error).partition(": ")
         raise ConfigError("room" if field == "rooms" else field, why) from None

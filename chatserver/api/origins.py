@@ -120,8 +120,6 @@ def _compared(name: str) -> tuple[str, bool]:
 
 def _is_own(origin: str, host: str, scheme: str) -> bool:
     """Whether an origin is this server, under the host of the request."""
-    if origin == f"{scheme}://{host}":
-        return True
     theirs, _, authority = origin.partition("://")
     # With plain http here, a proxy in front may terminate TLS, so https is the same origin. Never the reverse: a page
     # that came over http may have been altered on its way, and would talk to us over https.

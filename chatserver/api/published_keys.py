@@ -58,10 +58,8 @@ class PublishedKeys:
             self._wanted = trio.Event()
             self._began = trio.current_time()
             self._fetching = True
-            try:
-                await self._fetch()
-            finally:
-                self._fetching = False
+            await self._fetch()
+            self._fetching = False
             with trio.move_on_after(FETCH_EVERY if not self.fetches else float("inf")):
                 await self._wanted.wait()
 

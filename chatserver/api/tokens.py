@@ -115,7 +115,7 @@ class Tokens:
         self._audience = audience or None
         self._wall = wall
         self._clock = clock
-        self._options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience), "verify_exp": False}
+        self._options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience)}
         self._verified: dict[str, Verified] = {}
         self._generation = keys.generation
         self._ahead = 0.0  # the wall clock less the monotonic one, when tokens were verified
@@ -157,7 +157,7 @@ class Tokens:
         if wait > 0.0:
             raise RefusedError(ErrorCode.RATE_LIMITED, too_often(wait, "invalid tokens"), wait=wait)
         parts = token.split(".")
-        if len(parts) != 3 or not token.isascii():
+        if len(parts) != 3:
             raise jwt.DecodeError
         header = _headers.decode(_decoded(parts[0]))
         claims = _claims.decode(_decoded(parts[1]))
