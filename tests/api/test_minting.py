@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from chatserver.api.minting import span
-from chatserver.chat.policy import Action, rights_of
+from chatserver.chat.policy import MAX_GRANTS, Action, rights_of
 from chatserver.cli import run_command
 from chatserver.settings.rooms import PATTERN_RULE
 from chatserver.settings.spec import ConfigError
@@ -44,6 +44,7 @@ def test_a_token_that_the_server_would_refuse_is_not_made(tmp_path: Path, capsys
         ("--sub u --name \u202ex", "--name: "),
         ("--sub u --room a=x", "--room: 'a=x' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
         ("--sub u --room OPS=r", f"--room: 'OPS' matches no room: {PATTERN_RULE}"),
+        ("--sub u" + "".join(f" --room a{number}=r" for number in range(MAX_GRANTS + 1)), "--room: 101 patterns"),
         ("--sub u --room rw", "--room: 'rw' is not PATTERN=r, PATTERN=w or PATTERN=rw"),
         ("--sub u --expires 401d", "up to 400d"),
         ("--sub u --key /no/such/file", "--key: cannot read"),

@@ -185,8 +185,9 @@ async def test_the_wrong_method_is_told_the_right_ones(peer: Peer) -> None:
 
 async def test_other_paths_are_404(peer: Peer) -> None:
     paths = "/nothing /rooms/ /rooms/lobby/ /rooms/lobby/secrets /rooms//messages /../etc/passwd /chat.js/"
-    more = "/%2e%2e/chatserver/config.py /index.html /echo // /rooms/lobby/messages/ /rooms/lobby/messages/1/2"
-    for path in f"{paths} {more}".split():
+    more = "/%2e%2e/chatserver/config.py /index.html /echo // /rooms/lobby/messages/ /rooms/lobby/secrets/1"
+    deep = "/rooms//messages/1 /rooms/lobby/messages/1/2"
+    for path in f"{paths} {more} {deep}".split():
         answer = await peer.request("GET", path)
         assert (answer.status, answer.error) == (404, "not_found")
     assert (await peer.request("GET", "/healthz")).json == {"status": "ok"}

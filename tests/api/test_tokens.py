@@ -256,6 +256,7 @@ def test_only_the_network_that_forges_is_limited(verifier: Verifier) -> None:
     verifier.who(token(), "there")  # cached, because it was verified for another network
     verifier.clock.passed = 20.0
     verifier.tokens.sweep()
+    assert not verifier.tokens._failures._states
     verifier.who(token(sub="u_bob"), "there")
 
 
@@ -289,6 +290,9 @@ def test_a_provider_is_asked_only_for_a_name_that_is_unknown(tmp_path: Path) -> 
         ("ES256", "two", KEYS_RETRY), ("ES256", "one", None), ("ES256", None, None), ("HS256", "two", None),
     ):  # fmt: skip
         assert verifier.refuses(token(algorithm, 1, kid=kid)).wait == wait, (algorithm, kid)
+    unnamed = Verifier(tmp_path, json.dumps(jwk("ES256")).encode(), published=published)
+    for kid, wait in (("two", KEYS_RETRY), (None, None)):
+        assert unnamed.refuses(token("ES256", 1, kid=kid)).wait == wait, "our key without a name may be another"
 
 
 def test_a_token_that_does_not_name_its_key_is_tried_with_a_few(tmp_path: Path) -> None:
