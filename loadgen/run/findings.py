@@ -60,21 +60,22 @@ def report_of(measured: Measured) -> Report:
 
 def _verdict(measured: Measured, figures: Figures) -> Verdict:
     unread = measured.session.totals.reread.unreadable == UNANSWERED
+    bar, late = (*_bar(measured, figures), *measured.plan.conditions), too_late(figures)
+    judges_times = any(condition.is_time for condition in bar)
     return decide(
         figures,
-        (*_bar(measured, figures), *measured.plan.conditions),
+        bar,
         down=measured.down,
         faults=_faults(measured, figures),
         doubts=[*causes(figures), *(["the floor itself gave no figures"] * bool(measured.floor_fault))],
         unsure=[
-            *too_late(figures),
-            *measured.operations.loud_baseline(),
+            *([*late, *measured.operations.loud_baseline()] if judges_times else []),
             *filter(None, [_no_collateral(measured, figures)]),
             *[f"acknowledged messages could not be read again: {UNANSWERED}"] * unread,
         ],
         unproven=_unproven(measured, figures),
         not_exercised=_not_exercised(measured),
-        notes=_notes(measured, figures),
+        notes=[*_notes(measured, figures), *([] if judges_times else late)],
         interrupted=measured.session.stopped,
     )
 

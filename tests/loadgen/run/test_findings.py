@@ -316,6 +316,12 @@ def test_who_says_nothing_or_gets_nothing_back_is_not_judged_by_that(persona: st
     found.experiment = experiment.honest_load(counts, rate=rate, seconds=10)
     total(found, groups=[group(persona, "crowd")], traffic=TrafficResult(acks=lasted(1), acknowledged_in={"a": 1}))
     assert report_of(found).outcome is Outcome.HELD, report_of(found).verdict
+    # on a busy machine no number of idle connections was ever held, although no time was judged
+    total(found, lags=[("crowd", "steady", late(30.0))])
+    assert report_of(found).outcome is (Outcome.INVALID if rate else Outcome.HELD)
+    assert any(
+        "was 30" in why for why in (report_of(found).verdict.reasons if rate else report_of(found).verdict.notes)
+    )
 
 
 def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
