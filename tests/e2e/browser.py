@@ -53,7 +53,9 @@ NOTIFICATIONS = """
         static async requestPermission() { return (this.permission = 'granted'); }
         constructor(title, { body } = {}) {
             if (Notification.permission === 'granted') window.notes.push(`${title}: ${body}`);
+            window.lastNote = this;
         }
+        close() {}
     };
 """
 #: Clears the storage of an origin; true if no function of the browser was replaced.

@@ -75,7 +75,20 @@ def test_a_half_typed_edit_or_reply_is_kept_in_its_room_and_over_a_reload(visit:
     text, about = ann.page.locator("#text"), ann.page.locator("#about-text")
     ann.say("frist")
     ann.expect_texts(["frist"])
+    ann.act("frist", "Reply")
+    ann.say(" ")
+    expect(about).to_be_visible()  # there is nothing to send
     ann.page.fill("#text", "a draft")
+    ann.act("frist", "Edit")
+    expect(text).to_have_value("frist")
+    ann.page.press("#text", "Enter")  # it is the same
+    expect(about).to_be_hidden()
+    ann.act("frist", "Edit")
+    ann.act("frist", "Reply")
+    expect(text).to_have_value("a draft")
+    ann.page.click("#about-close")
+    expect(about).to_be_hidden()
+    expect(text).to_be_focused()
 
     def look_elsewhere() -> None:
         for room in ("elsewhere", "half-typed"):
@@ -227,6 +240,12 @@ def test_a_message_that_waits_for_the_connection_can_be_taken_back_and_a_change_
     ann.expect_texts(["third", "first"])
 
     ann.lose_connection()
+    ann.act("first", "Reply")
+    ann.say("why?")
+    ann.pending.get_by_role("button", name="Edit").click()
+    expect(ann.page.locator("#about-text:visible")).to_have_text("Replying to yourself: first")
+    expect(field).to_have_value("why?")
+    ann.page.press("#text", "Escape")
     ann.act("third", "Edit")
     ann.say("the third")
     ann.act("first", "React")
@@ -347,6 +366,14 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visi
     ann.page.keyboard.press("ArrowUp")
     expect(offers.locator("[aria-selected=true]")).to_have_text("🔨 :hammer:")
     expect(offers.locator("[aria-selected=true]")).to_be_in_viewport(ratio=1)
+    ann.page.keyboard.press("ArrowDown")
+    expect(offers.locator("li").first).to_have_attribute("aria-selected", "true")
+    ann.page.keyboard.press("Escape")
+    expect(offers).to_be_hidden()
+    ann.page.keyboard.type("m")
+    offers.get_by_text(":hammer:").click()
+    expect(text).to_have_value("of 🔨 ")
+    expect(text).to_be_focused()
     text.fill("")
     ben.save_name("Ben Ed")
     expect(ann.page.locator("#people")).to_contain_text("Ben Ed")

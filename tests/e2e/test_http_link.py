@@ -1,4 +1,4 @@
-"""The link over plain HTTP against a server that the test plays, in a browser but without the page."""
+"""The link over plain HTTP, and its requests, in a browser but without the page: the test plays the server."""
 
 import pytest
 
@@ -57,4 +57,63 @@ def test_a_long_poll_goes_on_without_the_refused_rooms_and_pauses_after_early_an
         [["a"], [], ["lost"]],
         [["a,b", "b"], ["a"], []],
         [["a"], [], ["lost"]],
+    ]
+
+
+#: A request of a link, and what becomes of it.
+REQUESTS: list[tuple[dict[str, object], str, str, dict[str, object] | None]] = [
+    ({"type": "publish", "text": "hi", "key": "k"}, "POST", "/messages", {"text": "hi", "key": "k"}),
+    ({"type": "history", "before": "e-9", "limit": 2}, "GET", "/messages?before=e-9&limit=2", None),
+    ({"type": "members"}, "GET", "/members", None),
+    ({"type": "edit", "offset": 7, "text": "hi"}, "PATCH", "/messages/7", {"text": "hi"}),
+    ({"type": "delete", "offset": 7, "key": "k"}, "DELETE", "/messages/7", {"key": "k"}),
+    ({"type": "react", "offset": 7, "emoji": "#", "on": True}, "PUT", "/messages/7/reactions/%23", {}),
+    ({"type": "react", "offset": 7, "emoji": "#", "on": False}, "DELETE", "/messages/7/reactions/%23", {}),
+    ({"type": "read", "offset": 7}, "PUT", "/read", {"offset": 7}),
+    ({"type": "sanction", "kind": "mute"}, "POST", "/sanctions", {"kind": "mute"}),
+    ({"type": "sanctions"}, "GET", "/sanctions", None),
+    ({"type": "sanctions", "user": "u&x"}, "GET", "/sanctions?user=u%26x", None),
+    ({"type": "lift", "id": 3}, "DELETE", "/sanctions/3", None),
+    ({"type": "kick", "user": "u"}, "POST", "/kick", {"user": "u"}),
+    ({"type": "typing"}, "POST", "/typing", None),
+]
+
+
+def test_each_request_of_a_link_has_its_path_and_a_refusal_its_reason(run: Run) -> None:
+    body = """
+        const { fetch } = globalThis;
+        let answer = () => new Response(null, { status: 204 });
+        const asked = [];
+        globalThis.fetch = async (url, { method = 'GET', headers, body }) => {
+            asked.push([method, url, body ? JSON.parse(body) : null, headers['Content-Type'] ?? null]);
+            return answer();
+        };
+        const api = new m.HttpApi('http://a.example');
+        api.needsToken = false;
+        for (const [request] of a) await api.ask({ room: 'team-a', ...request });
+        const refusals = [];
+        const error = { error: { code: 'slow', message: 'later', room: 'b' } };
+        for (const [status, body, headers] of [
+            [429, JSON.stringify(error), { 'Retry-After': '7' }],
+            [503, '<html>', { 'Retry-After': 'Fri, 01 Jan 2027' }],
+            [200, '<html>', {}],
+            [0, '', {}], // no status, so the constructor throws
+        ]) {
+            answer = () => new Response(body, { status, headers });
+            const { code, status: told, retryAfter, room, message } = await api.rooms().catch((each) => each);
+            refusals.push([code, told, retryAfter, room, message.slice(0, 14)]);
+        }
+        globalThis.fetch = fetch;
+        return [asked.slice(0, a.length), refusals];
+    """
+    asked, refusals = run("http.js", body, REQUESTS)
+    assert asked == [
+        [method, f"http://a.example/rooms/team-a{path}", body, None if body is None else "application/json"]
+        for _, method, path, body in REQUESTS
+    ]
+    assert refusals == [
+        ["slow", 429, 7, "b", "later"],
+        ["unavailable", 503, None, None, "the server ans"],
+        ["lost", 0, None, None, "something else"],
+        ["lost", 0, None, None, "no answer from"],
     ]

@@ -194,8 +194,12 @@ def test_the_switcher_begins_with_the_room_that_mentions_the_user(
 def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: OpenWindow) -> None:
     ann = visit(room="switch-alpha")
     ann.go("switch-beta")
+    options = ann.page.locator("#switcher-list a")
     for room in ("switch-alpha", "switch-beta"):
         ann.page.keyboard.press("Control+k")
+        for key, chosen in (("ArrowUp", options.last), ("ArrowDown", options.first)):
+            ann.page.keyboard.press(key)
+            expect(chosen).to_have_attribute("aria-selected", "true")
         ann.page.keyboard.press("Enter")
         expect(ann.page.locator("#room-title")).to_have_text(room)
     for typed, room in (("alph", "switch-alpha"), ("Switch Gamma", "switch-gamma")):
@@ -204,6 +208,9 @@ def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: Op
         ann.page.keyboard.press("Enter")
         expect(ann.page.locator("#room-title")).to_have_text(room)
         expect(ann.page.locator("#text")).to_be_focused()
+    ann.page.keyboard.press("Control+k")
+    ann.page.mouse.click(5, 5)  # beside it
+    expect(ann.page.locator("#switcher")).to_be_hidden()
 
 
 def test_notifications_follow_the_setting_of_the_room(shared_server: Server, window: OpenWindow) -> None:
@@ -225,6 +232,10 @@ def test_notifications_follow_the_setting_of_the_room(shared_server: Server, win
     ann.page.wait_for_function("() => window.notes.length > 0")
     (note,) = ann.page.evaluate("window.notes")
     assert note.endswith(f" in #{room}: now they did")
+    ann.page.evaluate("lastNote.onclick()")
+    expect(ann.page.locator("#room-title")).to_have_text(room)
+    expect(ann.page.locator(".message.found")).to_contain_text("now they did")
+    ann.go("quiet")
     ann.page.reload()
     other = ann.page.context.new_page()
     other.goto(f"{shared_server.url}/#{room}")
@@ -268,6 +279,9 @@ def test_a_guest_confirms_a_sign_out_and_a_name_is_not_blank(visit: OpenWindow) 
     ann.save_name(" ")
     expect(ann.page.locator("#account-problem")).to_have_text("A name has at least one letter.")
     expect(ann.page.get_by_text("Sign in with a token")).to_be_hidden()  # the server has no key for one
+    ann.page.click("#account-cancel")
+    expect(ann.page.locator("#account")).to_be_hidden()
+    ann.page.click("#me")
     ann.page.click("#account-out")
     ann.page.keyboard.press("Escape")
     expect(ann.page.locator("#account")).to_be_visible()

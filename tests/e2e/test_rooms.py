@@ -23,10 +23,15 @@ def test_a_timeline_distinguishes_skipped_and_lost_messages(run: Run) -> None:
         t.accept(4);
         const pages = [['e-9', false], ['f-9', false], ['e-5', false], ['e-4', false], ['e-4', true]];
         const same = pages.map(([cursor, recovered]) => t.isSameLog({ cursor, recovered }));
-        return [empty, skipped, t.cursor, t.hole(), [...t.lossesBefore], same];
+        const found = [t.cursor, t.hole(), [...t.lossesBefore]];
+        t.add(at(8));
+        t.accept(12);  // the part before 8 is lost, and so is the one behind it
+        t.add(at(14));
+        return [empty, skipped, found, same, t.hole()];
     """
     seen = run("timeline.js", TIMELINE + body)
-    assert seen == [["e-0", True], {"after": 0, "until": 6}, "e-5", None, [4], [True, False, True, False, True]]
+    same = [True, False, True, False, True]
+    assert seen == [["e-0", True], {"after": 0, "until": 6}, ["e-5", None, [4]], same, {"after": 11, "until": 14}]
 
 
 def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
@@ -146,9 +151,11 @@ def test_tabs_that_read_at_once_keep_both_markers(run: Run) -> None:
         const third = makeTab();
         third.readElsewhere(rooms);
         third.mark(rooms[2], 'e-3');
-        return rooms.map(({ read }) => String(read));
+        const read = [{ name: 'a', read: 'e-0', counted: 2 }, { name: 'b', read: 'e-9', counted: 2 }];
+        third.readElsewhere(read);
+        return [rooms.map(({ read }) => String(read)), read.map(({ read, counted }) => [read, counted])];
     """
-    assert run("read-markers.js", body) == ["e-1", "e-2", "null"]
+    assert run("read-markers.js", body) == [["e-1", "e-2", "null"], [["e-1", 0], ["e-9", 2]]]
 
 
 def test_a_push_before_the_first_page_is_not_shown_twice(run: Run) -> None:

@@ -107,6 +107,8 @@ def test_the_keys_of_a_message_work_at_a_link_and_at_the_toolbar_in_it(visit: Op
     ann.page.keyboard.press("Shift+Tab")
     ann.page.keyboard.press("ArrowUp")
     expect(ann.page.locator("#messages .message").first).to_be_focused()
+    ann.page.keyboard.press("Escape")
+    expect(ann.page.locator("#text")).to_be_focused()
 
 
 def test_the_arrow_keys_choose_an_emoji(visit: OpenWindow) -> None:
