@@ -30,7 +30,7 @@ from chatserver.log.postgres_rows import PostgresTables
 from chatserver.log.postgres_schema import MIGRATION_DEADLINE, Found, begin_epoch, is_same, migrate
 from chatserver.log.postgres_writer import PostgresWriter
 from chatserver.log.program import PLAIN_PROGRAM, Program
-from chatserver.log.threads import ThreadPool
+from chatserver.log.threads import ThreadPool, run_to_open
 
 #: Seconds after which a start that is not done is logged, with the sessions that it waits for.
 SLOW_START = 5.0
@@ -73,9 +73,9 @@ class PostgresLog(DatabaseLog[Connection]):
         """
         self._on_hints = program.on_hints
         self._token = trio.lowlevel.current_trio_token()
-        self._server = server = await trio.to_thread.run_sync(Server, self._url)
+        self._server = server = await run_to_open(Server, self._url)
         # A migration, here or in another server, may take minutes. PostgreSQL undoes it if this process ends.
-        found = await trio.to_thread.run_sync(_open, server, abandon_on_cancel=True)
+        found = await run_to_open(_open, server, abandon_on_cancel=True)
 
         def check(connection: Connection) -> None:
             if not is_same(connection, found):

@@ -29,6 +29,7 @@ from chatserver.log.sqlite_rows import SqliteTables
 from chatserver.log.sqlite_scrub import Scrubber, ScrubSchedule
 from chatserver.log.sqlite_wal import check_wal
 from chatserver.log.sqlite_writer import SqliteWriter
+from chatserver.log.threads import run_to_open
 
 #: Seconds between two steps of a scrub, in which commits run: a gigabyte takes three seconds.
 SCRUB_PAUSE = 0.01
@@ -66,7 +67,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
     ) -> None:  # fmt: skip
         self._on_hints = program.on_hints
         self._token = trio.lowlevel.current_trio_token()
-        self._opened = opened = await trio.to_thread.run_sync(self._open, program.post)
+        self._opened = opened = await run_to_open(self._open, program.post)
         try:
             async with trio.open_nursery() as nursery:
                 if self._neighbours is not None:

@@ -18,7 +18,7 @@ from typing import Any, TypeAlias, TypeVar
 import trio
 from outcome import Error, Outcome, capture
 
-from chatserver.log.interface import LogUnavailable
+from chatserver.log.interface import LogOpenError, LogUnavailable
 from chatserver.log.program import Post, never_post
 
 #: Seconds after which a thread without a job ends, as in trio's own cache of threads.
@@ -31,6 +31,23 @@ REFUSALS = RuntimeError, MemoryError
 
 T = TypeVar("T")
 Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object], Post, trio.lowlevel.TrioToken]
+
+
+async def run_to_open(work: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
+    """Open a log in a thread of trio's. Raises LogOpenError if the system refuses one."""
+    began = False
+
+    def begin() -> T:
+        nonlocal began
+        began = True
+        return work(*args)
+
+    try:
+        return await trio.to_thread.run_sync(begin, abandon_on_cancel=abandon_on_cancel)
+    except REFUSALS as error:
+        if began:
+            raise
+        raise LogOpenError(f"no thread for the log: {error}") from error
 
 
 class ThreadPool:

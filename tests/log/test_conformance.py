@@ -17,7 +17,17 @@ from msgspec.structs import replace
 from chatserver.log import interface, memory, postgres_connection, postgres_writer, sqlite_file, sqlite_writer, threads
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
-from chatserver.log.interface import KEY_LIFETIME_MS, MAX_GROUP, Head, Log, LogUnavailable, Range, Record, Stored
+from chatserver.log.interface import (
+    KEY_LIFETIME_MS,
+    MAX_GROUP,
+    Head,
+    Log,
+    LogOpenError,
+    LogUnavailable,
+    Range,
+    Record,
+    Stored,
+)
 from chatserver.log.markers import Marker
 from chatserver.log.program import Program
 from chatserver.log.sqlite import SqliteLog
@@ -266,6 +276,10 @@ async def test_a_system_without_threads(reopen: Callable[[], Disk], monkeypatch:
             nursery.cancel_scope.cancel()
         await eventually(lambda: descriptors() == closed)  # a query that is under way closes its connection afterwards
     assert faults == []
+    with monkeypatch.context() as patch:
+        patch.setattr("trio.to_thread.run_sync", Mock(side_effect=RuntimeError("can't start new thread")))
+        with pytest.raises(LogOpenError, match="can't start new thread"):
+            await reopen().run(ignore)
     async with running(reopen()) as again:
         assert texts(await again.read(Range("lobby", 9, last=True))) == ["one"]
 

@@ -15,8 +15,8 @@ from outcome import Outcome, Value
 
 from chatserver.log import connections, threads
 from chatserver.log.connections import Readers, close_lock
-from chatserver.log.interface import LogUnavailable
-from chatserver.log.threads import ThreadPool
+from chatserver.log.interface import LogOpenError, LogUnavailable
+from chatserver.log.threads import ThreadPool, run_to_open
 from tests.support.serving import eventually
 
 T = TypeVar("T")
@@ -80,7 +80,20 @@ def test_a_loop_that_ends_before_the_job_is_not_called(pool: ThreadPool, seen: l
     assert not pool.busy
 
 
-@pytest.mark.parametrize("fault", [RuntimeError("can't start new thread"), MemoryError("no room for its stack")])
+FAULTS = [RuntimeError("can't start new thread"), MemoryError("no room for its stack")]
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+async def test_a_log_without_a_thread_cannot_be_opened(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
+    """It was a fault with a traceback, where a container or `ulimit -v` allows too little. Other faults stay theirs."""
+    with pytest.raises(type(fault), match=str(fault)):
+        await run_to_open(Mock(side_effect=fault))
+    monkeypatch.setattr("trio.to_thread.run_sync", Mock(side_effect=fault))
+    with pytest.raises(LogOpenError, match=f"no thread for the log: {fault}"):
+        await run_to_open(lambda: None)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
 async def test_a_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     """The job that needs a new thread fails at once, even if another thread becomes idle later; the next job runs."""
     pool, hanging = ThreadPool(2), Hanging()
