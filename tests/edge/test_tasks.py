@@ -87,6 +87,8 @@ async def test_requests_that_wait_behind_others_for_a_silent_disk_are_answered(
                 for _ in range(MAX_TASKS * 4):
                     nursery.start_soon(read)
         assert answers == [503] * (MAX_TASKS * 4)
+        tasks = server.server.parts.exchanges._tasks[Queue.READ]
+        await eventually(lambda: tasks.statistics() == {"running": 0, "waiting": 0})
 
 
 #: Requests that may take the log dozens of milliseconds. Those of one address held up others' reads for 40 to 140.
