@@ -193,6 +193,15 @@ async def test_other_paths_are_404(peer: Peer) -> None:
     assert (await peer.request("GET", "/healthz")).json == {"status": "ok"}
 
 
+@pytest.mark.parametrize(
+    "line", ["GET /healthz HTTP/1.0", "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close"]
+)
+async def test_a_client_that_wants_no_second_answer_gets_none(peer: Peer, line: str) -> None:
+    await peer.send(f"{line}\r\n\r\n".encode() * 2)
+    assert (await peer.response()).headers["connection"] == "close"
+    assert await peer.rest() == b""
+
+
 async def test_an_unknown_parameter_is_refused(tmp_path: Path) -> None:
     """A typing error must not pass silently."""
     requests = (

@@ -116,8 +116,10 @@ async def test_a_client_that_comes_back_may_join_all_its_rooms_at_once() -> None
 async def test_what_the_client_of_an_event_stream_may_send() -> None:
     """Its request does not count, and MAX_STREAM_BYTES after it are dropped; more than one a second end the stream."""
     async with serving(request_rate=50.0) as server, connect(server.address) as peer:
-        await peer.send(request("GET", "/rooms/lobby/events"))
+        await peer.send(request("GET", "/rooms/lobby/events") + b"x")
         await peer.head()
+        (connection,) = filter(None, server.server.parts.connections.table)
+        assert connection.inbox == b"", "what came with the request is dropped too"
         await peer.send(b"x" * MAX_STREAM_BYTES)
         await publish(server.address, "lobby", "hello")
         await peer.until(b"hello")
