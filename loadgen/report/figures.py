@@ -216,7 +216,7 @@ _MESSAGES: Final = (
            " member", _none(When.GATHERED)),
     Figure("message_errors", "", "messages and requests that the server refused with an error", _none(When.SPEAKERS)),
     Figure("messages_per_s", "/s", "messages acknowledged or requests answered, late ones too, per second of the"
-           " steady window", tile="messages acknowledged", better=_MORE, own_tolerance=_PACED),
+           " phases in which they were due", tile="messages acknowledged", better=_MORE, own_tolerance=_PACED),
     Figure("deliveries_per_s", "/s", "messages delivered to virtual clients a second",
            better=_MORE, own_tolerance=_PACED),
 )  # fmt: skip

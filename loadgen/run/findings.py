@@ -204,16 +204,14 @@ def _intensity(measured: Measured, figures: Figures) -> str:
 
 
 def _schedule_rows(measured: Measured) -> list[PhaseRow]:
-    traffic, steady = measured.session.totals.traffic, measured.span(Counts.LOAD)
+    traffic, speaking = measured.session.totals.traffic, measured.speaking
     rows = (
         ("acknowledged", traffic.acks, {"unacknowledged": traffic.unacknowledged, **traffic.errors}),
         ("own message back", traffic.echoes, {"unreturned": traffic.unreturned}),
     )
-    if not steady.seconds:
+    if not speaking.seconds:
         return []
-    names = [span.name for span in measured.spans if span.counts_as is Counts.LOAD]
-    name = names[0] if len(names) == 1 else f"{names[0]} to {names[-1]}"
-    return [_row(name, what, latency, failed, steady) for what, latency, failed in rows if latency.count]
+    return [_row(speaking.name, what, latency, failed, speaking) for what, latency, failed in rows if latency.count]
 
 
 def _victims_rows(measured: Measured) -> list[PhaseRow]:

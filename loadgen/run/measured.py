@@ -6,7 +6,7 @@ during the run. May not: wait, judge or touch a socket.
 
 from collections import Counter
 from collections.abc import Callable, Container, Iterable, Sequence
-from itertools import pairwise
+from itertools import dropwhile, pairwise
 from typing import Final
 
 from loadgen.cases import requests
@@ -98,7 +98,7 @@ class Measured:
         totals, steady = self.session.totals, self.span(Counts.LOAD)
         traffic = totals.traffic
         groups = [group for load in self.experiment.load for group in self.groups(load.name)]
-        openings, seconds, cpu = self._openings, steady.seconds, steady.cpu_seconds
+        openings, cpu = self._openings, steady.cpu_seconds
         phases = [span for span in self.spans if span.counts_as is Counts.LOAD]
         return {
             "held": max((each.held for span in phases for each in (span.before, span.after)), default=0),
@@ -114,7 +114,7 @@ class Measured:
             "missed": totals.missed() if self.experiment.is_gathered else None,
             "surplus": totals.surplus() if self.experiment.is_gathered else None,
             "message_errors": sum(traffic.errors.values()),
-            "messages_per_s": per(sum(traffic.acknowledged_in.values()), seconds),
+            "messages_per_s": per(sum(traffic.acknowledged_in.values()), self.speaking.seconds),
             "deliveries_per_s": steady.rate("deliveries"),
             "own_cpu_us_per_client": _cpu_each(openings, lambda reading: reading.crowd_cpu_seconds),
             "server_cpu_us_per_client": _cpu_each(openings, lambda each: each.server and each.server.cpu_seconds),
@@ -222,6 +222,13 @@ class Measured:
 
     def span(self, counts_as: Counts) -> Span:
         return joined(self.spans, counts_as)
+
+    @property
+    def speaking(self) -> Span:
+        """The measured phases joined, from the first that has a rate: the schedule goes on beside an attack."""
+        speaks = {phase.name for phase in self.experiment.phases if phase.rate is not None}
+        found = list(dropwhile(lambda span: span.name not in speaks, self.spans))
+        return joined(found, *MEASURED)
 
     def _names(self, counts_as: Counts) -> set[str]:
         return {span.name for span in self.spans if span.counts_as is counts_as}

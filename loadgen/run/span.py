@@ -85,10 +85,13 @@ def bytes_each(earlier: Span, later: Span) -> float | None:
     return per(later.server_bytes - earlier.server_bytes, later.after.held - earlier.after.held)
 
 
-def joined(spans: Sequence[Span], counts_as: Counts) -> Span:
-    """Join all phases that count as this one; if there are none, return an empty span without readings."""
-    found = [span for span in spans if span.counts_as is counts_as]
-    return found[0]._replace(after=found[-1].after) if found else Span("", counts_as, _NOTHING, _NOTHING)
+def joined(spans: Sequence[Span], *counts_as: Counts) -> Span:
+    """Join all phases that count as one of these; if there are none, return an empty span without readings."""
+    found = [span for span in spans if span.counts_as in counts_as]
+    if not found:
+        return Span("", counts_as[0], _NOTHING, _NOTHING)
+    name = found[0].name if len(found) == 1 else f"{found[0].name} to {found[-1].name}"
+    return found[0]._replace(name=name, after=found[-1].after)
 
 
 def per(amount: float | None, number: float) -> float | None:

@@ -413,3 +413,16 @@ def test_rows_of_a_load_are_of_its_whole_time() -> None:
     assert rows == [("steady", "acknowledged", 1, {"unacknowledged": 1}), ("steady", "own message back", 2, {})]
     found.spans.append(Span("later", Counts.LOAD, read(10.0), read(20.0)))
     assert {(row.name, row.seconds) for row in report_of(found).phases} == {("steady to later", 20.0)}
+
+
+def test_what_is_said_beside_an_attack_is_of_all_the_time_in_which_it_is_said() -> None:
+    """A scenario with 50 messages a second told of 102, because only those seconds counted that it attacked for."""
+    found = loaded()
+    calm = experiment.Phase(name="calm", seconds=6.0, counts_as=Counts.BASELINE, rate=1.0)
+    wave = experiment.Phase(name="wave", seconds=4.0)
+    found.experiment = replace(found.experiment, phases=(calm, wave))
+    found.spans[:] = [
+        Span("calm", Counts.BASELINE, read(0.0), read(6.0)), Span("wave", Counts.LOAD, read(6.0), read(10.0)),
+    ]  # fmt: skip
+    assert report_of(found).figures["messages_per_s"] == 0.2
+    assert {(row.name, row.seconds) for row in report_of(found).phases} == {("calm to wave", 10.0)}
