@@ -167,6 +167,7 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: Open
     expect(ann.page.locator("#people li")).to_have_count(2)
     name = ben.name
     ben.go("named-later-desk")
+    ben.say("it has the same number")
     badge = ben.page.locator("#rooms a[href='#named-later'] .badge")
     ann.say("look")
     expect(badge).to_have_text("1 unread")
@@ -177,6 +178,7 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: Open
         expect(ann.texts).to_have_text([f"{text} edited"])
     expect(ann.page.locator(".mention")).to_have_text(f"@{name}")
     expect(badge).to_have_text("@1 mentions of you")
+    ben.expect_texts(["it has the same number"])
     ben.page.click("#rooms a[href='#named-later']")
     for notes in (1, 0):  # one for two edits, and none after a reload
         expect(ben.texts).to_have_text([f"look at this, @{name} edited"])

@@ -286,6 +286,10 @@ def test_a_silent_connection_is_pinged_and_then_closed(window: OpenWindow, share
     script.wait_for("ping", 2)
     script.say(message(3))
     ann.expect_texts(texts(1, 2, 3))  # so the pong before it has arrived
+    ann.page.clock.fast_forward(20_000)
+    script.say(message(4))
+    ann.expect_texts(texts(1, 2, 3, 4))
+    assert len(script.asked("ping")) == 2, "it is not silent"
     expect(ann.page.locator("#connection-text")).to_contain_text("live")
     del script.answers["ping"]
     ann.page.clock.fast_forward(28_000)

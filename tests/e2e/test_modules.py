@@ -339,6 +339,48 @@ def test_a_transport_that_failed_while_the_server_was_away_is_tried_again(run: R
     assert run("connection.js", body, [False, False]) == ["ws", "sse", "poll"]
 
 
+def test_a_websocket_is_tried_again_now_and_then_and_replaces_what_is_there(run: Run) -> None:
+    """Each attempt that fails doubles the wait; one that succeeds after a change of the connection is closed."""
+    body = """
+        const links = [];
+        const waits = [];
+        const { setTimeout } = globalThis;
+        globalThis.setTimeout = (call, ms) => (ms >= 10_000 && waits.push(ms), setTimeout(call));
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        const open = (kind, handlers) => {
+            const link = { kind, handlers, isClosed: false, close: () => (link.isClosed = true) };
+            links.push(link);
+            return link;
+        };
+        const quiet = new Proxy({}, { get: () => () => {} });
+        const connection = new m.Connection({ transports: m.TRANSPORTS, open, ready: async () => {}, handlers: quiet });
+        const isDone = async (number) => { for (let n = 0; n < 99 && links.length < number; n++) await turn(); };
+        connection.start();
+        connection.lost(links[0], { opened: false, retryAfter: null, forGood: false, reason: '' });
+        await isDone(2);
+        connection.ready(links[1], null);
+        await isDone(3);
+        links[2].handlers.lost();
+        await isDone(4);
+        links[3].handlers.pushed(links[3], { type: 'expiring' });
+        links[3].handlers.ready(links[3], {});
+        const present = connection.link === links[3] && connection.state.kind;
+        connection.lost(links[3], { opened: false, retryAfter: null, forGood: false, reason: '' });
+        await isDone(5);
+        connection.ready(links[4], null);
+        await isDone(6);
+        connection.restart();
+        links[5].handlers.ready(links[5], {});
+        globalThis.setTimeout = setTimeout;
+        connection.stop();
+        return [present, waits, links.map(({ kind, isClosed }) => [kind, isClosed])];
+    """
+    present, waits, links = run("connection.js", body)
+    assert (present, waits) == ("ws", [30_000, 60_000, 120_000])
+    gone, kept = [["ws", False], ["sse", True]], [["ws", False]]
+    assert links == [*gone, *kept, *kept, ["sse", True], ["ws", True], ["ws", True]]
+
+
 def test_the_page_works_with_a_full_storage(run: Run) -> None:
     """An error when something is stored must not keep rooms from opening."""
     body = """

@@ -267,9 +267,26 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run:
         };
         const { ChatError } = await import('/wire.js');
         const { Store } = await import('/storage.js');
-        return [await outcome('rate_limited'), await outcome('lost')];
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        const refusing = (code) => {
+            const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+            outbox.resume(async () => { throw new ChatError(code, ''); });
+            return outbox;
+        };
+        const held = refusing('held');  // until the user who wrote it is back
+        held.add('lobby', 'hello');
+        await turn();
+        const states = [held.items[0].state];
+        Date.now = () => now() + 601_000;
+        held.resume(async () => ({ offset: 1 }));
+        await turn();
+        Date.now = now;
+        states.push(held.items[0].state);
+        const reacting = refusing('forbidden');
+        await reacting.add('lobby', '', { change: { type: 'react', offset: 1, emoji: 'x', on: true } }).catch(() => {});
+        return [await outcome('rate_limited'), await outcome('lost'), ...states, reacting.items.length];
     """
-    assert run("outbox.js", body) == ["sent", "failed"]
+    assert run("outbox.js", body) == ["sent", "failed", "held", "sent", 0]
 
 
 def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to_another(run: Run) -> None:
@@ -304,7 +321,9 @@ def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to
         outbox.pause();
         add('', { change: { type: 'react', offset: 2, emoji: 'x', on: true } });
         outbox.leaveBehind();
-        const left = new m.Outbox(new Store(), browser, handlers).items.map(({ text }) => text);
+        const next = new Store();
+        new m.Outbox(next, browser, handlers);
+        const left = JSON.parse(next.getItem('chat.outbox')).map(({ text }) => text);
         return [early, after, refused, kept, sent.slice(after.length), left];
     """
     kept = [["answer", "failed", {}], ["edited", "failed", {}], ["slow", "sending", {}]]
@@ -320,7 +339,11 @@ def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: R
         const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
         outbox.resume(async () => { throw new ChatError('forbidden', 'no'); });
         await outbox.add('lobby', 'ok', {}, 5).catch(() => {});
-        const arrives = (offset) => outbox.arrived({ room: 'lobby', offset, text: 'ok' }, true);
-        return [5, 6].map((offset) => (arrives(offset), outbox.items[0].offset));
+        const waiting = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        waiting.add('lobby', 'ok', {}, 5);  // it was never sent, so another device has sent the same
+        return [outbox, waiting].map((box) => [5, 6, 7, 6].map((offset) => {
+            box.arrived({ room: 'lobby', offset, text: 'ok' }, true);
+            return box.items[0]?.offset;
+        }));
     """
-    assert run("outbox.js", body) == [None, 6]
+    assert run("outbox.js", body) == [[None, 6, 6, 6], [None] * 4]
