@@ -89,8 +89,8 @@ def test_a_hint_below_a_long_list_of_rooms_covers_nothing(server: Server, window
 
 
 def test_a_huge_code_block_is_scrolled_within_and_a_quote_is_marked(shared_server: Server, visit: OpenWindow) -> None:
-    shared_server.publish("blocks", "```\n" + "\n".join(map(str, range(500))) + "\n```")  # to type it takes a second
-    ann = visit(room="blocks")
+    shared_server.publish("tall-code", "```\n" + "\n".join(map(str, range(500))) + "\n```")  # to type it takes a second
+    ann = visit(room="tall-code")
     ann.say("before\n> quoted\n\nafter")
     expect(ann.texts).to_have_count(2)
     ann.page.locator("#messages pre").scroll_into_view_if_needed()
