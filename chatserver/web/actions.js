@@ -25,11 +25,12 @@ export class Actions {
     this.moderate = moderate;
     this.composer = composer;
     this.tell = tell;
-    for (const event of ['pointerover', 'focusin', 'click']) this.#list.addEventListener(event, (seen) => this.#at(seen));
+    for (const event of ['pointerover', 'focusin']) this.#list.addEventListener(event, (seen) => this.#at(seen));
     this.#list.addEventListener('pointerleave', () => this.#leave());
     this.#list.addEventListener('focusin', ({ target }) => (this.#isReached = target.matches(':focus-visible')));
     this.#list.addEventListener('keydown', (event) => this.#key(event));
-    this.#list.addEventListener('click', (event) => this.#chip(event));
+    // Not at the list, of which screen readers would call each message clickable.
+    addEventListener('click', (event) => (this.#at(event), this.#chip(event)));
     this.#bar.addEventListener('click', (event) => this.#click(event));
     this.#bar.addEventListener('keydown', (event) => this.#move(event));
     this.#picker.addEventListener('click', (event) => this.#pick(event));
