@@ -191,9 +191,17 @@ def test_the_switcher_begins_with_the_room_that_mentions_the_user(
     expect(found.filter(has_text="1 unread")).to_have_count(8)
 
 
+#: The active row. If there is one at once, screen readers say it in place of the dialog and the field.
+OPEN_SWITCHER = """document.querySelector('#find').click(),
+    document.querySelector('#switcher-input').ariaActiveDescendantElement"""
+
+
 def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: OpenWindow) -> None:
     ann = visit(room="switch-alpha")
     ann.go("switch-beta")
+    assert ann.page.evaluate(OPEN_SWITCHER) is None
+    expect(ann.page.locator("#switcher-input")).to_have_attribute("aria-activedescendant", "switcher-list-0")
+    ann.page.keyboard.press("Escape")
     options = ann.page.locator("#switcher-list a")
     for room in ("switch-alpha", "switch-beta"):
         ann.page.keyboard.press("Control+k")
