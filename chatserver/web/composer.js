@@ -116,7 +116,7 @@ export class Composer {
     if (this.#about === null) return;
     const wasEdit = this.#about.kind === 'edit';
     this.#about = null;
-    byId('about').hidden = true;
+    byId('about-text').replaceChildren();
     if (wasEdit) this.#text.value = this.#draft;
     this.#changed();
   }
@@ -132,7 +132,6 @@ export class Composer {
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
     const shown = kind === 'edit' ? ['Editing your message'] : [make('bdi', {}, `Replying to ${name}`), `: ${inShort(message)}`];
     byId('about-text').replaceChildren(...shown);
-    byId('about').hidden = false;
     this.#text.value = text;
     this.#changed();
     if (kind !== 'edit' || !message.deleted) return;
@@ -164,7 +163,7 @@ export class Composer {
     this.completion.close();
     const kept = readJson(this.tab, ABOUT_KEY + room, { text: '', message: { cursor: '', text: '', user: { id: '', name: '' } } }, null);
     this.#about = kept;
-    byId('about').hidden = true;
+    byId('about-text').replaceChildren();
     this.#text.value = this.#draft;
     if (kept) this.#turnTo(kept.kind, kept.message, kept.text);
     else this.#changed();
@@ -190,7 +189,7 @@ export class Composer {
   #changed() {
     this.#fit();
     this.#keep();
-    if (this.#refused.textContent) this.#refused.textContent = this.#refusal();
+    if (this.#refused.textContent) setText(this.#refused, this.#refusal());
   }
 
   #keep() {

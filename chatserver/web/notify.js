@@ -4,7 +4,7 @@
  *
  * @import { Message } from './wire.js'
  */
-import { byId } from './dom.js';
+import { byId, make } from './dom.js';
 import { inShort } from './markdown.js';
 import { actionIn, plural } from './text.js';
 
@@ -12,6 +12,7 @@ import { actionIn, plural } from './text.js';
 const KEY = 'chat.notify.'; // and the room: a choice counts in all tabs at once
 const MAX_BODY = 200; // characters of a message
 const MAX_SPOKEN = 3; // messages at a time; of more only the number is spoken
+const SPOKEN_FOR = 5_000; // ms; a line that goes sooner may not be spoken
 
 /** Some browsers have no notifications over plain http, or on phones. */
 let canShow = 'Notification' in window;
@@ -86,7 +87,10 @@ export class Notifier {
 
   #speak(messages) {
     const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
-    if (words.length) byId('messages-spoken').textContent = words.length > MAX_SPOKEN ? plural(words.length, 'new message') : words.join('\n');
+    const lines = words.length > MAX_SPOKEN ? [plural(words.length, 'new message')] : words;
+    const spoken = lines.map((line) => make('p', {}, line));
+    byId('messages-spoken').append(...spoken);
+    setTimeout(() => spoken.forEach((each) => each.remove()), SPOKEN_FOR);
   }
 
   /** The messages that mention the user and did not before. */

@@ -342,17 +342,35 @@ def test_axe_finds_nothing(window: OpenWindow, visit: OpenWindow) -> None:
     assert findings(ann, within="header, #pending") == []
 
 
+#: Lists what is put into the region for screen readers. A message in place of another may be said instead of it.
+LISTEN = r"""() => {
+    const spoken = document.querySelector('#messages-spoken');
+    window.heard = [];
+    const hear = ({ addedNodes, removedNodes }) => {
+        const mark = ' instead'.repeat(removedNodes.length);
+        for (const { textContent } of addedNodes) heard.push(textContent.replace(/^\w+ \w+ \d\d:/, 'Guest:') + mark);
+    };
+    new MutationObserver((changes) => changes.forEach(hear)).observe(spoken, { childList: true });
+}"""
+#: Regions that a screen reader learns of only with their first words, which it then does not say.
+UNKNOWN = """() => [...document.querySelectorAll('[role=status], [role=log], [aria-live]')]
+    .filter((each) => !each.checkVisibility() && !each.closest('dialog')).map(({ id }) => id)"""
+
+
 def test_new_messages_are_spoken_with_their_author(shared_server: Server, visit: OpenWindow) -> None:
+    """Chromium said nothing of a message that repeats the last one, and of some that came at once only the last."""
     ann = visit(room="ears")
     expect(ann.page.locator("#empty")).to_be_visible()  # the room has come: what follows is new
-    spoken = ann.page.locator("#messages-spoken")
-    shared_server.publish("ears", "hello", "again")
-    expect(spoken).to_have_text(re.compile(r"\w+ \w+ \d\d: again"))
+    assert ann.page.evaluate(UNKNOWN) == []
+    ann.page.evaluate(LISTEN)
+    shared_server.publish("ears", "hello", "again", "again")
+    wait_until(ann.page, lambda: ann.page.evaluate("heard.length === 3"))
+    assert ann.page.evaluate("heard") == ["Guest: hello", "Guest: again", "Guest: again"]
     ann.say("my own is not told to me")
     ann.page.reload()
-    expect(ann.texts).to_have_count(3)
-    expect(spoken).to_be_empty()  # nor old messages
-    name = spoken.evaluate("() => document.querySelector('#messages .author').textContent")
+    expect(ann.texts).to_have_count(4)
+    expect(ann.page.locator("#messages-spoken")).to_be_empty()  # nor old messages
+    name = ann.page.evaluate("() => document.querySelector('#messages .author').textContent")
     heard = ann.page.get_by_role("log").get_by_role("listitem").all_inner_texts()
     assert all(name in each for each in heard[:2]), heard  # a grouped message has its author as well
     # After Alt+↓ the focus is still in the field. A live heading would be said twice, with its mark and without.
