@@ -106,10 +106,11 @@ def test_serve_passes_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch
         return 3
 
     monkeypatch.setattr("chatserver.server.run", fake_run)
+    monkeypatch.setattr("chatserver.cli._allowed", lambda workers: {"max_rooms": 1_000_000, "max_connections": 900})
     Path("chat.toml").write_text("port = 1\nhead-deadline = 4")
     code = run("serve", "--host", "::1", "--host", "127.0.0.1", "--port", "0", "--echo", "--config", "chat.toml")
     assert code == 3
-    assert seen == [Settings(host=("::1", "127.0.0.1"), port=0, echo=True, head_deadline=4.0)]
+    assert seen == [Settings(host=("::1", "127.0.0.1"), port=0, echo=True, head_deadline=4.0, max_connections=900)]
 
 
 def test_several_workers_have_a_supervisor_which_reads_the_settings_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,8 +123,9 @@ def test_several_workers_have_a_supervisor_which_reads_the_settings_again(monkey
 
     monkeypatch.setattr("chatserver.workers.supervisor.run", fake_run)
     Path("chat.toml").write_text("workers = 3\nper-ip = 7")
+    monkeypatch.setattr("chatserver.cli._allowed", lambda workers: {"max_connections": workers * 100})
     assert run("serve", "--port", "0", "--config", "chat.toml") == 4
-    assert found == [Settings(port=0, workers=3, per_ip=7), Settings(port=0, workers=3, per_ip=8)]
+    assert found == [Settings(port=0, workers=3, per_ip=each, max_connections=300) for each in (7, 8)]
 
 
 def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -201,6 +203,22 @@ def test_limits_in_a_pipe_are_aligned_lines(capsys: pytest.CaptureFixture[str]) 
     assert line.split()[1:3] == ["7", "s"]
     starts = {line.index(SPECS[line.split()[0][2:].replace("-", "_")].meaning) for line in lines}
     assert len(starts) == 1
+
+
+def test_limits_show_what_a_small_container_allows(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By default the server was killed in a container of 128 MiB: its rooms alone might take 256 MiB."""
+    monkeypatch.setattr("chatserver.cli.memory_limit", lambda: 128 << 20)
+    monkeypatch.setattr("chatserver.cli.raise_descriptor_limit", lambda: 1024)
+    assert run("limits", "--max-rooms", "5000") == 0
+    values = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
+    assert [values[f"--{name}"] for name in ("max-connections", "max-rooms", "all-rings-bytes")] == [
+        "432", "5,000", "9,437,184"
+    ]  # fmt: skip
+    monkeypatch.setattr("chatserver.cli.raise_descriptor_limit", lambda: 100)
+    assert run("limits", "--workers", "2") == 0
+    assert "--max-connections           72 connections" in capsys.readouterr().out
 
 
 def test_limits_on_a_terminal_are_a_table_that_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -22,7 +22,7 @@ from chatserver.settings.spec import DAY, ConfigError, Section, Sharing, Spec, U
 MAX_WORKERS = 256  # processes: one for each core of the largest machines
 
 _MIB = 1 << 20
-_MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
+_MOST_CONNECTIONS = MAX_WORKERS * _MIB  # Linux allows one process a million, fs.nr_open
 #: Standard deviations above the mean in the share of a limit on connections, which the kernel spreads at random: a
 #: network that is at the limit is refused by a worker in 1 of 700 cases.
 SPREAD_DEVIATIONS = 3.0
@@ -120,8 +120,9 @@ class Settings:
 
     max_connections: int = admission(
         0, "Connections held at once; at the limit a newcomer takes the place of a waiting one, or gets 503.",
-        "64 of the descriptors stay free for the log and the listeners, which would fail if peers had all",
-        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="from RLIMIT_NOFILE", sharing=Sharing.DIVIDED,
+        "64 descriptors stay free for the log; three quarters of the memory have room for 128 KiB of each, half of"
+        " them in the kernel",
+        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="what descriptors and memory allow", sharing=Sharing.DIVIDED,
     )
     per_ip: int = admission(
         512, "Connections from one network (an IPv4 address or an IPv6 /64); more get 503.",
@@ -287,7 +288,7 @@ class Settings:
     all_rings_bytes: int = memory(
         256 * _MIB,
         "Memory for encoded messages of all rooms; beyond it the oldest of each are dropped, and read from the log.",
-        "however many rooms are busy, and however long their messages are, they do not fill the memory",
+        "however many rooms are busy, they do not fill the memory; at most an eighth of it",
         Unit.BYTES, _MIB, _MIB * _MIB, sharing=Sharing.DIVIDED,
     )
     all_unfinished_bytes: int = memory(
@@ -298,7 +299,7 @@ class Settings:
     max_rooms: int = memory(
         100_000,
         "Rooms in memory, in use now or recently; beyond it rooms that nobody is in leave, or the new one gets 503.",
-        "names are free, so strangers could open any number of rooms; each takes 1 to 1.9 KB without its messages",
+        "names are free, so strangers could open any number; each takes 1 to 1.9 KB, together an eighth of the memory",
         Unit.ROOMS, 100, 100 * _MIB, sharing=Sharing.DIVIDED,
     )
     send_buffer: int = memory(

@@ -1,11 +1,13 @@
 """Where settings come from: flags, the environment, a TOML file; merged into one `Settings`.
 
-Owns: precedence (flag > environment > file > default), conversion, and complaints that name their source.
+Owns: precedence (flag > environment > file > what this machine allows > default), conversion, and complaints that name
+their source.
 May not: hold a default or a bound; those are in fields.py.
 
     settings = load_settings({"port": "0"}, os.environ, toml_path=None)
 """
 
+import dataclasses
 import difflib
 import tomllib
 from collections.abc import Callable, Mapping
@@ -38,14 +40,26 @@ def variable_name(field: str) -> str:
     return ENVIRONMENT_PREFIX + field.upper()
 
 
-def load_settings(flags: Mapping[str, object], environ: Mapping[str, str], toml_path: Path | None) -> Settings:
-    """Merge flag > environment > file > default. None means that a flag was not given."""
+def load_settings(
+    flags: Mapping[str, object], environ: Mapping[str, str], toml_path: Path | None,
+    allowed: Callable[[int], Mapping[str, int]] = lambda workers: {},
+) -> Settings:  # fmt: skip
+    """Merge flag > environment > file > default. None means that a flag was not given.
+
+    `allowed` returns what this machine allows that number of workers; a default that is higher, or 0, becomes that.
+    """
     found = _read_toml(toml_path) if toml_path is not None else {}
     found |= _read_environment(environ)
     for name, value in flags.items():
         if value is not None:
             found[name] = _convert(name, value)
-    return Settings(**found)
+    settings = Settings(**found)
+    lower: dict[str, Any] = {
+        name: min(most, getattr(settings, name) or most)
+        for name, most in allowed(settings.workers).items()
+        if not found.get(name)
+    }
+    return dataclasses.replace(settings, **lower)
 
 
 def _read_toml(path: Path) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""How much memory the process may use, and the limits that follow from it."""
+
+import resource
+from pathlib import Path
+from unittest.mock import Mock
+
+import pytest
+
+from chatserver.settings.fields import SPECS, Settings
+from chatserver.settings.memory import CONNECTION_BYTES, OWN_BYTES, ROOM_BYTES, limits_within, memory_limit
+from chatserver.settings.sources import load_settings
+from chatserver.settings.spec import ConfigError
+
+MIB = 1 << 20
+PHYSICAL = 4096 * MIB
+
+
+@pytest.fixture(autouse=True)
+def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
+    """4 GiB of memory, and no limit on the address space."""
+    monkeypatch.setattr("os.sysconf", {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": PHYSICAL // 4096}.__getitem__)
+    monkeypatch.setattr(resource, "getrlimit", Mock(return_value=(resource.RLIM_INFINITY, resource.RLIM_INFINITY)))
+    return monkeypatch
+
+
+@pytest.mark.parametrize(
+    ("groups", "files", "expected"),
+    [
+        (None, {}, PHYSICAL),  # no /proc
+        (None, {"memory.max": f"{128 * MIB}\n"}, 128 * MIB),
+        ("0::/\n", {}, PHYSICAL),
+        ("0::/\n", {"memory.max": "max\n", "memory.high": "max\n"}, PHYSICAL),
+        ("0::/\n", {"memory.max": f"{128 * MIB}\n", "memory.high": f"{96 * MIB}\n"}, 96 * MIB),
+        # systemd's MemoryMax= of the service, and of the slice that it is in
+        ("0::/a.slice/b:c\n", {"a.slice/b:c/memory.max": f"{512 * MIB}\n"}, 512 * MIB),
+        ("0::/a.slice/b\n", {"a.slice/b/memory.max": "max\n", "a.slice/memory.max": f"{64 * MIB}\n"}, 64 * MIB),
+        ("0::/a.slice/b\n", {"a.slice/c/memory.max": f"{64 * MIB}\n"}, PHYSICAL),
+        # a container sees the path of its group on the host, but not the group
+        ("0::/../../docker/0f\n", {"memory.max": f"{64 * MIB}\n"}, 64 * MIB),
+        # the older version, whose limit is a huge number when there is none
+        ("4:cpu:/x\n3:memory:/x\n0::/\n", {"memory/x/memory.limit_in_bytes": f"{64 * MIB}\n"}, 64 * MIB),
+        ("3:hugetlb,memory:/x\n", {"memory/memory.limit_in_bytes": f"{64 * MIB}\n"}, 64 * MIB),
+        ("3:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, PHYSICAL),
+    ],
+)
+def test_the_least_limit_around_the_process_counts(
+    tmp_path: Path, groups: str | None, files: dict[str, str], expected: int
+) -> None:
+    for name, text in {f"sys/fs/cgroup/{name}": text for name, text in files.items()}.items():
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(text)
+    if groups is not None:
+        (tmp_path / "proc/self").mkdir(parents=True)
+        (tmp_path / "proc/self/cgroup").write_text(groups)
+    assert memory_limit(tmp_path) == expected
+
+
+def test_half_of_the_address_space_counts(tmp_path: Path, machine: pytest.MonkeyPatch) -> None:
+    """With too little the server ended with a traceback, of a MemoryError or of a thread that could not start."""
+    machine.setattr(resource, "getrlimit", Mock(return_value=(512 * MIB, resource.RLIM_INFINITY)))
+    assert memory_limit(tmp_path) == 256 * MIB
+    machine.setattr(resource, "getrlimit", Mock(return_value=(80 * MIB, 80 * MIB)))
+    with pytest.raises(ConfigError, match="192 MiB of address space are needed, and RLIMIT_AS allows 80"):
+        memory_limit(tmp_path)
+
+
+def within(memory: int, workers: int = 1, **flags: str) -> Settings:
+    return load_settings(
+        {"workers": str(workers), **flags}, {}, None, lambda count: limits_within(memory, workers=count)
+    )
+
+
+def test_small_memory_lowers_what_is_not_set() -> None:
+    usual = Settings()
+    small = within(128 * MIB)
+    left = 128 * MIB - OWN_BYTES
+    assert (small.max_connections, small.max_rooms, small.all_rings_bytes) == (432, 4608, 9 * MIB)
+    most = small.max_connections * CONNECTION_BYTES + small.max_rooms * ROOM_BYTES + small.all_rings_bytes
+    assert left - CONNECTION_BYTES < most <= left
+    assert within(128 * MIB, max_rooms="50000", max_connections="5000").max_rooms == 50_000
+    assert within(128 * MIB, max_connections="0") == small
+    large = within(64 << 30)
+    assert (large.max_rooms, large.all_rings_bytes) == (usual.max_rooms, usual.all_rings_bytes)
+    assert within(1 << 50).max_connections == SPECS["max_connections"].maximum
+
+
+def test_each_worker_takes_memory_of_its_own() -> None:
+    assert within(512 * MIB, 4).all_rings_bytes == within(512 * MIB - 3 * OWN_BYTES).all_rings_bytes
+    least = within(MIB, 4)
+    assert (least.max_connections, least.max_rooms, least.all_rings_bytes) == (48, 512, MIB), "else it is of no use"
