@@ -31,7 +31,6 @@ from cyclopts import (
 from chatserver import __version__
 from chatserver.cli_admin import admin
 from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, complain, drop_output
-from chatserver.net.descriptors import RESERVED_DESCRIPTORS, raise_descriptor_limit
 from chatserver.settings.describe import print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
 from chatserver.settings.memory import limits_within, memory_limit
@@ -364,11 +363,4 @@ def _fault(error: CycloptsError) -> str:
 
 def _settings(flags: Flags, config: Path | None) -> Settings:
     given: Mapping[str, object] = {name: getattr(flags, name) for name in SPECS}
-    return load_settings(given, os.environ, config, _allowed)
-
-
-def _allowed(workers: int) -> Mapping[str, int]:
-    """What the memory and the descriptors allow that number of processes together."""
-    allowed = limits_within(memory_limit(), workers=workers)
-    descriptors = max(raise_descriptor_limit() - RESERVED_DESCRIPTORS, 0)
-    return allowed | {"max_connections": min(allowed["max_connections"], workers * descriptors)}
+    return load_settings(given, os.environ, config, partial(limits_within, memory_limit()))

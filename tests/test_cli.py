@@ -5,6 +5,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -106,11 +107,12 @@ def test_serve_passes_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch
         return 3
 
     monkeypatch.setattr("chatserver.server.run", fake_run)
-    monkeypatch.setattr("chatserver.cli._allowed", lambda workers: {"max_rooms": 1_000_000, "max_connections": 900})
+    monkeypatch.setattr("chatserver.cli.memory_limit", lambda: 512 << 20)
     Path("chat.toml").write_text("port = 1\nhead-deadline = 4")
     code = run("serve", "--host", "::1", "--host", "127.0.0.1", "--port", "0", "--echo", "--config", "chat.toml")
     assert code == 3
-    assert seen == [Settings(host=("::1", "127.0.0.1"), port=0, echo=True, head_deadline=4.0, max_connections=900)]
+    given = Settings(host=("::1", "127.0.0.1"), port=0, echo=True, head_deadline=4.0)
+    assert seen == [replace(given, max_rooms=29_184, all_rings_bytes=57 << 20)]
 
 
 def test_several_workers_have_a_supervisor_which_reads_the_settings_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -123,9 +125,8 @@ def test_several_workers_have_a_supervisor_which_reads_the_settings_again(monkey
 
     monkeypatch.setattr("chatserver.workers.supervisor.run", fake_run)
     Path("chat.toml").write_text("workers = 3\nper-ip = 7")
-    monkeypatch.setattr("chatserver.cli._allowed", lambda workers: {"max_connections": workers * 100})
     assert run("serve", "--port", "0", "--config", "chat.toml") == 4
-    assert found == [Settings(port=0, workers=3, per_ip=each, max_connections=300) for each in (7, 8)]
+    assert found == [Settings(port=0, workers=3, per_ip=each) for each in (7, 8)]
 
 
 def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -210,15 +211,9 @@ def test_limits_show_what_a_small_container_allows(
 ) -> None:
     """By default the server was killed in a container of 128 MiB: its rooms alone might take 256 MiB."""
     monkeypatch.setattr("chatserver.cli.memory_limit", lambda: 128 << 20)
-    monkeypatch.setattr("chatserver.cli.raise_descriptor_limit", lambda: 1024)
     assert run("limits", "--max-rooms", "5000") == 0
     values = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
-    assert [values[f"--{name}"] for name in ("max-connections", "max-rooms", "all-rings-bytes")] == [
-        "432", "5,000", "9,437,184"
-    ]  # fmt: skip
-    monkeypatch.setattr("chatserver.cli.raise_descriptor_limit", lambda: 100)
-    assert run("limits", "--workers", "2") == 0
-    assert "--max-connections           72 connections" in capsys.readouterr().out
+    assert [values["--max-rooms"], values["--all-rings-bytes"]] == ["5,000", "9,437,184"]
 
 
 def test_limits_on_a_terminal_are_a_table_that_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

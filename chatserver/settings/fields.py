@@ -22,7 +22,7 @@ from chatserver.settings.spec import DAY, ConfigError, Section, Sharing, Spec, U
 MAX_WORKERS = 256  # processes: one for each core of the largest machines
 
 _MIB = 1 << 20
-_MOST_CONNECTIONS = MAX_WORKERS * _MIB  # Linux allows one process a million, fs.nr_open
+_MOST_CONNECTIONS = _MIB  # what Linux allows one process, fs.nr_open
 #: Standard deviations above the mean in the share of a limit on connections, which the kernel spreads at random: a
 #: network that is at the limit is refused by a worker in 1 of 700 cases.
 SPREAD_DEVIATIONS = 3.0
@@ -120,9 +120,9 @@ class Settings:
 
     max_connections: int = admission(
         0, "Connections held at once; at the limit a newcomer takes the place of a waiting one, or gets 503.",
-        "64 descriptors stay free for the log; three quarters of the memory have room for 128 KiB of each, half of"
-        " them in the kernel",
-        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="what descriptors and memory allow", sharing=Sharing.DIVIDED,
+        "64 descriptors stay free for the log and the listeners; at its worst a client takes 128 KiB, half of them in"
+        " the kernel, so set it where the memory is little",
+        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="from RLIMIT_NOFILE", sharing=Sharing.DIVIDED,
     )
     per_ip: int = admission(
         512, "Connections from one network (an IPv4 address or an IPv6 /64); more get 503.",

@@ -13,7 +13,6 @@ from contextlib import suppress
 from itertools import product
 from pathlib import Path, PurePosixPath
 
-from chatserver.settings.fields import SPECS
 from chatserver.settings.spec import ConfigError
 
 _MIB = 1 << 20
@@ -24,10 +23,7 @@ OWN_BYTES = 56 * _MIB
 LEAST_BYTES = 8 * _MIB
 #: With 120 MiB of address space it mostly starts, with 160 MiB it once did not: heaps are reserved 64 MiB at a time.
 LEAST_ADDRESS_SPACE = 192 * _MIB
-#: What an unknown client may take: 74 KiB for a page of messages that it does not read, and 56 KiB in the kernel's
-#: buffers, which count for a container. An idle WebSocket takes 4 KiB, under TLS 18 KiB.
-CONNECTION_BYTES = 128 * 1024
-#: What a room takes without its messages, and the shares of rooms and of messages in the memory beyond OWN_BYTES. The
+#: Shares of the memory beyond OWN_BYTES: of rooms, which take ROOM_BYTES without their messages, and of messages. The
 #: rest is for connections.
 ROOM_BYTES, ROOMS_SHARE, RINGS_SHARE = 2048, 1 / 8, 1 / 8
 #: The files with the limits of a control group, and their folder: of version 2, and of the older one.
@@ -74,12 +70,7 @@ def _group_limits(root: Path) -> Iterator[int]:
                 yield int((root / top / folder / file).read_text())
 
 
-def limits_within(memory: int, *, workers: int) -> dict[str, int]:
-    """The limits on all connections and rooms together that this memory allows."""
+def limits_within(memory: int, workers: int) -> dict[str, int]:
+    """The limits on all rooms together that this memory allows."""
     left = max(memory - OWN_BYTES * workers, LEAST_BYTES)
-    allowed = {
-        "max_connections": left * (1 - ROOMS_SHARE - RINGS_SHARE) / CONNECTION_BYTES,
-        "max_rooms": left * ROOMS_SHARE / ROOM_BYTES,
-        "all_rings_bytes": left * RINGS_SHARE,
-    }
-    return {name: int(min(most, SPECS[name].maximum)) for name, most in allowed.items()}
+    return {"max_rooms": int(left * ROOMS_SHARE / ROOM_BYTES), "all_rings_bytes": int(left * RINGS_SHARE)}

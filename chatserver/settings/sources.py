@@ -46,7 +46,7 @@ def load_settings(
 ) -> Settings:  # fmt: skip
     """Merge flag > environment > file > default. None means that a flag was not given.
 
-    `allowed` returns what this machine allows that number of workers; a default that is higher, or 0, becomes that.
+    `allowed` returns what this machine allows that number of workers; a default that is higher becomes that.
     """
     found = _read_toml(toml_path) if toml_path is not None else {}
     found |= _read_environment(environ)
@@ -55,9 +55,9 @@ def load_settings(
             found[name] = _convert(name, value)
     settings = Settings(**found)
     lower: dict[str, Any] = {
-        name: min(most, getattr(settings, name) or most)
+        name: min(most, getattr(settings, name))
         for name, most in allowed(settings.workers).items()
-        if not found.get(name)
+        if name not in found
     }
     return dataclasses.replace(settings, **lower)
 
