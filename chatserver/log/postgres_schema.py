@@ -9,6 +9,7 @@ server that misses records which it has committed makes a new epoch too: a backu
 """
 
 import re
+from contextlib import suppress
 from itertools import chain
 from typing import NamedTuple
 
@@ -23,6 +24,9 @@ from chatserver.log.words import VERSION
 MIGRATION_LOCK = 0x63686174
 #: Seconds that a migration may take, and that another server waits for it.
 MIGRATION_DEADLINE = 600
+#: Milliseconds between two looks of PostgreSQL, during a statement, whether the server that migrates is still there.
+#: Else the session of a killed one goes on for minutes, with its tables locked for all others and for its next start.
+LOOK_FOR_CLIENT_MS = 2_000
 #: Kilobytes of the index's pending list at which a commit merges it itself, the most that there can be: one that merged
 #: 64 MB took longer than a statement may, so that no message could be stored.
 PENDING_KB = 2_147_483_647
@@ -147,6 +151,8 @@ def migrate(connection: Connection) -> Found:
     """Bring the tables up to date in one transaction; servers take turns at it. Raises LogOpenError."""
     try:
         cluster = cluster_of(connection)
+        with suppress(errors.InvalidParameterValue):  # PostgreSQL on Windows cannot look
+            connection.execute(f"SET client_connection_check_interval = {LOOK_FOR_CLIENT_MS}")
         connection.execute("BEGIN")
         for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
             connection.execute(f"SET LOCAL {setting} = '{MIGRATION_DEADLINE}s'")

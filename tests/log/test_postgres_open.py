@@ -9,7 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -405,6 +405,32 @@ async def test_the_wait_for_another_server_that_migrates_is_logged_and_can_be_ca
         waits_for = [f"process {other.info.backend_pid} (other)"]
     assert seconds == log_module.SLOW_START
     assert lines == [{"event": "database_opens_slowly", "log_level": "warning", "waits_for": waits_for}]
+
+
+async def test_the_migration_of_a_killed_server_ends_with_it(
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PostgreSQL went on to make an index, for minutes with many messages, and the next start waited for that."""
+    monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, ("SELECT pg_sleep(600)",)))
+    monkeypatch.setattr(schema_module, "LOOK_FOR_CLIENT_MS", 10)
+    sleeping = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
+    session = connection_module.Session(connection_module.Server(postgres_schema))
+
+    def migrate() -> None:
+        with closing(session), pytest.raises(LogUnavailable):
+            session.run("migrating", schema_module.migrate, seconds=600)
+
+    with psycopg.connect(postgres_schema, autocommit=True) as other:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, migrate)
+            await eventually(lambda: bool(other.execute(f"SELECT {sleeping}").fetchall()))
+            assert session._connection is not None
+            with socket.socket(fileno=os.dup(session._connection.fileno())) as end:
+                end.shutdown(socket.SHUT_RDWR)  # as the kernel does for a process that was killed
+            try:
+                await eventually(lambda: not other.execute(f"SELECT {sleeping}").fetchall())
+            finally:
+                other.execute(f"SELECT pg_terminate_backend(pid) {sleeping}")
 
 
 def test_without_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
