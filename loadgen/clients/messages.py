@@ -99,6 +99,10 @@ class PhaseResult(msgspec.Struct, kw_only=True):
     expected: int = 0  # operations that the schedule had in this phase; each must be booked
     worst_median: float | None = None  # seconds: the highest median of a single victim
 
+    @property
+    def succeeded(self) -> int:
+        return self.latency.count - sum(self.failed.values())
+
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
     """The whole result, sent in answer to a call of `result`. Results of several processes are `merged` into one."""

@@ -6,6 +6,7 @@ Owns: which facts count, and the rows of the report. The figures come from measu
 from collections.abc import Mapping
 from typing import Final
 
+from loadgen.clients.client import Needs
 from loadgen.net.answers import UNANSWERED
 from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT
 from loadgen.report import format as fmt
@@ -158,10 +159,7 @@ def _not_exercised(measured: Measured) -> list[str]:
 
 def _notes(measured: Measured, figures: Figures) -> list[str]:
     if measured.experiment.probes is None:
-        groups = [group for load in measured.experiment.load for group in measured.groups(load.name)]
-        again = sum(max(group.opened - group.came, 0) for group in groups)
-        made = f"made again, after planned ends or between two requests: {fmt.several(again, 'connection')}"
-        return [*measured.left_out, *[made][: bool(again)]]
+        return [*measured.left_out, *_notes_on_load(measured)]
     notes = [*([_intensity(measured, figures)] if measured.experiment.attackers else []), *measured.left_out]
     if lossy := measured.session.totals.sent_again:
         notes.append(f"the network loses packets: {fmt.several(lossy, 'client')} sent some again before the attack")
@@ -186,6 +184,16 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
     return notes
 
 
+def _notes_on_load(measured: Measured) -> list[str]:
+    groups = [group for load in measured.experiment.load for group in measured.groups(load.name)]
+    again = sum(max(group.opened - group.came, 0) for group in groups)
+    made = f"made again, after planned ends or between two requests: {fmt.several(again, 'connection')}"
+    echoes = any(persona.needs is Needs.WEBSOCKET for load in measured.experiment.load for persona in load.counts)
+    is_mute = echoes and measured.experiment.speaks and not measured.session.totals.traffic.acknowledged_in
+    mute = "nothing that was sent came back: name with --ws-path where the target echoes each message to its sender"
+    return [*[made][: bool(again)], *[mute][:is_mute]]
+
+
 def _intensity(measured: Measured, figures: Figures) -> str:
     rate = f" (--connect-rate {measured.plan.connect_rate:g})" if measured.plan.connect_rate else ""
     sources = "one address" if figures["attacker_addresses"] == 1 else f"{figures['attacker_addresses']:,.0f} addresses"
@@ -205,29 +213,38 @@ def _intensity(measured: Measured, figures: Figures) -> str:
 
 def _schedule_rows(measured: Measured) -> list[PhaseRow]:
     traffic, speaking = measured.session.totals.traffic, measured.speaking
-    rows = (
-        ("acknowledged", traffic.acks, {"unacknowledged": traffic.unacknowledged, **traffic.errors}),
-        ("own message back", traffic.echoes, {"unreturned": traffic.unreturned}),
+    lost = {"unacknowledged": traffic.unacknowledged, "not sent: nobody was connected": traffic.unsent}
+    acknowledged = sum(traffic.acknowledged_in.values())  # an error may be about one of these, such as a second echo
+    returned = traffic.echoes.count - traffic.unreturned
+    rows: tuple[tuple[str, Latency, int, dict[str, int]], ...] = (
+        ("acknowledged", traffic.acks, acknowledged, {**lost, **traffic.errors}),
+        ("own message back", traffic.echoes, returned, {"unreturned": traffic.unreturned}),
     )
     if not speaking.seconds:
         return []
-    return [_row(speaking.name, what, latency, failed, speaking) for what, latency, failed in rows if latency.count]
+    return [
+        _row(speaking.name, what, latency, succeeded, failed, speaking)
+        for what, latency, succeeded, failed in rows
+        if latency.count
+    ]
 
 
 def _victims_rows(measured: Measured) -> list[PhaseRow]:
     spans = {span.name: span for span in measured.spans}
     return [
-        _row(each.phase, WHAT[each.kind], each.latency, each.failed, spans.get(each.phase))
+        _row(each.phase, WHAT[each.kind], each.latency, each.succeeded, each.failed, spans.get(each.phase))
         for each in measured.operations.in_order()
     ]
 
 
-def _row(name: str, what: str, latency: Latency, failed: Mapping[str, int], span: Span | None) -> PhaseRow:
+def _row(
+    name: str, what: str, latency: Latency, succeeded: int, failed: Mapping[str, int], span: Span | None
+) -> PhaseRow:
     return PhaseRow(
         name=name,
         what=what,
         seconds=round(span.seconds, 2) if span else 0.0,
-        succeeded=latency.count - sum(failed.values()),
+        succeeded=succeeded,
         failed={reason: number for reason, number in failed.items() if number},
         spread=latency.spread(),
         histogram=latency.encoded(),

@@ -68,8 +68,7 @@ class Operations:
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
         """The percentage that succeeded, not rounded; `None` if none were booked."""
         booked = self.latency(phase, kinds).count
-        failed = sum(sum(result.failed.values()) for result in self.kinds(phase, kinds))
-        return 100 * (booked - failed) / booked if booked else None
+        return 100 * sum(result.succeeded for result in self.kinds(phase, kinds)) / booked if booked else None
 
     def pools(self, phase: str) -> dict[str, Latency]:
         """The pools whose percentiles are judged: all victims, all newcomers, and each kind with enough operations."""
@@ -129,7 +128,7 @@ class Operations:
     def faults(self) -> list[str]:
         """Reasons why this is no measurement: nothing to compare with, or operations that were due but not booked."""
         faults = []
-        if not any(result.latency.count > sum(result.failed.values()) for result in self.kinds("baseline")):
+        if not any(result.succeeded for result in self.kinds("baseline")):
             why = Counter[str]()
             for result in self.kinds("baseline"):
                 why.update(result.failed)

@@ -288,6 +288,11 @@ def test_a_load_is_held_or_measured_nothing() -> None:
     assert report_of(found).verdict.notes == [again], "a server that ended all idle clients was held without a word"
     nothing = partial(traffic, errors={"answered 404": 2}, acknowledged_in={})
     assert "no request for / was served: answered 404: 2" in decided(loaded(), nothing, Outcome.INVALID)[0]
+    found = loaded()
+    found.experiment = experiment.honest_load({registry()["echo"]: 10}, rate=1, seconds=10)
+    total(found, groups=[group("echo", "crowd")])
+    decided(found, partial(traffic, acknowledged_in={}, unacknowledged=2), Outcome.FELL_SHORT)
+    assert any("name with --ws-path where the target echoes" in note for note in report_of(found).verdict.notes)
 
 
 @pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])
@@ -408,9 +413,12 @@ def test_rows_are_those_of_the_phases_with_what_failed() -> None:
 
 def test_rows_of_a_load_are_of_its_whole_time() -> None:
     found = loaded()
-    traffic(found, unacknowledged=1, errors={"answered 500": 0})
+    # a server that told all members of one message had "succeeded -232": their echoes count as errors, each
+    errors = {"answered 500": 0, "an echo came twice": 4}
+    traffic(found, unacknowledged=1, unsent=2, errors=errors, acknowledged_in={"lobby": 1})
     rows = [(row.name, row.what, row.succeeded, row.failed) for row in report_of(found).phases]
-    assert rows == [("steady", "acknowledged", 1, {"unacknowledged": 1}), ("steady", "own message back", 2, {})]
+    failed = {"unacknowledged": 1, "not sent: nobody was connected": 2, "an echo came twice": 4}
+    assert rows == [("steady", "acknowledged", 1, failed), ("steady", "own message back", 2, {})]
     found.spans.append(Span("later", Counts.LOAD, read(10.0), read(20.0)))
     assert {(row.name, row.seconds) for row in report_of(found).phases} == {("steady to later", 20.0)}
 
