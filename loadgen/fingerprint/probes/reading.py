@@ -18,7 +18,7 @@ import trio
 
 from loadgen.fingerprint.found import Failed, Finding, Found, NoneSeen, NotApplicable, Unit
 from loadgen.fingerprint.practice import Mark, Probe
-from loadgen.fingerprint.site import NotServedError, Site, side_by_side, while_sending
+from loadgen.fingerprint.site import ANSWER_SECONDS, TROUBLE, NotServedError, Site, side_by_side, while_sending
 from loadgen.net.line import EndedError, Line
 from loadgen.net.sockets import SockDiag
 
@@ -32,6 +32,8 @@ _SIPS: Final = ((socket.SOL_SOCKET, socket.SO_RCVBUF, 1024), (socket.IPPROTO_TCP
 
 #: Every server reads so many bytes at once.
 _AT_ONCE_BYTES: Final = 4096
+
+_ANSWER: Final = b"HTTP/1."
 
 #: In the second of these looks the kernel makes the server's socket: on a busy machine not at once, and for some
 #: (Apache sets TCP_DEFER_ACCEPT) only when a request has come. A stall of our own costs one look.
@@ -82,7 +84,22 @@ async def _page(site: Site) -> _Page:
         raise NotServedError(f"GET {path} is answered {answer.status}: nothing to read")
     if answer.closes and answer.size < enough:
         raise NotServedError(f"it closes after one answer of {answer.size:,} B: too little to be read slowly")
-    return _Page(request=site.get(path), size=answer.size)
+    request = site.get(path)
+    if answer.size < enough and not await _answers_both(site, request):
+        raise NotServedError("it does not answer two requests that come at once; give --read-path of a large page")
+    return _Page(request=request, size=answer.size)
+
+
+async def _answers_both(site: Site, request: bytes) -> bool:
+    """Whether the second of two requests is answered too: some servers end the connection instead."""
+    heard = b""
+    with suppress(*TROUBLE), trio.fail_after(ANSWER_SECONDS):
+        async with site.dial() as line:
+            await line.send(2 * request)
+            while heard.count(_ANSWER) < 2:
+                heard += await line.receive()
+            return True
+    return False
 
 
 def _enough(site: Site, rate: int) -> int:

@@ -34,6 +34,7 @@ class Plant:
     any_activity: bool = False  # what comes in meanwhile arms that anew
     half_heads: bool = False  # the deadline of a head runs while an answer waits behind one that is half read
     reads: int = 65_536  # bytes at once
+    one_by_one: bool = False  # a connection is closed if another request has come before the answer
     max_head: float = NEVER  # looked at when it is complete
     max_begun: float = NEVER  # looked at before
     begun_status: int = 431  # what one that is larger is answered

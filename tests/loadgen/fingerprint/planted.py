@@ -93,7 +93,7 @@ class Conversation:
     async def run(self) -> None:
         first = True
         try:
-            while await self._request(first=first):
+            while await self._request(first=first) and not (self.data and self.plant.one_by_one):
                 first = False
         except h11.RemoteProtocolError:
             await self._answer(400, close=True)
