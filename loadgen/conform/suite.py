@@ -72,7 +72,7 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
             heard = await conversation.play(script, options.target, options.path, options.timeout)
             finding = judge(script, heard)
             seconds = trio.current_time() - begun
-            unanswered = finding.mark is Mark.WRONG and heard.timed_out
+            unanswered = finding.mark is Mark.WRONG and heard.timed_out and not heard.alive
             waited = (procfs.pressure() or 0.0) - waited
             if unanswered and is_last and case.heavy and waited > _BUSY_SHARE * seconds:
                 finding = Finding(Mark.NOT_EXERCISED, f"{finding.why}: other programs had the processors")

@@ -135,6 +135,14 @@ async def test_a_case_that_is_not_answered_in_time_is_played_again_alone(
     assert "again, one by one: 3 cases without an answer in time, up to " in capsys.readouterr().err
 
 
+async def test_a_server_that_goes_on_and_answers_is_not_asked_again(clock: MockClock) -> None:
+    """Sanic overlooks text that is not UTF-8: 73 cases were played once more, one by one, for four minutes."""
+    async with planted(_overlooks("opcode")) as server:
+        report = await conform(server, select(["4.2.1"]))
+    assert reasons(report) == {"4.2.1": "goes on as if nothing were wrong"}
+    assert server.connections == 1 + 1
+
+
 async def test_ctrl_c_ends_it_with_what_there_is(clock: MockClock) -> None:
     async def press(server: Server) -> None:
         await until(lambda: server.connections == 3)  # the first is asked for an echo
