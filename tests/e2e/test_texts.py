@@ -6,6 +6,7 @@ import pytest
 
 from chatserver.protocol.validation import check_emoji
 from tests.e2e.conftest import Run
+from tests.e2e.servers import Server
 
 pytestmark = pytest.mark.browser
 
@@ -91,6 +92,10 @@ MARKUP = {
     "> said\nno": "<blockquote>said</blockquote><p>no</p>",
     "see:\n```py\n<b> *x*\n```\nok": '<p>see:</p><pre tabindex="0"><code>&lt;b&gt; *x*</code></pre><p>ok</p>',
     "``a ` b`` ```": "<p><code>a ` b</code> ```</p>",
+    "``a`": "<p>``a`</p>",
+    "`a``": "<p>`a``</p>",
+    "*a*b _c_d ~~e~~~": "<p>*a*b _c_d ~~e~~~</p>",
+    "#no-room": '<p><a class="room" dir="ltr" translate="no">#no-room</a></p>',
     "```a b```": '<pre tabindex="0"><code>a b</code></pre>',
     "**a ~~b~~ __c": "<p>**a <del>b</del> __c</p>",
     "**a\n**b** ~~c\n_d_ c~~": "<p>**a\n<strong>b</strong> ~~c\n<em>d</em> c~~</p>",
@@ -106,7 +111,7 @@ MARKUP = {
 }
 
 
-def test_markup_is_built_and_never_parsed(run: Run) -> None:
+def test_markup_is_built_and_never_parsed(run: Run, shared_server: Server) -> None:
     body = """
         return a.map((text) => {
           const holder = document.createElement('div');
@@ -117,7 +122,9 @@ def test_markup_is_built_and_never_parsed(run: Run) -> None:
     assert run("markdown.js", body, list(MARKUP)) == list(MARKUP.values())
     (linked,) = run("markdown.js", body, ["**[the #1 plan](https://a.example/x_(y))**, https://b.example/*z*."])
     assert re.findall('href="([^"]*)"', linked) == ["https://a.example/x_(y)", "https://b.example/*z"]
-    assert linked.count('rel="noopener noreferrer"') == 2
+    assert linked.count('rel="noopener noreferrer"') == linked.count('target="_blank"') == 2
+    within = run("markdown.js", body, ["ann@a.example", f"{shared_server.url}/healthz#ops/7"])
+    assert [each.count("href=") - each.count("_blank") for each in within] == [1, 1]
 
 
 PLAIN = {
@@ -214,6 +221,7 @@ def test_a_mention_of_a_user_whom_the_page_has_not_met_is_marked_as_the_record_s
         "@Brisk Otter 34 look": ([], 1, ["Brisk Otter 34"]),
         "@ben, @Ann Lee: hi": ([], 2, ["ben", "Ann"]),
         "@Ann Lee and @ben": (["Ann Lee"], 2, ["Ann Lee", "ben"]),
+        "@Ann Lee is here": ([], 1, ["Ann"]),
         "me@ben @Ann Lee @all @ben": (["Ann Lee"], 1, ["Ann Lee"]),
         "@jo.an-x. @jo": ([], 1, ["jo.an-x"]),
         "no names": (["Ann"], 1, ["Ann"]),
