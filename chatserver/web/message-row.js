@@ -62,7 +62,7 @@ export function stopAt(list, row) {
 
 export function messageRow(client, message) {
   message = client.rooms.get(message.room)?.find(message.offset) ?? message;
-  const { user, offset, text, deleted, isUnconfirmed } = message;
+  const { user, offset, text, isUnconfirmed } = message;
   const isOwn = client.identity.owns(message);
   const time = new Date(message.time);
   const isWaiting = isUnconfirmed && client.state.phase !== 'live';
@@ -85,7 +85,7 @@ export function messageRow(client, message) {
   row.classList.toggle('own', isOwn);
   row.classList.toggle('pending', Boolean(isUnconfirmed));
   row.classList.toggle('for-us', client.mentionsUs(message));
-  row.classList.toggle('jumbo', !deleted && isOnlyEmoji(withEmoji(text)));
+  row.classList.toggle('jumbo', isOnlyEmoji(withEmoji(text)));
   row.classList.toggle('action', actionIn(message) !== null);
   if (offset) row.dataset.offset = String(offset);
   return row;

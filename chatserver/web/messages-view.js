@@ -185,7 +185,6 @@ export class MessagesView {
   }
 
   #redraw(place = this.place, offset = place?.offset ?? Infinity) {
-    if (!this.#room) return;
     this.#rows.clear();
     const at = this.#timeline.place(offset);
     this.#show(at - STEP, at + STEP);
@@ -246,7 +245,6 @@ export class MessagesView {
   }
 
   #showJump() {
-    if (!this.#room) return;
     const { unread, log } = this.client.current;
     this.#jump.hidden = this.#isAtBottom && !log.past;
     this.#jump.textContent = unread ? `${plural(unread, 'new message')} ↓` : 'To the newest ↓';

@@ -57,7 +57,7 @@ export class Outbox {
   /** @type {((item: Item) => Promise<Ack>) | null} null while there is no connection */
   #deliver = null;
   /** @type {(item: Item) => boolean} whether it is known which log its room has now */
-  #knowsLog = () => true;
+  #knowsLog;
   /** @type {Set<string>} queues */
   #pumping = new Set();
   /** @type {Map<string, {resolve: (ack: Ack) => void, reject: (error: ChatError) => void}>} by key */

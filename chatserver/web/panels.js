@@ -142,7 +142,6 @@ export class RoomsView {
       if (this.#isNew) this.#adopt();
       const heads = new Map(this.#listed.map(({ room, cursor }) => [room, cursor]));
       for (const name of this.#ours) this.client.join(name, heads.get(name));
-      this.#show();
     } catch (error) {
       console.warn('the list of rooms did not come:', error.message); // the old list stays until the next request
     }

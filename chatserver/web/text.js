@@ -77,9 +77,9 @@ export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
 
 /**
  * The text after `/me`, or null.
- * @param {{text: string, deleted?: unknown}} message
+ * @param {{text: string}} message
  */
-export const actionIn = ({ text, deleted }) => (!deleted && text.startsWith('/me ') ? text.slice(4) : null);
+export const actionIn = ({ text }) => (text.startsWith('/me ') ? text.slice(4) : null);
 
 /** One or two letters for a name: "Brisk Otter 42" is BO. */
 export function initials(name) {
