@@ -4,7 +4,7 @@ let isMissing = false;
 
 addEventListener('DOMContentLoaded', () => {
   if (Map.groupBy && AbortSignal.any && HTMLElement.prototype.showPopover && CSS.supports('color', 'light-dark(red, red)')) return;
-  document.getElementById('banner-text').textContent = 'This browser is too old: the chat needs Chrome 123, Firefox 125 or Safari 17.5, or a newer one.';
+  document.getElementById('banner-text').textContent = 'This browser is too old: the chat needs Chrome 123, Firefox 125 or Safari 17.5.';
   document.getElementById('banner').hidden = false;
 });
 

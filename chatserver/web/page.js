@@ -279,7 +279,6 @@ client.addEventListener('identity', () => {
   if (owner !== null && owner !== user.id) startAnew(tab, browser);
 });
 
-// Changes by other tabs
 addEventListener('storage', ({ key, newValue }) => {
   // The tab of the sign-out has cleared the browser's storage, which may be the next user's by now.
   if (key === ME_KEY && newValue === null) return startAnew(tab);

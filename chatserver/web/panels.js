@@ -60,7 +60,6 @@ export class RoomsView {
     return readJson(this.storage, OURS_KEY, [''], ['lobby']).filter((room) => ROOM_NAME.test(room));
   }
 
-  /** Another tab opened a room, or left one. */
   changedElsewhere() {
     const kept = this.#kept();
     const left = this.#ours.filter((room) => !kept.includes(room));

@@ -249,6 +249,7 @@ def test_what_a_background_sets_off_is_framed_in_forced_colours(shared_server: S
     assert set(ann.page.evaluate(FLAT, OTHERWISE)) > {"bubble", "banner", "code"}
     ann.page.emulate_media(forced_colors="active")
     assert ann.page.evaluate(FLAT, OTHERWISE) == []
+    expect(ann.page.locator(".text pre code")).to_have_css("border-top-width", "0px")  # the block has a frame
     line = "getComputedStyle(document.querySelector('.day'), '::before').borderTopWidth"
     assert ann.page.evaluate(line) == "1px"
     ann.page.emulate_media(forced_colors="none")

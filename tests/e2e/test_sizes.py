@@ -84,6 +84,28 @@ def test_a_turned_phone_shows_the_same_messages(shared_server: Server, visit: Op
     expect(ann.page.locator("header")).to_be_hidden()
 
 
+#: WCAG 1.4.12: what users may set for all texts. Paragraphs that are empty must not open gaps.
+SPACED = """() => {
+    const style = new CSSStyleSheet();
+    style.replaceSync('* { letter-spacing: 0.12em; word-spacing: 0.16em; } p { margin-block-end: 2em !important; }');
+    const { height } = composer.getBoundingClientRect();
+    document.adoptedStyleSheets.push(style);
+    const spaced = composer.getBoundingClientRect().height;
+    document.adoptedStyleSheets.pop();
+    return spaced - height;
+}"""
+
+
+def test_letters_have_the_size_and_the_spacing_that_the_user_has_set(visit: OpenWindow) -> None:
+    ann = visit(room="set-large")
+    assert ann.page.evaluate(SPACED) == 0
+    devtools = ann.page.context.new_cdp_session(ann.page)
+    for size in (24, 16):
+        devtools.send("Page.setFontSizes", {"fontSizes": {"standard": size}})
+        expect(ann.page.locator("#text")).to_have_css("font-size", f"{size}px")
+    devtools.detach()
+
+
 def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Server, visit: OpenWindow) -> None:
     """WCAG 1.4.10: at 320 by 256 pixels rooms are in sight, and Save and Leave can be pressed."""
     for number in range(10):
