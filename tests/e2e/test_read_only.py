@@ -73,6 +73,7 @@ def test_a_guest_signs_in_to_write(server: Server, window: OpenWindow) -> None:
     expect_read_only(ann, "sign in to write in staff-tea.")
     ann.page.get_by_role("button", name="Sign in", exact=True).click()
     expect(ann.page.locator("#account-problem")).to_have_text("Sign in to write in #staff-tea.")
+    expect(ann.page.locator("#account")).to_have_accessible_name("Who are you? Sign in to write in #staff-tea.")
     ann.page.keyboard.type(token(sub="ina", name="Ina"))
     ann.page.keyboard.press("Enter")
     expect(field(ann)).to_be_visible()
