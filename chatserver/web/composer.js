@@ -50,7 +50,9 @@ export class Composer {
     this.#text.addEventListener('keydown', (event) => this.#key(event));
     addEventListener('keydown', (event) => this.#stray(event));
     byId('about-close').addEventListener('click', () => this.stop());
-    if (hasFingers()) this.#text.enterKeyHint = 'enter';
+    if (!hasFingers()) return;
+    this.#text.enterKeyHint = 'enter';
+    this.#text.removeAttribute('aria-describedby'); // it says that Enter sends
   }
 
   focus() {

@@ -201,6 +201,7 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
 def test_a_phone_by_finger(window: OpenWindow) -> None:
     rooms = json.dumps([f"room-{number}" for number in range(20)])
     ann = window(first=f"localStorage['chat.rooms'] = '{rooms}'", room="finger", **PHONE)
+    expect(ann.page.locator("#text")).to_have_accessible_description("")  # elsewhere it says that Enter sends
     ann.page.tap("#text")
     ann.page.keyboard.type("one")
     ann.page.keyboard.press("Enter")
