@@ -202,6 +202,7 @@ def test_a_phone_by_finger(window: OpenWindow) -> None:
     rooms = json.dumps([f"room-{number}" for number in range(20)])
     ann = window(first=f"localStorage['chat.rooms'] = '{rooms}'", room="finger", **PHONE)
     expect(ann.page.locator("#text")).to_have_accessible_description("")  # elsewhere it says that Enter sends
+    expect(ann.page.locator("#show-people")).to_have_accessible_name("1 here now")
     ann.page.tap("#text")
     ann.page.keyboard.type("one")
     ann.page.keyboard.press("Enter")
