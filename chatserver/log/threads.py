@@ -26,7 +26,7 @@ IDLE_TIMEOUT = 10.0
 #: The interpreter's switch interval, seconds. Beside a busy loop a thread of the log waits that long at each statement,
 #: and the loop for the thread; less helps no more (docs/measurements/2026-11-26-threads.md).
 THREAD_SWITCH = 0.0002
-#: Raised when the system refuses another thread.
+#: Raised when the system refuses another thread, or memory for the lock of a wait.
 REFUSALS = RuntimeError, MemoryError
 
 T = TypeVar("T")
@@ -148,7 +148,7 @@ class ThreadPool:
     def _do_next(self) -> bool:
         """Run the next job; False after IDLE_TIMEOUT without one. An idle thread holds no reference to a job."""
         with self._changed:
-            found = self._changed.wait_for(lambda: self._waiting, IDLE_TIMEOUT)
+            found = self._waiting or self._wait()
             self._idle -= 1
             if not found:
                 self._threads -= 1
@@ -162,3 +162,10 @@ class ThreadPool:
             with suppress(trio.RunFinishedError):
                 token.run_sync_soon(call)
         return True
+
+    def _wait(self) -> bool:
+        """Whether there is a job, after waiting for one. Without memory for the wait there is none, and no wait."""
+        try:
+            return bool(self._changed.wait_for(lambda: self._waiting, IDLE_TIMEOUT))
+        except REFUSALS:
+            return False

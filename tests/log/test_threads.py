@@ -93,6 +93,17 @@ async def test_a_log_without_a_thread_cannot_be_opened(monkeypatch: pytest.Monke
         await run_to_open(lambda: None)
 
 
+async def test_a_thread_that_cannot_wait_ends_and_another_takes_its_place(
+    pool: ThreadPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without memory for the lock of its wait it ended and was still counted, so that no later job ever ran."""
+    refuse = Mock(side_effect=RuntimeError("can't allocate lock"))
+    with monkeypatch.context() as patch:
+        await pool.run(lambda: patch.setattr(threading, "_allocate_lock", refuse))  # after its thread has started
+        await eventually(lambda: not pool._threads)
+    assert await pool.run(lambda: "the second") == "the second"
+
+
 @pytest.mark.parametrize("fault", FAULTS)
 async def test_a_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch, fault: Exception) -> None:
     """The job that needs a new thread fails at once, even if another thread becomes idle later; the next job runs."""
