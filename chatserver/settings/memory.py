@@ -21,8 +21,9 @@ _MIB = 1 << 20
 OWN_BYTES = 56 * _MIB
 #: With less beyond that the server would be of no use, so these are assumed.
 LEAST_BYTES = 8 * _MIB
-#: With 120 MiB of address space it mostly starts, with 160 MiB it once did not: heaps are reserved 64 MiB at a time.
-LEAST_ADDRESS_SPACE = 192 * _MIB
+#: What seven threads reserve for stacks and heaps in the address space, whether they use it or not. With less than that
+#: a start may fail, and an attack on a server with 384 MiB left no memory for anything.
+RESERVED_BYTES, LEAST_ADDRESS_SPACE = 448 * _MIB, 512 * _MIB
 #: Shares of the memory beyond OWN_BYTES: of rooms, which take ROOM_BYTES without their messages, and of messages. The
 #: rest is for connections.
 ROOM_BYTES, ROOMS_SHARE, RINGS_SHARE = 2048, 1 / 8, 1 / 8
@@ -41,13 +42,13 @@ def memory_limit(root: Path = Path("/")) -> int:
 
 
 def _address_space() -> Iterator[int]:
-    """What RLIMIT_AS allows. It counts what threads reserve for stacks and heaps, several times what they use."""
+    """What RLIMIT_AS allows to be used."""
     allowed, _ = resource.getrlimit(resource.RLIMIT_AS)
     if allowed != resource.RLIM_INFINITY:
         if allowed < LEAST_ADDRESS_SPACE:
             needed = f"{LEAST_ADDRESS_SPACE // _MIB} MiB of address space are needed"
             raise ConfigError("", f"{needed}, and RLIMIT_AS allows {allowed // _MIB} (see ulimit -v)")
-        yield allowed // 2
+        yield allowed - RESERVED_BYTES
 
 
 def _group_limits(root: Path) -> Iterator[int]:
