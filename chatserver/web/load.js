@@ -1,15 +1,18 @@
-// Reloads the page if a part of it failed to load, as while the network changes or the server restarts, and says if the
-// browser is too old. It is not a module, since no module runs if one of them is missing.
-let isMissing = false;
+// Reloads the page if a part of it failed to load, as while the network changes or the server restarts, or is of another
+// version, as during an upgrade, and says if the browser is too old. It is not a module, since no module runs then.
+const isNew = Map.groupBy && AbortSignal.any && HTMLElement.prototype.showPopover && CSS.supports('color', 'light-dark(red, red)');
+let isMissing = !isNew; // which no reload helps
 
 addEventListener('DOMContentLoaded', () => {
-  if (Map.groupBy && AbortSignal.any && HTMLElement.prototype.showPopover && CSS.supports('color', 'light-dark(red, red)')) return;
+  if (isNew) return;
   document.getElementById('banner-text').textContent = 'This browser is too old: the chat needs Chrome 123, Firefox 125 or Safari 17.5.';
   document.getElementById('banner').hidden = false;
 });
 
-addEventListener('error', ({ target }) => {
-  if (!(target instanceof HTMLScriptElement) && target?.rel !== 'stylesheet') return;
+addEventListener('error', ({ target, error, filename }) => {
+  // A part of another version lacks what others import.
+  const isUnfit = error instanceof SyntaxError && filename.startsWith(origin) && document.readyState !== 'complete';
+  if (!isUnfit && !(target instanceof HTMLScriptElement) && target?.rel !== 'stylesheet') return;
   if (isMissing) return; // one reload, however many parts failed
   isMissing = true;
   const tries = history.state?.tries ?? 0;

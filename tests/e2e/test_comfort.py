@@ -115,9 +115,9 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
     ann = window(first=NOTIFICATIONS + MANY_ROOMS + LATE, room="shelf-10")
     ann.page.evaluate("location.hash = 'shelf-38'")
     expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("^shelf-38"))
-    expect(ann.page.locator("#me")).to_be_hidden()
+    expect(ann.page.locator("#me")).to_have_text("Sign in")
     ann.page.evaluate("goOn()")
-    expect(ann.page.locator("#me")).to_be_visible()  # it made the list lower
+    expect(ann.page.locator("#me")).not_to_have_text("Sign in")
     expect(ann.page.locator("#rooms [aria-current]")).to_be_in_viewport(ratio=1)
     expect(ann.page.locator("#rooms a").first).to_have_text("shelf-91 person here")  # before shelf-10
     expect(ann.page.locator("#rooms .count").nth(29)).to_have_text("1 person here")
