@@ -347,6 +347,8 @@ async def test_commits_survive_power_loss_and_readers_cannot_write(path: Path) -
     connection, _ = file_module.connect_writer(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
+    assert connection.execute("PRAGMA journal_size_limit").fetchone() == (file_module.WAL_KEPT,)
     reader = file_module.connect_reader(path)
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
         reader.execute("DELETE FROM rooms")
