@@ -18,6 +18,8 @@ from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_rows import text_array
 from tests.log.support import Node, draft, fill, nodes, offsets, running, submit_all
 from tests.log.test_postgres_open import execute
+from tests.log.test_sanctions import ENTRY, sanction
+from tests.log.test_signouts import sign_out
 from tests.support.groups import append
 from tests.support.serving import eventually
 
@@ -136,6 +138,31 @@ async def test_concurrent_retention_by_several_servers(postgres_tables: str) -> 
         assert {room for found in lost for room in found} == set("abc")
         assert await made[0].log.heads(["a", "b", "c", "d"]) == dict.fromkeys("abc", Head(691, 700))
         assert offsets(await made[1].log.read(Range("b", 99, last=True))) == list(range(691, 701))
+
+
+@pytest.mark.parametrize("table", ["audit", "sanctions", "signouts"])
+async def test_rows_with_ids_become_visible_in_their_order(postgres_tables: str, table: str) -> None:
+    """A server that goes on after an id would not read a row with a lower one that was committed later."""
+    done: list[bool] = []
+
+    async def add(log: PostgresLog) -> None:
+        if table == "signouts":
+            await log.signouts.add(sign_out(1))
+        else:
+            await log.sanctions.add(sanction(), ENTRY)
+        done.append(True)
+
+    def waits() -> bool:
+        query = "SELECT 1 FROM pg_locks WHERE relation = %s::regclass AND NOT granted"
+        return other.execute(query, [table]).fetchone() is not None
+
+    async with running(PostgresLog(postgres_tables)) as log, trio.open_nursery() as nursery:
+        with psycopg.connect(postgres_tables, options="-c search_path=chatserver") as other:
+            other.execute(f"LOCK TABLE {table} IN ROW EXCLUSIVE MODE")  # as by an insert that is not committed
+            nursery.start_soon(add, log)
+            await eventually(lambda: bool(done) or waits())
+            assert not done
+        await eventually(lambda: bool(done))
 
 
 def _notify(payload: str, connection: Connection) -> None:
