@@ -17,6 +17,13 @@ def workers_start() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(autouse=True, scope="module")
+def the_dead_are_found_at_once() -> Iterator[None]:
+    """No planted server refuses connections for a moment only."""
+    with patch("loadgen.run.session.DEATH_TRY_SECONDS", 0.02):
+        yield
+
+
 @pytest.fixture(params=sorted(reports.KINDS))
 def report(request: pytest.FixtureRequest) -> Report:
     """A report of each kind."""
