@@ -117,7 +117,7 @@ async def test_a_token_where_guests_have_no_rights(tmp_path: Path) -> None:
 # -- one planted fault ------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.usefixtures("autojump_clock")
+@pytest.mark.jumping_clock
 async def test_waits_for_the_publish_rate_are_no_time_of_the_node() -> None:
     """They were shown as acknowledgements that took 2 s, and as slow deliveries of an overloaded node."""
     async with serving(publish_rate=0.5) as server:
