@@ -61,6 +61,7 @@ async def test_a_publisher_that_closes_right_after_its_messages(server: Serving)
     assert [message["text"] for message in page["messages"]] == [f"m{n}" for n in range(99)]
 
 
+@pytest.mark.jumping_clock
 async def test_a_close_does_not_wait_for_ever_for_the_log(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nor does one inside of an unfinished message. They wait at the same time."""
     monkeypatch.setattr(server.server.parts.log, "submit", lambda *_: None)
