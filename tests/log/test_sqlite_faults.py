@@ -251,7 +251,10 @@ async def test_another_program_that_removes_a_room_begins_an_epoch(
             assert texts(await log.read(Range(room, 9, last=True))) == ["new"]
 
 
-async def test_closing_deletes_no_commits_of_processes_with_another_shm_file(path: Path) -> None:
+async def test_closing_deletes_no_commits_of_processes_with_another_shm_file(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
     async with running(SqliteLog(str(path))) as log:
         await append(log, draft("one"))
         await eventually(lambda: not log.index.behind)  # which writes, too

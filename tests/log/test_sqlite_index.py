@@ -69,8 +69,8 @@ async def test_messages_not_indexed_at_the_end_are_indexed_after_a_restart(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After `kill -9` the rooms with unindexed messages are found in the database."""
-    monkeypatch.setattr(index_module, "BACKLOG_ROOMS", 2)
-    monkeypatch.setattr(index_module, "INDEX_ROOMS", 3)
+    for name, value in {"BACKLOG_ROOMS": 2, "INDEX_ROOMS": 3, "INDEX_INTERVAL": 0}.items():
+        monkeypatch.setattr(index_module, name, value)
     with monkeypatch.context() as patch:
         patch.setattr(index_module.SqliteIndex, "run", never)
         async with running(SqliteLog(str(path))) as log:
