@@ -41,7 +41,7 @@ class Side:
     def _hear(self, client: Client, data: bytes) -> None:
         self._came_back += sum(b'"message"' in payload[:24] for payload in hear(client, data))
 
-    def turn(self, seconds: float) -> None:
+    def turn(self, seconds: float, tail: float) -> None:
         count, before = int(seconds * PACE), self._came_back
         cpu, start = self._server.cpu(), time.perf_counter()
         for index in range(count):
@@ -51,23 +51,23 @@ class Side:
         while self._came_back < before + count:
             if not self._crowd.turn(PATIENCE):
                 raise RuntimeError(f"{self._came_back - before} of {count} messages came back")
-        self._crowd.run(TAIL)
+        self._crowd.run(tail)
         self.samples.append((self._server.cpu() - cpu) / count * 1e6)
 
 
 def run(scale: Scale) -> Iterator[Result]:
-    count = scale.of(CLIENTS, 20)
+    count, tail = scale.of(CLIENTS, 20), scale.of(TAIL, 0.05)
     with (
         chatserver() as server, peer("websockets_durable") as other, peer("websockets_durable", "nothing") as third,
         ExitStack() as stack,
     ):  # fmt: skip
         sides = [Side(each, stack.enter_context(Crowd(each.address)), count) for each in (server, other, third)]
         for side in sides:  # rooms get their first message, and caches fill
-            side.turn(scale.of(SECONDS, 0.1))
+            side.turn(scale.of(SECONDS, 0.1), tail)
             side.samples.clear()
         for _ in range(scale.of(ROUNDS, 1)):
             for side in sides:
-                side.turn(scale.of(SECONDS, 0.2))
+                side.turn(scale.of(SECONDS, 0.2), tail)
     ours, durable, nothing = (side.samples for side in sides)
     more = (
         f", and {spread(nothing)} where nothing is stored, of which ours is"
