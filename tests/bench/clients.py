@@ -111,7 +111,7 @@ class Crowd:
         """Serve until at most so many clients wait for a scripted answer. Raises TimeoutError."""
         patience, least = time.perf_counter() + STUCK, self._unanswered
         while self._unanswered > most:
-            self.turn(1.0)
+            self.turn(max(patience - time.perf_counter(), 0.0))
             if self._unanswered < least:
                 patience, least = time.perf_counter() + STUCK, self._unanswered
             if time.perf_counter() > patience:
