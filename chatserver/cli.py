@@ -33,7 +33,7 @@ from chatserver.cli_admin import admin
 from chatserver.exits import EXIT_BAD_FLAGS, EXIT_CLEAN, EXIT_FAULT, complain, drop_output
 from chatserver.settings.describe import print_limits, shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings
-from chatserver.settings.memory import limits_within, memory_limit
+from chatserver.settings.memory import OWN_BYTES, limits_within, memory_limit
 from chatserver.settings.sources import load_settings
 from chatserver.settings.spec import ConfigError, Section
 
@@ -363,4 +363,13 @@ def _fault(error: CycloptsError) -> str:
 
 def _settings(flags: Flags, config: Path | None) -> Settings:
     given: Mapping[str, object] = {name: getattr(flags, name) for name in SPECS}
-    return load_settings(given, os.environ, config, partial(limits_within, memory_limit()))
+    return load_settings(given, os.environ, config, _allowed)
+
+
+def _allowed(workers: int) -> Mapping[str, int]:
+    """What the memory allows that number of processes together."""
+    memory = memory_limit()
+    if memory < workers * OWN_BYTES:  # the system kills a process without a word
+        needed = f"without clients {workers} x {OWN_BYTES >> 20} MiB are used"
+        complain(f"{memory >> 20} MiB of memory are allowed here, and {needed}: it may be killed at any time")
+    return limits_within(memory, workers)

@@ -214,6 +214,10 @@ def test_limits_show_what_a_small_container_allows(
     assert run("limits", "--max-rooms", "5000") == 0
     values = {line.split()[0]: line.split()[1] for line in capsys.readouterr().out.splitlines()}
     assert [values["--max-rooms"], values["--all-rings-bytes"]] == ["5,000", "9,437,184"]
+    assert run("limits", "--workers", "2") == 0
+    assert capsys.readouterr().err == ""
+    assert run("limits", "--workers", "3") == 0
+    assert "128 MiB of memory are allowed here, and without clients 3 x 56 MiB are used" in capsys.readouterr().err
 
 
 def test_limits_on_a_terminal_are_a_table_that_loses_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
