@@ -57,7 +57,7 @@ def _group_limits(root: Path) -> Iterator[int]:
     A container may not see its group's folder, but finds its limits at the top.
     """
     try:
-        lines = (root / "proc/self/cgroup").read_text().splitlines()
+        lines = (root / "proc/self/cgroup").read_text(errors="surrogateescape").splitlines()
     except OSError:  # another system than Linux, or no /proc
         lines = ["0::/", "1:memory:/"]
     for line in lines:

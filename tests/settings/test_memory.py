@@ -35,6 +35,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         # systemd's MemoryMax= of the service, and of the slice that it is in
         ("0::/a.slice/b:c\n", {"a.slice/b:c/memory.max": f"{512 * MIB}\n"}, 512 * MIB),
         ("0::/a.slice/b\n", {"a.slice/b/memory.max": "max\n", "a.slice/memory.max": f"{64 * MIB}\n"}, 64 * MIB),
+        ("0::/\udcff/b\n", {"memory.max": f"{64 * MIB}\n"}, 64 * MIB),  # any byte may be in a name
         ("0::/a.slice/b\n", {"a.slice/c/memory.max": f"{64 * MIB}\n"}, PHYSICAL),
         # a container sees the path of its group on the host, but not the group
         ("0::/../../docker/0f\n", {"memory.max": f"{64 * MIB}\n"}, 64 * MIB),
@@ -52,7 +53,7 @@ def test_the_least_limit_around_the_process_counts(
         (tmp_path / name).write_text(text)
     if groups is not None:
         (tmp_path / "proc/self").mkdir(parents=True)
-        (tmp_path / "proc/self/cgroup").write_text(groups)
+        (tmp_path / "proc/self/cgroup").write_text(groups, errors="surrogateescape")
     assert memory_limit(tmp_path) == expected
 
 
