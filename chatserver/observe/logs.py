@@ -76,7 +76,10 @@ class Writer:
         self._closing = threading.Event()
         self.dropped = 0  # lines not written since the last report of them; counted by the callers' thread
         self._thread = threading.Thread(target=self._run, name="log writer", daemon=True)
-        self._thread.start()
+        try:
+            self._thread.start()
+        except (RuntimeError, MemoryError) as error:  # a limit of processes or of memory
+            raise SystemExit(f"chatserver: no thread for log lines: {error}") from error
 
     def put(self, line: str) -> None:
         """Take a line for writing, or count it as dropped. Never waits."""

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import structlog
@@ -204,6 +205,13 @@ def test_a_closed_pipe_is_no_error() -> None:
         writer.put("into the void")
     writer.close()
     os.close(descriptor)
+
+
+def test_without_a_thread_the_program_ends_with_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A container that allows one process was told by a traceback."""
+    monkeypatch.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+    with pytest.raises(SystemExit, match="chatserver: no thread for log lines: can't start new thread"):
+        logs.Writer(1)
 
 
 def test_a_disk_that_was_full_is_written_to_again(monkeypatch: pytest.MonkeyPatch) -> None:
