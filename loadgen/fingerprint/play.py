@@ -222,12 +222,10 @@ class Fingerprint:
     def _results(self, *, busy: bool) -> list[Result]:
         results = [Result(probe, self._believed(probe, busy=busy)) for probe in PROBES]
         others = self._site.lacks.get(Need.CROWD, self._site.beside_crowd)
-        asked = Result(MEANWHILE, self._ordinary.finding()), Result(BESIDE_CROWD, others)
-        return [*results, *(self._unless_busy(each) if busy else each for each in asked)]
-
-    def _unless_busy(self, asked: Result) -> Result:
-        is_doubted = asked.mark is Mark.MISSING and Need.HTTP not in self._site.lacks
-        return asked._replace(finding=Failed(why=_BUSY)) if is_doubted else asked
+        asked = [Result(MEANWHILE, self._ordinary.finding()), Result(BESIDE_CROWD, others)]
+        if busy and asked[0].mark is Mark.MISSING and Need.HTTP not in self._site.lacks:
+            asked = [each._replace(finding=Failed(why=_BUSY)) if each.mark is Mark.MISSING else each for each in asked]
+        return [*results, *asked]
 
     def _believed(self, probe: Probe, *, busy: bool) -> Finding:
         finding, decided_at = self._decided.get(probe.figure, (None, 0.0))

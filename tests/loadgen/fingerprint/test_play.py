@@ -216,6 +216,19 @@ async def test_nor_is_the_server_blamed_where_others_had_the_processors(
 
 
 @pytest.mark.usefixtures("few")
+async def test_other_programs_do_not_explain_an_answer_that_is_missing_beside_the_crowd_alone(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """waitress on a busy machine: all plain requests were answered later, and the run was only invalid."""
+    waited = iter((0.0, 90.0))
+    monkeypatch.setattr("loadgen.run.procfs.pressure", lambda: next(waited))
+    async with planted(dataclasses.replace(GOOD, at_once=60)) as server:
+        report = await fingerprint(server, connections=80)
+    assert report.verdict.reasons == ["missing: others beside a silent crowd (no)"]
+    assert Rows(report).found("answers to plain requests") == "100%"
+
+
+@pytest.mark.usefixtures("few")
 async def test_a_server_that_dies_in_the_middle_has_no_deadlines(autojump_clock: MockClock) -> None:
     """All connections end at that moment, and each looked like a deadline of so many seconds."""
     async with planted(dataclasses.replace(GOOD, dies_after=30)) as server:
