@@ -110,7 +110,9 @@ def _faults(measured: Measured, figures: Figures) -> list[str]:
         hurt = any(figures[name] for name in _OF_STANDING_STILL)
         still = _stood_still(figures, _CROWD_STOOD_STILL) if hurt else ""
         return [*filter(None, [why, still])]
-    still = _stood_still(figures, _STOOD_STILL * measured.experiment.probes.timeout_seconds)
+    # nobody at all is unanswered for that reason, unless it lasts for the whole timeout
+    share = 1.0 if measured.operations.has_outage() else _STOOD_STILL
+    still = _stood_still(figures, share * measured.experiment.probes.timeout_seconds)
     return [*measured.operations.faults(), *filter(None, [still])]
 
 

@@ -62,8 +62,14 @@ class Operations:
         return tuple(name for name, is_only_late in counted.items() if is_only_late)
 
     def _is_only_late(self, phase: str, kinds: Collection[str]) -> bool:
-        is_outage = not self.success_percent(phase, kinds) and self.latency(phase, kinds).count >= bar.LEAST_FOR_P99
-        return not is_outage and all(each.failed.keys() <= _LATE for each in self.kinds(phase, kinds))
+        late = all(each.failed.keys() <= _LATE for each in self.kinds(phase, kinds))
+        return late and not self._is_outage(phase, kinds)
+
+    def has_outage(self) -> bool:
+        return any(self._is_outage(phase, kinds) for phase in PHASES for kinds in (ESTABLISHED, NEWCOMERS))
+
+    def _is_outage(self, phase: str, kinds: Collection[str]) -> bool:
+        return not self.success_percent(phase, kinds) and self.latency(phase, kinds).count >= bar.LEAST_FOR_P99
 
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
         """The percentage that succeeded, not rounded; `None` if none were booked."""

@@ -181,6 +181,7 @@ UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be 
         # `php -S` answered everybody before an attack, however late, and none of 810 after it
         (overloaded("ws", many=100), ["recovery_failed is 100"]),
         (overloaded("new-ws", many=100), ["newcomers_failed is 200"]),
+        (both(overloaded("ws", many=100), lags("victims", late(2600))), ["recovery_failed is 100"]),
         (overloaded("ws", cpu=1.2), ["attack_failed is 1", "recovery_failed is 1"]),  # it was busy itself
         (hurt, ["collateral is 1 (collateral>0)"]),
         (both(overloaded(), hurt), ["collateral is 1"]),
@@ -216,6 +217,7 @@ def test_a_target_falls_short_by(change: Change, reasons: list[str]) -> None:
         ),
         (partial(hurt, still_ms=2500), "1 honest slow clients were hurt, but their own process was 2.5 s late"),
         (lags("victims", late(2600)), "the generator itself stood still for 2.6 s"),
+        (both(overloaded("ws", many=100), lags("victims", late(5100))), "the generator itself stood still for 5.1 s"),
         (  # one operation may be begun so late and read so late: nginx was blamed for the sum
             lags("victims", late(1300)._replace(reading=lasted(1300))),
             "the generator itself stood still for 1.3 s and data for the generator lay unread for 1.3 s",
