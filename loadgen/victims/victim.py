@@ -194,14 +194,14 @@ def text_of(room: str, number: int) -> str:
 def number_in(text: str, room: str, tag: str) -> int | None:
     """Return the number of the operation in a victim's text, or None for a text that is of no victim.
 
-    Raises OperationFailedError for a text of this run's that was meant for another room.
+    Raises OperationFailedError for a text of this run's that was meant for another room, and so for another client.
     """
     word, _, number = text.partition(" ")
     operation = whole_number(number)
     if not word.startswith(tag) or operation is None:
         return None
     if word != room:
-        raise OperationFailedError("a message of another room")
+        raise OperationFailedError("a message of another client")
     return operation
 
 

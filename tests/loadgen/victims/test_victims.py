@@ -144,7 +144,7 @@ def test_a_receipt_and_its_message_have_the_same_offset(receipt: int, is_wrong: 
     [
         (EchoVictim, ["run-3 0", "others 1", "run-3 one", "run-3 2"], [0, 2], ""),
         (EchoVictim, ["run-3 0", "run-3 0"], [0], "a message came twice"),
-        (EchoVictim, ["run-3 0", "run-30 1"], [0], "a message of another room"),
+        (EchoVictim, ["run-3 0", "run-30 1"], [0], "a message of another client"),
         (EchoVictim, ["run-3 1", "run-3 0"], [0, 1], ""),  # some servers answer concurrently
         (StreamVictim, ["run-3 1", "run-3 0"], [], "a message came out of order"),
         # what attackers say is of no victim, and was taken for what others may say
