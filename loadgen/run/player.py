@@ -123,8 +123,9 @@ class Player:
             return
         if probes and (why := fault_of_page(endpoint.path, statuses)):
             raise InvalidRunError(why)
-        if statuses[0] is not None and 300 <= statuses[0] < 400:
-            answer = f"GET {endpoint.path} was answered {statuses[0]}"
+        status = statuses[0]
+        if status is not None and 300 <= status < 400 and not endpoint.has_not_changed(status):
+            answer = f"GET {endpoint.path} was answered {status}"
             self._measured.left_out.append(f"{answer}: redirects are not followed, so name the page that it leads to")
 
     def _choose_neighbours(self, status: int | None) -> None:

@@ -1,12 +1,16 @@
 """Whether an attack took place, as a table: counts in, reasons out."""
 
+from dataclasses import replace
+
 import pytest
 
 from loadgen.cases import requests
 from loadgen.clients.messages import GroupStatus
 from loadgen.net.answers import ALL_WRITTEN, UNANSWERED
+from loadgen.net.target import Endpoint
 from loadgen.personas import registry
 from loadgen.protocols import served
+from loadgen.run import experiment
 from loadgen.run.exercise import (
     Standing,
     fault_of_page,
@@ -17,8 +21,10 @@ from loadgen.run.exercise import (
     whole_cycles,
     without_a_page,
 )
+from loadgen.run.player import Player
 from loadgen.scorecard import ATTACKING, LONGEST_ROW
-from tests.loadgen.readings import group
+from tests.loadgen.plays import plan
+from tests.loadgen.readings import NOBODY, group
 
 PERSONAS = registry()
 
@@ -201,3 +207,17 @@ def test_what_blames_a_target_that_serves_nothing() -> None:
     others = [*(f"answered {status}" for status in (200, 302, 400, 401, 404, 501)), "close 1003", "close 1008"]
     others += ["", UNANSWERED, f"{UNANSWERED}: a held poll", "too many open files", "a text frame that is not chat.v1"]
     assert [each for each in (*failures, *others) if has_failed({each})] == failures
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "is_remarked_on"),
+    [(200, (), False), (301, (), True), (304, (), True), (304, ("If-None-Match: *",), False)],
+)
+def test_a_redirect_is_remarked_on_and_an_unchanged_page_is_none(
+    status: int, fields: tuple[str, ...], is_remarked_on: bool
+) -> None:
+    """A 304 to `If-None-Match` came with the advice to name the page that it leads to."""
+    load = experiment.honest_load({PERSONAS["request"]: 1}, rate=1, seconds=1)
+    player = Player(replace(plan(NOBODY), endpoint=Endpoint(fields=fields)), load)
+    player._look_at_page([status])
+    assert bool(player._measured.left_out) is is_remarked_on
