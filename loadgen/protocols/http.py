@@ -33,10 +33,17 @@ UNASKED: Final = "bytes behind an answer, for which nobody asked"
 class HttpPeer:
     """One connection to the server at a time. Raises the errors that `victim` counts as failures."""
 
-    def __init__(self, line: Line, context: Context, dial: Callable[[], Awaitable[Line]] | None = None) -> None:
+    def __init__(
+        self,
+        line: Line,
+        context: Context,
+        dial: Callable[[], Awaitable[Line]] | None = None,
+        hang_up: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
         self._line = line
         self._context = context
         self._dial = dial  # connects anew
+        self._hang_up = hang_up
         self._is_open = True  # another request may follow, which is not so after an answer that closes
         self.is_reused = False  # it has had an answer, and a server may end it before it sees the next request
 
@@ -59,20 +66,22 @@ class HttpPeer:
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
         exchange, answer = await self._ask(method, path, body, fields, most_bytes=MAX_BODY_BYTES)
         parts = [part async for part in exchange.body()]
-        self._end(exchange)
+        await self._end(exchange)
         return answer.status, b"".join(parts)
 
     async def measure(self, path: str) -> tuple[int, int]:
         """Fetch a page and return the status and the size of the body, which is not kept."""
         exchange, answer = await self._ask("GET", path)
         size = sum([len(part) async for part in exchange.body()])
-        self._end(exchange)
+        await self._end(exchange)
         return answer.status, size
 
-    def _end(self, exchange: Exchange) -> None:
+    async def _end(self, exchange: Exchange) -> None:
         self._is_open, self.is_reused = not exchange.closes, True
         if self._is_open and exchange.rest:
             raise OperationFailedError(UNASKED)
+        if not self._is_open and self._hang_up is not None:  # some servers wait for that, and serve nobody meanwhile
+            await self._hang_up()
 
     async def reconnect(self) -> None:
         assert self._dial is not None, "only a newcomer's connection cannot be made again, and it asks once"
@@ -113,7 +122,7 @@ async def http_peer(context: Context, index: int) -> AsyncIterator[HttpPeer]:
             await stack.aclose()
             return await stack.enter_async_context(context.dial(index))
 
-        yield HttpPeer(await dial(), context, dial)
+        yield HttpPeer(await dial(), context, dial, stack.aclose)
 
 
 async def _get(peer: HttpPeer, context: Context) -> str:

@@ -356,20 +356,24 @@ def test_a_redirect_is_a_failure_of_a_victim_too_where_others_had_a_page() -> No
 
 
 async def test_a_victim_connects_when_it_has_a_request_and_not_before() -> None:
-    """Idle connections of its own victims took the workers of gunicorn, of which each serves one at a time."""
+    """Idle connections of its own victims took the workers of gunicorn, of which each serves one at a time.
+
+    So did those of which gunicorn waits for the end, after an answer that closes.
+    """
     idle = 0
 
     async def serve(stream: trio.SocketStream) -> None:
         nonlocal idle
         idle += 1
         await request_of(stream)
-        idle -= 1
         await answer(stream, 200, b"hi", b"Connection: close")
+        await stream.send_eof()
+        await stream.receive_some()
+        idle -= 1
 
     async with fetching(serve, every=3600.0) as context:
         await until(lambda: _booked(context)[0] == 1)
-        await trio.sleep(0.05)
-        assert not idle
+        await until(lambda: not idle)
 
 
 async def _page(context: Context, peer: HttpPeer) -> None:
