@@ -112,6 +112,11 @@ def test_a_moderator_deals_with_a_troll_who_has_left(server: Server, window: Ope
     mo.act("spam 44", "Moderate the author")
     expect(mo.page.get_by_role("dialog", name="Tom in #raided")).to_be_visible()  # else axe misses a landmark
     mo.page.get_by_role("button", name="Delete messages").click()
+    expect(mo.page.locator("#question")).to_be_visible()
+    mo.page.keyboard.press("Escape")  # nothing is deleted
+    expect(mo.page.locator("#question")).to_be_hidden()
+    mo.act("spam 44", "Moderate the author")
+    mo.page.get_by_role("button", name="Delete messages").click()
     mo.confirm("Tom in #raided: delete the 45 latest messages for everybody?")
     expect(mo.page.locator("#toast")).to_have_text("The 45 latest messages of Tom in #raided are deleted.")
     assert [each["text"] for each in server.messages("raided") if each.get("text")] == ["what is this"]

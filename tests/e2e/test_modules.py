@@ -395,6 +395,10 @@ def test_the_page_works_with_a_full_storage(run: Run) -> None:
         store.setItem('a', 'later');
         const kept = localStorage.getItem('a');
         store.removeItem('a');
-        return [full, again, kept, store.getItem('a'), localStorage.getItem('a')];
+        for (const key of ['chat.b', 'b']) store.setItem(key, 'of this or another page');
+        store.clear();
+        const others = Object.keys(localStorage);
+        localStorage.clear();
+        return [full, again, kept, store.getItem('a'), others];
     """
-    assert run("storage.js", body) == [["late", "early"], ["late", "early"], "later", None, None]
+    assert run("storage.js", body) == [["late", "early"], ["late", "early"], "later", None, ["b"]]

@@ -53,10 +53,13 @@ def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
         seen.push(texts(), t.messages[1].reactions['👍'], t.cursor);
         const { changed } = t.add([{ type: 'delete', offset: 11, target: 1 }, edit(12, 1, 'late')]);
         seen.push(texts(), t.messages[0].deleted, changed.length);
+        t.change([{ type: 'delete', offset: 13, target: 4 }]);
+        seen.push(texts(), t.messages[1].reactions);
         return seen;
     """
     assert run("timeline.js", TIMELINE + body) == [
         *("now", "now,five", "e-6", "now,nine", {"after": 6, "until": 9}, "now,nine", 2, "e-10", ",nine", True, 1),
+        *(",", {}),
     ]
 
 
@@ -121,6 +124,9 @@ def test_unread_counts_offsets_despite_retention(run: Run) -> None:
         unread.push(room.unread);
         room.take(said(21));
         unread.push(room.unread);
+        client.identity.owns = ({ user }) => user.id === 'us';
+        room.take([{ ...said(22)[0], user: { id: 'us' } }, { ...said(23)[0], text: '', deleted: true }]);
+        unread.push(room.unread);
         room.head = 'e-25';  // as the list of rooms says, ahead of what was pushed
         unread.push(room.unread);
         room.markRead(21);
@@ -128,7 +134,7 @@ def test_unread_counts_offsets_despite_retention(run: Run) -> None:
         room.page({ cursor: 'f-2', recovered: false, messages: said(1, 2) });  // a new log: none of it is read
         return [...unread, room.unread];
     """
-    assert run("room.js", ROOM + body) == [0, 17, 17, 18, 22, 4, "e-21", 2]
+    assert run("room.js", ROOM + body) == [0, 17, 17, 18, 18, 20, 2, "e-21", 2]
 
 
 def test_tabs_that_read_at_once_keep_both_markers(run: Run) -> None:
@@ -156,6 +162,71 @@ def test_tabs_that_read_at_once_keep_both_markers(run: Run) -> None:
         return [rooms.map(({ read }) => String(read)), read.map(({ read, counted }) => [read, counted])];
     """
     assert run("read-markers.js", body) == [["e-1", "e-2", "null"], [["e-1", 0], ["e-9", 2]]]
+
+
+def test_what_is_unread_is_asked_once_a_user_and_four_times_at_most(run: Run) -> None:
+    """The first room waits for it."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const { setTimeout } = globalThis;
+        globalThis.setTimeout = (call) => setTimeout(call);
+        const asks = async (answer) => {
+            let asked = 0;
+            const unread = async () => {
+                if (asked++ > 20) throw new Error('it goes on for ever');
+                return answer();
+            };
+            const markers = new m.ReadMarkers({ api: { unread }, state: { phase: 'connecting' } }, null);
+            await Promise.all([markers.fetch(), markers.fetch()]);
+            markers.expire();
+            await markers.fetch();
+            return asked;
+        };
+        const refuse = (code) => () => { throw new ChatError(code, '', { status: code === 'lost' ? 0 : 403 }); };
+        const asked = [await asks(() => ({ rooms: {} })), await asks(refuse('lost')), await asks(refuse('forbidden'))];
+        globalThis.setTimeout = setTimeout;
+        return asked;
+    """
+    assert run("read-markers.js", body) == [2, 8, 2]
+
+
+def test_after_a_gap_nothing_is_kept_that_may_have_changed_in_it(run: Run) -> None:
+    """A reaction may have been taken back, and a quoted message edited; another log has other messages."""
+    body = """
+        const message = (offset) => ({ offset, user: { id: 'u' }, text: 'x' });
+        const page = (cursor, recovered, ...offsets) => ({ cursor, recovered, messages: offsets.map(message) });
+        const asked = [];
+        const history = async ({ after }) => (asked.push(after), page('e-90', true, Number(after.split('-')[1]) + 1));
+        const log = new m.RoomLog({ history, tell() {} });
+        log.page(page('e-90', true, 90));
+        const quoted = (offset) => new Promise((resolve) => (log.quoted(offset), setTimeout(resolve)));
+        await quoted(1);
+        log.add([{ type: 'reaction', offset: 91, target: 90, emoji: 'x', on: true, count: 1, user: { id: 'u' } }]);
+        await log.visit(40);
+        const seen = () => [log.find(1) !== null, log.reactors.of(90, 'x').length, log.past !== null];
+        const states = [seen()];
+        log.page(page('e-200', false, 200));
+        states.push(seen());
+        await quoted(1);
+        log.page(page('f-9', false, 9));
+        states.push(seen());
+        return [asked, states];
+    """
+    asked, states = run("room-log.js", body)
+    assert asked == ["e-0", "e-15", "e-0"]
+    assert states == [[True, 1, True], [False, 0, True], [False, 0, False]]
+
+
+def test_a_room_keeps_a_bounded_number_of_messages(run: Run) -> None:
+    body = """
+        const message = (_, at) => ({ offset: at + 1, user: { id: 'u' }, text: 'x' });
+        const log = new m.RoomLog({ tell() {} });
+        log.page({ cursor: 'e-0', recovered: true, messages: [] });
+        log.add(Array.from({ length: 20_001 }, message));
+        const { timeline } = log;
+        return [timeline.messages.length, timeline.first, timeline.complete, timeline.cursor];
+    """
+    assert run("room-log.js", body) == [10_000, 10_002, False, "e-20001"]
 
 
 def test_a_push_before_the_first_page_is_not_shown_twice(run: Run) -> None:
@@ -247,103 +318,3 @@ def test_what_is_fetched_into_a_hole_is_told_like_what_is_pushed(run: Run) -> No
         return [await Promise.race([counted, new Promise((resolve) => setTimeout(resolve, 5_000, 'no'))]), told];
     """
     assert run("room.js", ROOM + body) == [2, [1, 2, 3]]
-
-
-def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run: Run) -> None:
-    """Slow mode may last longer than the server keeps a key, ten minutes; a refusal is an answer."""
-    body = """
-        const { now } = Date;
-        const outcome = async (code) => {
-            const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-            let tries = 0;
-            outbox.resume(async () => {
-                if (tries++) return { offset: 1 };
-                Date.now = () => now() + 601_000;
-                throw new ChatError(code, '', { retryAfter: 0 });
-            });
-            await outbox.add('lobby', 'hello').catch(() => {});
-            Date.now = now;
-            return outbox.items[0].state;
-        };
-        const { ChatError } = await import('/wire.js');
-        const { Store } = await import('/storage.js');
-        const turn = () => new Promise((resolve) => setTimeout(resolve));
-        const refusing = (code) => {
-            const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-            outbox.resume(async () => { throw new ChatError(code, ''); });
-            return outbox;
-        };
-        const held = refusing('held');  // until the user who wrote it is back
-        held.add('lobby', 'hello');
-        await turn();
-        const states = [held.items[0].state];
-        Date.now = () => now() + 601_000;
-        held.resume(async () => ({ offset: 1 }));
-        await turn();
-        Date.now = now;
-        states.push(held.items[0].state);
-        const reacting = refusing('forbidden');
-        await reacting.add('lobby', '', { change: { type: 'react', offset: 1, emoji: 'x', on: true } }).catch(() => {});
-        return [await outcome('rate_limited'), await outcome('lost'), ...states, reacting.items.length];
-    """
-    assert run("outbox.js", body) == ["sent", "failed", "held", "sent", 0]
-
-
-def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to_another(run: Run) -> None:
-    """With the same number there is another message. What waited too long behind a slow message is sent before it."""
-    body = """
-        const { Store } = await import('/storage.js');
-        const storage = new Store();
-        const browser = new Store();
-        const handlers = { changed() {}, stored() {} };
-        const outbox = new m.Outbox(storage, browser, handlers);
-        const sent = [];
-        const refused = [];
-        let isJoining = true;
-        const deliver = async ({ text }) => (sent.push(text), text === 'slow' ? new Promise(() => {}) : { offset: 9 });
-        const add = (...all) => outbox.add('lobby', ...all).catch(({ code }) => refused.push(code));
-        const turn = () => new Promise((resolve) => setTimeout(resolve));
-        const edit = { change: { type: 'edit', offset: 1 }, epoch: 'e' };
-        add('answer', { replyTo: 1, epoch: 'e' });
-        add('edited', edit);
-        add('', { change: { type: 'delete', offset: 1 }, epoch: 'e' });
-        add('slow');
-        outbox.resume(deliver, () => !isJoining);
-        await turn();
-        const early = [...sent];
-        isJoining = false;
-        outbox.inLog('lobby', 'f');
-        await turn();
-        const after = [...sent];
-        const kept = JSON.parse(storage.getItem('chat.outbox')).map(({ text, state, extras }) => [text, state, extras]);
-        add('edited', { ...edit, epoch: 'f' });
-        await turn();
-        outbox.pause();
-        add('', { change: { type: 'react', offset: 2, emoji: 'x', on: true } });
-        outbox.leaveBehind();
-        const next = new Store();
-        new m.Outbox(next, browser, handlers);
-        const left = JSON.parse(next.getItem('chat.outbox')).map(({ text }) => text);
-        return [early, after, refused, kept, sent.slice(after.length), left];
-    """
-    kept = [["answer", "failed", {}], ["edited", "failed", {}], ["slow", "sending", {}]]
-    left = ["answer", "edited", "slow"]  # a closed tab leaves words, and no reaction
-    assert run("outbox.js", body) == [[], ["slow"], ["gone"] * 3, kept, ["edited"], left]
-
-
-def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: Run) -> None:
-    """After a reload it was hidden, since the history has such a text."""
-    body = """
-        const { ChatError } = await import('/wire.js');
-        const { Store } = await import('/storage.js');
-        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-        outbox.resume(async () => { throw new ChatError('forbidden', 'no'); });
-        await outbox.add('lobby', 'ok', {}, 5).catch(() => {});
-        const waiting = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-        waiting.add('lobby', 'ok', {}, 5);  // it was never sent, so another device has sent the same
-        return [outbox, waiting].map((box) => [5, 6, 7, 6].map((offset) => {
-            box.arrived({ room: 'lobby', offset, text: 'ok' }, true);
-            return box.items[0]?.offset;
-        }));
-    """
-    assert run("outbox.js", body) == [[None, 6, 6, 6], [None] * 4]

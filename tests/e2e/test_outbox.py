@@ -1,0 +1,130 @@
+"""The outbox, imported by a browser: what is sent again, held, kept, or taken for a message that arrived."""
+
+import pytest
+
+from tests.e2e.conftest import Run
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_message_that_is_refused_for_now_is_tried_less_and_less_often(run: Run) -> None:
+    """The first attempt with the next message comes soon again."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
+        const { setTimeout } = globalThis;
+        const waits = [];
+        globalThis.setTimeout = (call, ms) => (waits.push(ms), setTimeout(call));
+        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        const answers = [...Array(5).fill('refused'), 'stored', 'refused', 'stored'];
+        outbox.resume(async () => {
+            if (answers.shift() === 'refused') throw new ChatError('unavailable', '', { status: 503 });
+            return { offset: 1 };
+        });
+        await Promise.all([outbox.add('lobby', 'one'), outbox.add('lobby', 'two')]);
+        globalThis.setTimeout = setTimeout;
+        return waits;
+    """
+    waits = run("outbox.js", body)  # ms that it asks timers for
+    ranges = [(250, 500), (500, 1_000), (1_000, 2_000), (2_000, 4_000), (4_000, 8_000), (250, 500)]
+    assert [low <= each <= high for each, (low, high) in zip(waits, ranges, strict=True)] == [True] * 6
+
+
+def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run: Run) -> None:
+    """Slow mode may last longer than the server keeps a key, ten minutes; a refusal is an answer."""
+    body = """
+        const { now } = Date;
+        const outcome = async (code) => {
+            const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+            let tries = 0;
+            outbox.resume(async () => {
+                if (tries++) return { offset: 1 };
+                Date.now = () => now() + 601_000;
+                throw new ChatError(code, '', { retryAfter: 0 });
+            });
+            await outbox.add('lobby', 'hello').catch(() => {});
+            Date.now = now;
+            return outbox.items[0].state;
+        };
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        const refusing = (code) => {
+            const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+            outbox.resume(async () => { throw new ChatError(code, ''); });
+            return outbox;
+        };
+        const held = refusing('held');  // until the user who wrote it is back
+        held.add('lobby', 'hello');
+        await turn();
+        const states = [held.items[0].state];
+        Date.now = () => now() + 601_000;
+        held.resume(async () => ({ offset: 1 }));
+        await turn();
+        Date.now = now;
+        states.push(held.items[0].state);
+        const reacting = refusing('forbidden');
+        await reacting.add('lobby', '', { change: { type: 'react', offset: 1, emoji: 'x', on: true } }).catch(() => {});
+        return [await outcome('rate_limited'), await outcome('lost'), ...states, reacting.items.length];
+    """
+    assert run("outbox.js", body) == ["sent", "failed", "held", "sent", 0]
+
+
+def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to_another(run: Run) -> None:
+    """With the same number there is another message. What waited too long behind a slow message is sent before it."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const storage = new Store();
+        const browser = new Store();
+        const handlers = { changed() {}, stored() {} };
+        const outbox = new m.Outbox(storage, browser, handlers);
+        const sent = [];
+        const refused = [];
+        let isJoining = true;
+        const deliver = async ({ text }) => (sent.push(text), text === 'slow' ? new Promise(() => {}) : { offset: 9 });
+        const add = (...all) => outbox.add('lobby', ...all).catch(({ code }) => refused.push(code));
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        const edit = { change: { type: 'edit', offset: 1 }, epoch: 'e' };
+        add('answer', { replyTo: 1, epoch: 'e' });
+        add('edited', edit);
+        add('', { change: { type: 'delete', offset: 1 }, epoch: 'e' });
+        add('slow');
+        outbox.resume(deliver, () => !isJoining);
+        await turn();
+        const early = [...sent];
+        isJoining = false;
+        outbox.inLog('lobby', 'f');
+        await turn();
+        const after = [...sent];
+        const kept = JSON.parse(storage.getItem('chat.outbox')).map(({ text, state, extras }) => [text, state, extras]);
+        add('edited', { ...edit, epoch: 'f' });
+        await turn();
+        outbox.pause();
+        add('', { change: { type: 'react', offset: 2, emoji: 'x', on: true } });
+        outbox.leaveBehind();
+        const next = new Store();
+        new m.Outbox(next, browser, handlers);
+        const left = JSON.parse(next.getItem('chat.outbox')).map(({ text }) => text);
+        return [early, after, refused, kept, sent.slice(after.length), left];
+    """
+    kept = [["answer", "failed", {}], ["edited", "failed", {}], ["slow", "sending", {}]]
+    left = ["answer", "edited", "slow"]  # a closed tab leaves words, and no reaction
+    assert run("outbox.js", body) == [[], ["slow"], ["gone"] * 3, kept, ["edited"], left]
+
+
+def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: Run) -> None:
+    """After a reload it was hidden, since the history has such a text."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
+        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        outbox.resume(async () => { throw new ChatError('forbidden', 'no'); });
+        await outbox.add('lobby', 'ok', {}, 5).catch(() => {});
+        const waiting = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        waiting.add('lobby', 'ok', {}, 5);  // it was never sent, so another device has sent the same
+        return [outbox, waiting].map((box) => [5, 6, 7, 6].map((offset) => {
+            box.arrived({ room: 'lobby', offset, text: 'ok' }, true);
+            return box.items[0]?.offset;
+        }));
+    """
+    assert run("outbox.js", body) == [[None, 6, 6, 6], [None] * 4]
