@@ -201,7 +201,9 @@ def test_after_a_gap_nothing_is_kept_that_may_have_changed_in_it(run: Run) -> No
         log.page(page('e-90', true, 90));
         const quoted = (offset) => new Promise((resolve) => (log.quoted(offset), setTimeout(resolve)));
         await quoted(1);
-        log.add([{ type: 'reaction', offset: 91, target: 90, emoji: 'x', on: true, count: 1, user: { id: 'u' } }]);
+        const reaction = { type: 'reaction', target: 90, emoji: 'x', user: { id: 'u' } };
+        log.add([{ ...reaction, offset: 92, on: true, count: 1 }, { ...reaction, offset: 91, on: false, count: 0 }]);
+        log.reactors.note([{ ...reaction, offset: 91, on: false }]);  // again, from an older page
         await log.visit(40);
         const seen = () => [log.find(1) !== null, log.reactors.of(90, 'x').length, log.past !== null];
         const states = [seen()];
@@ -309,12 +311,15 @@ def test_what_is_fetched_into_a_hole_is_told_like_what_is_pushed(run: Run) -> No
     """A page of one's own got no `message` for it, and after hours away the title counted the first 100 unread only."""
     body = """
         const told = [];
+        const live = [];
         room.addEventListener('message', ({ detail }) => told.push(detail.offset));
+        room.addEventListener('messages', ({ detail }) => live.push(detail.isLive));
         client.isLive = true;
         room.page({ cursor: 'e-1', recovered: true, messages: said(1) });
         client.ask = async () => ({ cursor: 'e-3', recovered: true, messages: said(2, 3) });
         const counted = new Promise((resolve) => room.addEventListener('unread', () => resolve(room.unread)));
         room.pushed({ type: 'gap', until: 'e-3' });
-        return [await Promise.race([counted, new Promise((resolve) => setTimeout(resolve, 5_000, 'no'))]), told];
+        const unread = await Promise.race([counted, new Promise((resolve) => setTimeout(resolve, 5_000, 'no'))]);
+        return [unread, told, live];
     """
-    assert run("room.js", ROOM + body) == [2, [1, 2, 3]]
+    assert run("room.js", ROOM + body) == [2, [1, 2, 3], [False, True]]

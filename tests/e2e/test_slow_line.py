@@ -68,6 +68,30 @@ def test_a_socket_on_a_slow_line_waits_for_the_answers_of_two_rooms(run: Run) ->
     assert run("websocket-link.js", CLOCK % body) == ["e-1", "e-2", "no answer to join", "lost", "lost"]
 
 
+def test_a_socket_without_a_hello_is_given_up_and_one_that_goes_away_says_for_how_long(run: Run) -> None:
+    body = """
+        const sockets = [];
+        globalThis.WebSocket = class {
+            constructor() { sockets.push(this); }
+            send() {}
+            close() {}
+        };
+        const lost = [];
+        const told = { ready() {}, pushed() {} };
+        told.lost = (link, { opened, reason, retryAfter }) => lost.push([opened, reason, retryAfter]);
+        for (let n = 0; n < 2; n++) new m.WebSocketLink(location.origin, told);
+        const hear = (message) => sockets[1].onmessage({ data: JSON.stringify(message) });
+        hear({ type: 'hello' });
+        hear({ type: 'goaway', reason: 'restart', retry_after: 7 });
+        await pass(9);
+        sockets[1].onclose({ code: 1012, reason: 'restart' });
+        await pass(2);
+        return lost;
+    """
+    lost = run("websocket-link.js", CLOCK % body)
+    assert lost == [[True, "restart", 7], [False, "the line went silent", None]]
+
+
 def test_a_request_on_a_slow_line_waits_for_the_end_of_its_answer(run: Run) -> None:
     """A page of 64 KiB takes 22 s at 3 KB/s; after 15 s it was given up, and asked for again in the next attempt."""
     body = """
