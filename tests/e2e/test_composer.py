@@ -156,6 +156,7 @@ def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(visit: Ope
     about, text = ben.page.locator("#about-text"), ben.page.locator("#text")
     ben.act("secret", "Reply")
     text.fill("which one?")
+    expect(ann.page.locator("#typing")).to_have_text(f"{ben.name} is typing…")
     ann.act("secret", "Edit")
     ann.say("the **word**")
     expect(about).to_have_text(f"Replying to {ann.name}: the word")
@@ -370,8 +371,10 @@ def test_a_completion_can_be_undone_and_ends_when_the_caret_leaves_the_word(visi
     expect(offers.locator("[aria-selected=true]")).to_be_in_viewport(ratio=1)
     ann.page.keyboard.press("ArrowDown")
     expect(offers.locator("li").first).to_have_attribute("aria-selected", "true")
+    expect(text).to_have_attribute("aria-activedescendant", "completions-0")
     ann.page.keyboard.press("Escape")
     expect(offers).to_be_hidden()
+    assert text.get_attribute("aria-activedescendant") is None
     ann.page.keyboard.type("m")
     offers.get_by_text(":hammer:").click()
     expect(text).to_have_value("of 🔨 ")

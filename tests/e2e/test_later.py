@@ -172,7 +172,7 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: Open
     ann.say("look")
     expect(badge).to_have_text("1 unread")
     assert ben.page.evaluate("window.notes") == []
-    for text in (f"look, @{name}", f"look at this, @{name}"):
+    for text in ("look here", f"look, @{name}", f"look at this, @{name}"):
         ann.act("look", "Edit")
         ann.say(text)
         expect(ann.texts).to_have_text([f"{text} edited"])
@@ -184,6 +184,7 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: Open
         expect(ben.texts).to_have_text([f"look at this, @{name} edited"])
         expect(ben.page.locator(".for-us .mention")).to_have_text(f"@{name}")
         assert ben.page.evaluate("window.notes.length") == notes
+        assert ben.page.evaluate("window.notes.every((note) => note.includes('@'))")
         if notes:
             ben.page.reload()
 

@@ -128,3 +128,15 @@ def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: R
         }));
     """
     assert run("outbox.js", body) == [[None, 6, 6, 6], [None] * 4]
+
+
+def test_only_what_was_certainly_not_sent_can_be_taken_back(run: Run) -> None:
+    states = ["queued", "sending", "sent", "failed", "held"]
+    body = "return [null, 1].map((firstTried) => a.filter((state) => m.mayTakeBack({ state, firstTried })))"
+    assert run("outbox.js", body, states) == [["queued", "failed", "held"], ["failed", "held"]]
+    body = """
+        const change = { type: 'edit', offset: 1 };
+        const kinds = [['x', {}], ['x', { change }], ['', { change }]];
+        return kinds.map(([text, extras]) => a.filter((state) => m.isBelow({ state, text, extras })));
+    """
+    assert run("outbox.js", body, states) == [states, ["failed", "held"], []], "shown below the messages"

@@ -16,9 +16,11 @@ pytestmark = pytest.mark.browser
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """A server with tokens, and rooms in which moderators alone, or those who are signed in, may write."""
+    """A server with tokens, and rooms where only moderators or signed-in users may write, or only the latter read."""
     folder = tmp_path_factory.mktemp("read-only")
-    (folder / "rooms.toml").write_text('rooms."news-*".write = "moderators"\nrooms."staff-*".write = "signed-in"\n')
+    policies = {"news-*": ("write", "moderators"), "staff-*": ("write", "signed-in"), "vault": ("read", "signed-in")}
+    lines = [f'rooms."{rooms}".{action} = "{who}"\n' for rooms, (action, who) in policies.items()]
+    (folder / "rooms.toml").write_text("".join(lines))
     with serving(folder, flags=["--token-key", secret_file(folder), "--config", str(folder / "rooms.toml")]) as running:
         yield running
 
@@ -69,6 +71,9 @@ def test_where_a_proxy_signs_users_in_the_page_offers_no_dialog_for_it(server: S
 
 def test_a_guest_signs_in_to_write(server: Server, window: OpenWindow) -> None:
     ann = window()
+    ann.page.goto(f"{server.url}/#vault")
+    expect(ann.page.locator("#account-problem")).to_have_text("Sign in to enter #vault.")
+    ann.page.keyboard.press("Escape")
     ann.open(server, room="staff-tea")
     expect_read_only(ann, "sign in to write in staff-tea.")
     ann.page.get_by_role("button", name="Sign in", exact=True).click()

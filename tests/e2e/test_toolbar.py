@@ -23,6 +23,7 @@ def test_a_deletion_is_confirmed_and_may_be_cancelled(visit: OpenWindow) -> None
     expect(ann.page.locator("#text")).to_be_focused()
     for cancel in ("Escape", "Shift+Tab Enter"):
         ann.act("one", "Delete")
+        expect(ann.page.locator("#question-why")).to_be_hidden()  # it needs no reason
         for key in cancel.split():
             ann.page.keyboard.press(key)
         expect(ann.page.locator("#question")).to_be_hidden()
