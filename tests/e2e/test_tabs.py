@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, Request, Route, expect
 
 from tests.e2e.browser import wait_until
-from tests.e2e.conftest import OpenWindow
+from tests.e2e.conftest import OpenWindow, Run
 from tests.e2e.servers import Server, serving
 
 pytestmark = pytest.mark.browser
@@ -237,3 +237,50 @@ def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connectio
     with other.expect_navigation():
         other.evaluate(SHOWN_AGAIN)
     assert errors == []
+
+
+def test_the_leader_gives_the_page_of_a_join_to_all_tabs(run: Run) -> None:
+    """All tabs share one membership, which a join begins anew: what was on its way to another tab is in that page."""
+    body = """
+        const { WebSocket } = globalThis;
+        let socket = null;
+        const asked = [];
+        globalThis.WebSocket = class {
+            static OPEN = 1;
+            readyState = 1;
+            constructor() { socket = this; }
+            send(text) {
+                const { id, type } = JSON.parse(text);
+                asked.push(type);
+                this.hear(type === 'publish' ? { id, type: 'error', code: 'no' } : { id, type, cursor: 'e-1' });
+            }
+            hear(message) { this.onmessage({ data: JSON.stringify(message) }); }
+            close() {}
+        };
+        const channel = new BroadcastChannel('chat.socket');
+        const told = [];
+        channel.onmessage = ({ data }) => told.push(data);
+        const ask = (message) => channel.postMessage({ to: 'leader', from: 'a', ...message });
+        const all = (type) => told.filter((each) => each.type === type);
+        const until = async (holds) => {
+            for (let n = 0; n < 500 && !holds(); n++) await new Promise((resolve) => setTimeout(resolve, 10));
+        };
+        const pages = [];
+        const handlers = { ready() {}, pushed() {}, lost() {}, page: (_, room, page) => pages.push([room, page]) };
+        const link = new m.TabLink(location.origin, handlers);
+        await until(() => socket);
+        ask({ type: 'open' });
+        socket.hear({ type: 'hello', user: { id: 'u' } });
+        await until(() => all('ready').length);
+        ['history', 'join', 'publish'].forEach((type, number) => {
+            ask({ type: 'ask', number, request: { type, room: 'lobby' } });
+        });
+        await until(() => all('answer').length === 3 && pages.length);
+        globalThis.WebSocket = WebSocket;
+        channel.close();
+        return [asked, all('answer').map(({ number, answer, error }) => [number, answer?.cursor ?? error.code]), pages];
+    """
+    asked, answers, pages = run("tab-link.js", body)
+    assert asked == ["history", "join", "publish"]
+    assert sorted(answers) == [[0, "e-1"], [1, "e-1"], [2, "no"]]
+    assert pages == [["lobby", {"id": 2, "type": "join", "cursor": "e-1", "recovered": True}]]
