@@ -268,6 +268,7 @@ def test_a_long_room_name_takes_one_line_and_hides_nothing_else(shared_server: S
     expect(found).to_be_focused()
     expect(found).not_to_have_css("outline-style", "solid")  # nor are its first words below the toolbar
     expect(ann.page.locator("#actions")).to_be_hidden()
+    expect(ann.page.locator("#text")).to_have_css("overflow", "hidden auto")  # Firefox drew a bar over its hint
 
 
 def test_a_name_in_another_script_does_not_turn_the_text_around(
