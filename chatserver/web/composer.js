@@ -16,6 +16,7 @@ const ABOUT_KEY = 'chat.about.'; // + room
 const COMMAND = /^\/[^\s/]*(?!\S)/; // `//x` sends /x, and `/a/path` is a text, as in the terminal client
 const MAX_BYTES = 8 * 1024; // of UTF-8, the server's limit; a message over twice that closes the connection
 const MAX_MENTIONS = 20;
+const MAX_ANSWERED = 300; // characters; a screen reader says them all
 const MARKS = { b: '**', i: '*' }; // by the key that is pressed with Ctrl
 
 const isCommand = (text) => COMMAND.test(text) && actionIn({ text }) === null;
@@ -132,7 +133,7 @@ export class Composer {
     const was = this.#about?.message.text;
     this.#about = { kind, message: { ...message } }; // the original changes
     const name = this.client.identity.owns(message) ? 'yourself' : message.user.name;
-    const shown = kind === 'edit' ? ['Editing your message'] : [make('bdi', {}, `Replying to ${name}`), `: ${inShort(message)}`];
+    const shown = kind === 'edit' ? ['Editing your message'] : [make('bdi', {}, `Replying to ${name}`), `: ${inShort(message).slice(0, MAX_ANSWERED)}`];
     byId('about-text').replaceChildren(...shown);
     this.#text.value = text;
     this.#changed();

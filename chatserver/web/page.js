@@ -150,8 +150,6 @@ byId('read-all').addEventListener('click', () => {
 });
 byId('leave').addEventListener('click', () => client.leave(client.room));
 
-// The panels: always there on a wide screen, drawers on a narrow one
-
 /**
  * Close the drawers. If one had the focus, its button gets it.
  * @param {HTMLElement | null} [opened] the one to open instead

@@ -11,7 +11,7 @@ import { clock, dayName, plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
 const MAX_ROOMS = 7;
-const ACTIVE_AFTER = 200; // ms until the first row is the active one
+const ACTIVE_AFTER = 200; // ms; else screen readers say the first row only, not the dialog
 const SEARCH_AFTER = 350; // ms without another letter; the server takes three a second
 const MAX_FOUND = 20;
 const SEARCHED = /\p{Ideographic}|[\p{L}\p{N}].|.[\p{L}\p{N}]/u; // not for one letter, or where no word is
@@ -52,7 +52,6 @@ export class Switcher {
     this.#input.value = '';
     this.#dialog.showModal();
     this.#typed();
-    // Else screen readers say the first row only, and neither the dialog nor the field.
     this.#input.removeAttribute('aria-activedescendant');
     setTimeout(() => this.#choose(this.#chosen), ACTIVE_AFTER);
   }

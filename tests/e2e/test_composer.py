@@ -51,6 +51,10 @@ def test_an_unknown_command_is_refused_and_two_slashes_send_one(shared_server: S
     # Where the focus stays in the field, as at ↑, a screen reader says nothing else.
     said = ann.page.get_by_role("status").filter(has_text="Replying")
     expect(said).to_have_text("Replying to yourself: waves")
+    shared_server.publish("commands", "long " * 400)
+    ann.act("long", "Reply")
+    expect(said).to_contain_text(": long long")
+    assert len(said.inner_text()) < 400
     ann.act("shrug", "Edit")  # an edited text is no command
     ann.say("/shrug, well")
     expect(ann.texts.first).to_have_text("/shrug, well edited")
