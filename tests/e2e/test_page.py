@@ -383,7 +383,9 @@ def test_new_messages_are_spoken_with_their_author(shared_server: Server, visit:
     expect(ann.texts).to_have_count(4)
     expect(ann.page.locator("#messages-spoken")).to_be_empty()  # nor old messages
     name = ann.page.evaluate("() => document.querySelector('#messages .author').textContent")
-    heard = ann.page.get_by_role("log").get_by_role("listitem").all_inner_texts()
+    # A second log, though said to be off, kept Orca busy with each row, so that the name of a full room was not said.
+    expect(ann.page.get_by_role("log")).to_have_attribute("id", "messages-spoken")
+    heard = ann.page.get_by_role("list", name="Messages").get_by_role("listitem").all_inner_texts()
     assert all(name in each for each in heard[:2]), heard  # a grouped message has its author as well
     # After Alt+↓ the focus is still in the field. A live heading would be said twice, with its mark and without.
     expect(ann.page.locator("h1 > [aria-live=polite]")).to_have_text("ears")
