@@ -76,7 +76,7 @@ function inline(text, names, depth = 0) {
     nodes.push(...mentions(text.slice(end, index), names));
     end = from;
     if (literal) nodes.push(literal);
-    else if (coded) nodes.push(make('code', {}, coded));
+    else if (coded) nodes.push(make('code', { translate: false }, coded));
     else if (mark || star) nodes.push(make(element, {}, ...inline(star ?? text.slice(start, from - mark.length), names, depth + 1)));
     else if (email) nodes.push(link(`mailto:${email}`, email));
     else {
@@ -154,7 +154,7 @@ export function markdown(text, names = []) {
   const nodes = [];
   for (let fence; (fence = FENCE.exec(text)); text = text.slice(fence[0].length)) {
     if (fence[1]) nodes.push(...blocks(fence[1].slice(0, -1), names));
-    nodes.push(make('pre', { tabIndex: 0 }, make('code', {}, fence[2])));
+    nodes.push(make('pre', { tabIndex: 0 }, make('code', { translate: false }, fence[2])));
   }
   return text ? [...nodes, ...blocks(text, names)] : nodes;
 }

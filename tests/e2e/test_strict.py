@@ -106,10 +106,14 @@ def test_an_old_browser_is_told_so(shared_server: Server, window: OpenWindow) ->
 
 
 def test_a_translation_keeps_names_and_hinders_nothing(shared_server: Server, visit: OpenWindow) -> None:
-    """A user called Sage Lion could not be mentioned by the translated name, and the banner never went away."""
-    shared_server.publish("translated", "one")
+    """A user called Sage Lion could not be mentioned by the translated name, and the banner never went away.
+
+    Nor is a translated command one that can be copied.
+    """
+    shared_server.publish("translated", "one `cut`\n```\nsort\n```")
     ann = visit(room="translated")
-    for name in ("#room-title", "#rooms .name", "#people .name", "#me .name", "#messages .author"):
+    names = ("#room-title", "#rooms .name", "#people .name", "#me .name", "#messages .author", "#completions")
+    for name in (*names, "#messages p code", "#messages pre code"):
         expect(ann.page.locator(name).first).to_have_attribute("translate", "no")
     assert ann.page.request.delete(f"{shared_server.url}/session").ok
     expect(ann.page.locator("#banner")).to_contain_text("You are disconnected")
