@@ -215,7 +215,6 @@ export class Composer {
     if ((event.ctrlKey || event.metaKey) && Object.hasOwn(MARKS, event.key)) this.#mark(event, MARKS[event.key]);
     else if (event.key === 'Escape' && this.#about) this.stop();
     else if (event.key === 'ArrowUp' && this.#text.value === '' && !this.#about) this.#editLast(event);
-    // A phone's keyboard has no Shift+Enter, so Enter is a new line there.
     else if (event.key === 'Enter' && !event.shiftKey && (event.ctrlKey || event.metaKey || !(hasFingers() || this.#isInCode()))) {
       event.preventDefault();
       this.#form.requestSubmit();

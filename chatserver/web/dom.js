@@ -40,7 +40,6 @@ export function choose(field, list, index) {
   return options.indexOf(chosen);
 }
 
-/** Ask in a dialog, without a reason. */
 export const isConfirmed = async (question, label) => (await askWhy(question, label, false)) !== null;
 
 /**

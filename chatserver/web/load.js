@@ -1,5 +1,5 @@
-// Reloads the page if a part of it failed to load, as while the network changes or the server restarts, or is of another
-// version, as during an upgrade, and says if the browser is too old. It is not a module, since no module runs then.
+// Reloads the page if a part of it failed to load or is of another version, as during an upgrade, and says if the browser
+// is too old. Not a module, since none runs then.
 const isNew = Map.groupBy && AbortSignal.any && HTMLElement.prototype.showPopover && CSS.supports('color', 'light-dark(red, red)');
 let isMissing = !isNew; // which no reload helps
 

@@ -193,7 +193,6 @@ export class RoomsView {
   }
 }
 
-/** How many messages of a room are unread, or mention the user. */
 export function badge(unread, mentions) {
   const spoken = make('span', { className: 'visually-hidden' }, mentions ? ' mentions of you' : ' unread');
   const shown = mentions ? `@${mentions}` : unread > 99 ? '99+' : String(unread);
@@ -219,7 +218,6 @@ async function shownByTabs() {
   return new Set(held.map(({ name = '' }) => name.replace(SHOWN, '')));
 }
 
-/** The name of a room that typed text stands for. */
 export const roomNamed = (text) => text.trim().toLowerCase().replace(/^#/, '').replace(/\s+/g, '-');
 
 export class PeopleView {
