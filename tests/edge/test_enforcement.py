@@ -96,7 +96,7 @@ async def test_of_many_connections_and_rooms_a_few_are_ended_in_each_step(
     assert steps.call_count >= len(server.server.parts.connections.table) + len(rooms)
 
 
-async def test_a_client_whose_dialect_has_no_notice_leaves_all_its_rooms(
+async def test_a_client_whose_dialect_has_no_notice_is_sent_none_and_leaves_all_its_rooms(
     server: Serving, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It stayed in those that were not ended in the first step."""
@@ -105,7 +105,10 @@ async def test_a_client_whose_dialect_has_no_notice_leaves_all_its_rooms(
     async with chatter(server.address, headers=ANN) as page:
         for room in ("lobby", "ops"):
             await page.ask("join", room=room)
-        answer = await moderate(server.address, "POST", "/rooms/*/kick", user=await id_of(server.address, ANN))
+        ann = await id_of(server.address, ANN)
+        await sanction(server.address, kind="mute", user=ann)
+        assert (await page.ask("ping"))["type"] == "pong"
+        answer = await moderate(server.address, "POST", "/rooms/*/kick", user=ann)
     assert answer.json["ended"] == 2
 
 
