@@ -78,6 +78,25 @@ async def test_time_of_other_tasks_lengthens_the_next_pass_and_sleep_does_not(
     assert passes == pytest.approx([0.0, least, least, 0.0])
 
 
+async def test_other_tasks_run_between_passes_that_leave_work(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
+    turns = 0
+    passes: list[int] = []
+
+    def note(least: float) -> bool:
+        passes.append(turns)
+        return len(passes) < 5
+
+    monkeypatch.setattr(it.poller, "_pass", note)
+    it.connections.scheduler.submit(Priority.BULK, lambda item: False, object())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(it.poller.run)
+        while len(passes) < 5:
+            turns += 1
+            await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    assert passes[4] - passes[0] >= 3, "in each round of the loop both run, in any order"
+
+
 @pytest.mark.parametrize(
     ("states", "naps"), [([State.PINGED], True), ([State.OPEN], False), ([State.PINGED, State.OPEN], False)]
 )
