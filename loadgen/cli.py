@@ -23,6 +23,8 @@ def shown_default(default: object) -> str | None:
     """The default of a flag for `--help`, unless it is off or empty."""
     if default is None or default is False or default in ("", ()):
         return None
+    if isinstance(default, tuple):
+        return " ".join(default)
     return f"{default:g}" if isinstance(default, float) else str(default)
 
 

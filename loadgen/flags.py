@@ -9,7 +9,8 @@ import math
 import re
 import shlex
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Final, Literal, TypeVar
@@ -219,29 +220,44 @@ def rooms(number: int | None, name: str | None, clients: int) -> tuple[str, ...]
     return found
 
 
-def victims(text: str, number: int) -> tuple[dict[str, int], str | None]:
-    """Read `--victim`: how many of each kind, and the path that `GET /path` names."""
+def victims(asked: Sequence[str], number: int) -> tuple[dict[str, int], str | None]:
+    """Read all of `--victim`: how many of each kind, in equal shares, and the path that `GET /path` names."""
+    weights, pages = defaultdict[str, float](float), list[str]()
+    for text in asked:
+        mix, page = _victims(text)
+        if number < len(mix):  # all are of the first kind
+            mix = {next(iter(mix)): 1.0}
+        for kind, weight in mix.items():
+            weights[kind] += weight / sum(mix.values())
+        pages += [page] if page else []
+    if len(set(pages)) > 1:
+        raise UsageError(f"--victim: {' and '.join(map(repr, pages))}: all who fetch a page fetch the same")
+    if number < len(weights):
+        raise UsageError(f"--victims: {number} are fewer than the kinds of --victim")
+    return _divide(weights, number), pages[0] if pages else None
+
+
+def _victims(text: str) -> tuple[Mapping[str, float], str]:
+    """Read one `--victim`: the weights of its kinds, and the path that `GET /path` names."""
     word, _, page = text.strip().partition(" ")
     if word == "GET":
         page = page.strip() or "/"
         require("--victim", is_path, page)
-        return {"get": number}, page
+        return {"get": 1.0}, page
     known = [*MIXES, *ESTABLISHED]
     if page or word not in known:
         raise _unknown("--victim", text, known, " or 'GET /path'")
-    mix = MIXES.get(word, {word: 1.0})
-    # with fewer victims than kinds, all are of the first kind
-    return _divide(mix if number >= len(mix) else {next(iter(mix)): 1.0}, number), None
+    return MIXES.get(word, {word: 1.0}), ""
 
 
 def probes(
-    kind: str, number: int, newcomers: float, timeout: float, neighbours: int
+    asked: Sequence[str], number: int, newcomers: float, timeout: float, neighbours: int
 ) -> tuple[Probes, dict[type[Client], int]]:
     """Return the victims, and the honest slow clients that can play beside them.
 
     There are `neighbours` honest slow clients of each kind; of a kind that shares one address, its usual number.
     """
-    kinds, page = victims(kind, number)
+    kinds, page = victims(asked, number)
     needs = served(kinds)
     slow = [persona for persona in registry().values() if persona.slow and not unmet(persona, needs)]
     beside = {each: each.usual_clients if each.one_address else neighbours for each in slow} if neighbours else {}

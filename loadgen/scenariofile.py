@@ -35,7 +35,7 @@ class _Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
 class _Victims(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """`[victims]`: the clients whose operations are judged."""
 
-    kind: str = "chat"
+    kind: str | tuple[str, ...] = "chat"
     number: int = 50
     newcomers: float = experiment.NEWCOMERS_PER_S
     timeout: float = experiment.OPERATION_TIMEOUT_SECONDS
@@ -149,7 +149,8 @@ def _probes(victims: _Victims) -> tuple[Probes, Mapping[type[Client], int]]:
     flags.require("victims.newcomers", flags.RATE, victims.newcomers)
     flags.require("victims.neighbours", flags.NOT_NEGATIVE, victims.neighbours)
     flags.require("victims.timeout", flags.PATIENCE, victims.timeout)
-    return flags.probes(victims.kind, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
+    kinds = (victims.kind,) if isinstance(victims.kind, str) else victims.kind
+    return flags.probes(kinds, victims.number, victims.newcomers, victims.timeout, victims.neighbours)
 
 
 def _group(group: _Group) -> Group:

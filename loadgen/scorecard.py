@@ -191,9 +191,9 @@ class Attacking:
 
     victims: Clients = 50
     """Healthy clients, each with an operation every 100 ms."""
-    victim: Annotated[str, Parameter(metavar="KIND")] = "chat"
+    victim: Annotated[tuple[str, ...], Parameter(metavar="KIND")] = ("chat",)
     """What the victims are: chat (WebSocket, long-poll, event stream and GET together), ws, poll, sse, or for other
-    servers ws-echo and 'GET /path'."""
+    servers ws-echo and 'GET /path'; repeatable, for equal shares."""
     newcomers: PerSecond = NEWCOMERS_PER_S
     """Healthy clients a second that connect, do one operation and leave, beside those that stay; 0 = none."""
     timeout: Patience = OPERATION_TIMEOUT_SECONDS

@@ -55,6 +55,19 @@ def test_too_few_clients_for_the_mix() -> None:
         flags.mix("idle=1,poll=1,chat=1", 2)
 
 
+def test_victims_of_several_kinds_are_in_equal_shares() -> None:
+    assert flags.victims(["chat"], 50) == ({"ws": 30, "poll": 8, "sse": 7, "get": 5}, None)
+    assert flags.victims(["chat"], 3) == ({"ws": 3}, None)
+    assert flags.victims(["ws-echo", "GET /a"], 50) == ({"ws-echo": 25, "get": 25}, "/a")
+    assert flags.victims(["chat", "ws-echo", "GET /a"], 60) == (
+        {"ws": 12, "poll": 3, "sse": 3, "get": 22, "ws-echo": 20}, "/a"
+    )  # fmt: skip
+    with pytest.raises(UsageError, match="--victims: 1 are fewer than the kinds of --victim"):
+        flags.victims(["ws-echo", "get"], 1)
+    with pytest.raises(UsageError, match="--victim: '/a' and '/b': all who fetch a page fetch the same"):
+        flags.victims(["GET /a", "GET /b"], 50)
+
+
 def test_rooms_are_named_and_numbered() -> None:
     assert flags.rooms(None, None, 1000) == tuple(f"load-{n}" for n in range(1, 21))
     assert flags.rooms(None, "ops", 1000) == ("ops",)

@@ -128,10 +128,11 @@ def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -
     ]
     assert set(found.neighbours) == {persona for persona in registry().values() if persona.slow}
     assert found.longest_cycle == 0
-    alone = "[victims]\nfixed_duration = false\n" + _phase("baseline")
+    alone = "[victims]\nkind = ['ws-echo', 'GET /a']\nfixed_duration = false\n" + _phase("baseline")
     found = _read(tmp_path, alone + STEADY + _phase("recovery"))
     assert [phase.name for phase in found.phases] == ["baseline", "steady", "recovery"]
     assert found.longest_cycle == math.inf
+    assert found.victims == {"ws-echo": 25, "get": 25}
 
 
 @pytest.mark.parametrize(
