@@ -143,25 +143,27 @@ class HttpExchanges:
         self, connection: Connection, exchange: Exchange, pending: Coroutine[Any, Any, Answer],
         check: Callable[[], object], deadline: float,
     ) -> None:  # fmt: skip
-        """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile, with this deadline."""
-        result: Answer | HttpError | MessageError | LogError
+        """Wait for an answer that needs the log; the connection is parked in SERVING meanwhile."""
+        result: Answer | HttpError | MessageError | LogError | None = None
         with trio.move_on_at(deadline):
             try:
                 result = await pending
                 check()  # the user may have lost the right to this answer
             except (HttpError, MessageError, LogError) as error:
                 result = error
-            self._connections.step(connection, self._answered, exchange, result)
+        self._connections.step(connection, self._answered, exchange, result)
 
     def _answered(
-        self, connection: Connection, exchange: Exchange, result: Answer | HttpError | MessageError | LogError
+        self, connection: Connection, exchange: Exchange, result: Answer | HttpError | MessageError | LogError | None
     ) -> None:
         if isinstance(result, LogError):
             log_failed(self._connections, connection, result)
             result = refusal(*log_failure(result))
         if connection.context is not exchange:
             return  # the connection ended while the log was read
-        if isinstance(result, HttpError | MessageError):
+        if result is None:
+            self.give_up(connection, exchange)
+        elif isinstance(result, HttpError | MessageError):
             self._responder.refuse(connection, exchange, result)
         else:
             self._answer(connection, exchange, result)

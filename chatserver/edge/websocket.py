@@ -304,6 +304,8 @@ class WebSocketHandler(Handler):
                 return
         for member in session.rooms():
             self._hub.writable(member)
+            if connection.context is not session:
+                return
             if connection.blocked:
                 session.make_last(member)  # the other rooms come first next time, however busy this one is
                 return
