@@ -29,7 +29,7 @@ export class Actions {
     this.#list.addEventListener('pointerleave', () => this.#leave());
     this.#list.addEventListener('focusin', ({ target }) => (this.#isReached = target.matches(':focus-visible')));
     this.#list.addEventListener('keydown', (event) => this.#key(event));
-    // Not at the list, of which screen readers would call each message clickable.
+    // Not at the list: screen readers would call each message clickable.
     addEventListener('click', (event) => (this.#at(event), this.#chip(event)));
     this.#bar.addEventListener('click', (event) => this.#click(event));
     this.#bar.addEventListener('keydown', (event) => this.#move(event));

@@ -119,7 +119,6 @@ package📦 email📧 phone📱 computer💻 link🔗 check✅ x❌ warning⚠�
 coffee☕ tea🍵 beer🍺 wine🍷 cake🍰 pizza🍕 apple🍎 bread🍞 sun☀️ cloud☁️ rain🌧️ snow❄️ rainbow🌈 moon🌙 earth🌍 tree🌳
 flower🌸 seedling🌱 cat🐱 dog🐶 otter🦦 turtle🐢 unicorn🦄 bee🐝 snake🐍 loris🐒 whale🐳 car🚗 bike🚲 train🚆 plane✈️ house🏠`;
 
-/** As other chats call them. */
 const ALIASES = 'thumbsup👍 thumbsdown👎 smiley😄 laughing😂 lol😂 thinking_face🤔 hooray🎉 white_check_mark✅ ok👌';
 
 const read = (table) => new Map([...table.matchAll(/([+-]?[a-z0-9_]+)([^\sa-z0-9_]+)/g)].map(([, name, emoji]) => [name, emoji]));

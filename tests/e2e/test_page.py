@@ -221,6 +221,7 @@ def test_a_phone_by_finger(window: OpenWindow) -> None:
     ann.page.fill("#text", "three " * 30)
     ann.page.tap("#send")
     expect(ann.texts).to_have_count(2)
+    expect(ann.texts.first).to_have_css("cursor", "pointer")  # without it Safari on phones sends no click
     ann.texts.first.tap()
     assert ann.page.evaluate(SMALL) == []
     place = box(ann.texts.last)
