@@ -78,7 +78,7 @@ export function openAt(popover, anchor) {
  */
 export const isForInputMethod = ({ isComposing, keyCode }) => isComposing || keyCode === 229;
 
-/** Whether the device has a touch screen only: the keyboard is opened on request, and has no Shift+Enter. */
+/** Touch screens only: the keyboard is opened on request, and has no Shift+Enter. */
 export const hasFingers = () => matchMedia('(hover: none)').matches;
 
 /** @param {{id: string, name: string}} user */

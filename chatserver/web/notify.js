@@ -13,6 +13,7 @@ const KEY = 'chat.notify.'; // and the room: a choice counts in all tabs at once
 const MAX_BODY = 200; // characters of a message
 const MAX_SPOKEN = 3; // messages at a time; of more only the number is spoken
 const SPOKEN_FOR = 5_000; // ms; a line that goes sooner may not be spoken
+const MAX_LINES = 20; // beyond it a screen reader is far behind
 
 /** Some browsers have no notifications over plain http, or on phones. */
 let canShow = 'Notification' in window;
@@ -86,10 +87,12 @@ export class Notifier {
   }
 
   #speak(messages) {
+    const region = byId('messages-spoken');
+    if (region.childElementCount >= MAX_LINES) return;
     const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
     const lines = words.length > MAX_SPOKEN ? [plural(words.length, 'new message')] : words;
     const spoken = lines.map((line) => make('p', {}, line));
-    byId('messages-spoken').append(...spoken);
+    region.append(...spoken);
     setTimeout(() => spoken.forEach((each) => each.remove()), SPOKEN_FOR);
   }
 

@@ -212,7 +212,7 @@ function showToTabs(room) {
   return hide;
 }
 
-/** @returns {Promise<Set<string>>} the rooms that tabs of this browser show */
+/** @returns {Promise<Set<string>>} rooms */
 async function shownByTabs() {
   const { held = [] } = hasLocks() ? await navigator.locks.query() : {};
   return new Set(held.map(({ name = '' }) => name.replace(SHOWN, '')));

@@ -81,7 +81,7 @@ export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
  */
 export const actionIn = ({ text }) => (text.startsWith('/me ') ? text.slice(4) : null);
 
-/** One or two letters for a name: "Brisk Otter 42" is BO. */
+/** "Brisk Otter 42" is BO. */
 export function initials(name) {
   const words = name.match(/[\p{L}\p{N}]+/gu) ?? ['?'];
   const spoken = words.filter((word) => /^\p{L}/u.test(word));

@@ -11,7 +11,7 @@
 import { splitCursor } from './wire.js';
 
 /**
- * In lists, records without a type are messages.
+ * Records without a type are messages.
  * @param {{type?: string}} record
  * @returns {record is Message}
  */
