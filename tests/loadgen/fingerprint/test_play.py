@@ -201,13 +201,15 @@ async def test_deadlines_are_not_measured_once_nobody_is_served(autojump_clock: 
     assert {"connected, silent", "keep-alive", "WebSocket, only pongs"} <= set(why.partition("queue: ")[2].split("; "))
 
 
-@pytest.mark.usefixtures("one_look")
-async def test_nor_is_the_server_blamed_where_others_had_the_processors(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beside 18 programs on two processors Twisted fell short: it missed two of 48 requests, both at the start."""
+@pytest.fixture
+def others_had_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     waited = iter((0.0, 90.0))
     monkeypatch.setattr("loadgen.run.procfs.pressure", lambda: next(waited))
+
+
+@pytest.mark.usefixtures("one_look", "others_had_the_processors")
+async def test_nor_is_the_server_blamed_where_others_had_the_processors(autojump_clock: MockClock) -> None:
+    """Beside 18 programs on two processors Twisted fell short: it missed two of 48 requests, both at the start."""
     async with planted(dataclasses.replace(GOOD, at_once=10, head_idle=10, head_total=NEVER)) as server:
         report = await fingerprint(server, connections=20)
     failed = ("answers to plain requests", "others beside a silent crowd", "keep-alive")
@@ -215,13 +217,11 @@ async def test_nor_is_the_server_blamed_where_others_had_the_processors(
     assert report.outcome is Outcome.INVALID
 
 
-@pytest.mark.usefixtures("few")
+@pytest.mark.usefixtures("few", "others_had_the_processors")
 async def test_other_programs_do_not_explain_an_answer_that_is_missing_beside_the_crowd_alone(
-    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+    autojump_clock: MockClock,
 ) -> None:
     """waitress on a busy machine: all plain requests were answered later, and the run was only invalid."""
-    waited = iter((0.0, 90.0))
-    monkeypatch.setattr("loadgen.run.procfs.pressure", lambda: next(waited))
     async with planted(dataclasses.replace(GOOD, at_once=60)) as server:
         report = await fingerprint(server, connections=80)
     assert report.verdict.reasons == ["missing: others beside a silent crowd (no)"]
