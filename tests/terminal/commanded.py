@@ -32,13 +32,16 @@ async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.Comp
     with trio.fail_after(SOON):
         process = await start(server, *flags)
         assert process.stdin is not None
-        async with trio.open_nursery() as nursery:
-            for name in said:
-                nursery.start_soon(read, name, getattr(process, name))
-            with suppress(trio.BrokenResourceError):  # it ended before it had read all input
-                await process.stdin.send_all(typed)
-            await process.stdin.aclose()
-        return subprocess.CompletedProcess((), await process.wait(), **said)
+        try:
+            async with trio.open_nursery() as nursery:
+                for name in said:
+                    nursery.start_soon(read, name, getattr(process, name))
+                with suppress(trio.BrokenResourceError):  # it ended before it had read all input
+                    await process.stdin.send_all(typed)
+                await process.stdin.aclose()
+            return subprocess.CompletedProcess((), await process.wait(), **said)
+        finally:
+            process.kill()
 
 
 def texts(server: FakeServer) -> list[str]:
@@ -98,6 +101,7 @@ async def terminal(
         assert person.echoes()
     finally:
         process.kill()
-        await process.wait()
+        with trio.CancelScope(shield=True):
+            await process.wait()
         os.close(theirs)
         os.close(ours)
