@@ -17,7 +17,7 @@ from loadgen.report.figures import Figures
 from loadgen.report.latency import Latency, milliseconds, pooled
 from loadgen.report.schema import Outcome, Report, Sample
 from loadgen.run.exercise import Standing
-from loadgen.run.experiment import BESIDE, DRAIN, MEASURED, Counts, Experiment
+from loadgen.run.experiment import BESIDE, MEASURED, Counts, Experiment
 from loadgen.run.operations import PHASES, Operations
 from loadgen.run.session import Plan, Session
 from loadgen.run.span import Reading, Size, Span, bytes_each, grown, joined, per, ratio
@@ -79,7 +79,7 @@ class Measured:
             came = sum(group.peak for group in totals.groups if group.group != BESIDE)
             growth, seconds = self.own_growth, self.opening_seconds
         else:
-            part, phases = "crowd", {span.name for span in self.spans if span.counts_as in MEASURED} | {DRAIN}
+            part, phases = "crowd", {span.name for span in self.spans if span.counts_as in MEASURED}
             if openings:
                 came = openings[-1].after.held - openings[0].after.held
                 growth = openings[-1].after.own_bytes - openings[0].after.own_bytes

@@ -124,7 +124,7 @@ def test_the_figures_of_a_run() -> None:
         experiment.honest_load(counts, rate=10, seconds=10),
         Result(
             groups=groups, traffic=traffic,
-            lags=[("crowd", "warm-up", late(99.0)), ("crowd", "steady", late(1.0)), ("crowd", "drain", late(2.0))],
+            lags=[("crowd", "warm-up", late(99.0)), ("crowd", "steady", late(2.0))],
         ),
         Span("warm-up", Counts.OPENING, read(0.0), warm, 9.0),
         Span("opening", Counts.OPENING, warm, half, 0.5),
