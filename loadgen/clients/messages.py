@@ -61,6 +61,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     speakers: int = 0  # clients that the schedule can use once they are held
     has_opened: bool = True  # every client that was to open is held or has failed
     outstanding: int  # messages or operations without an answer yet
+    acknowledged: int = 0  # messages of the schedule so far
     connected: int = 0  # victims that have been so far
     failures: int = 0  # of victims: connects that failed and connections that ended
     last_failure: str = ""

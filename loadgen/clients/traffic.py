@@ -224,6 +224,10 @@ class Traffic:
             self.acknowledged(speaker, number)
         self.heard(speaker, text)
 
+    @property
+    def acknowledgements(self) -> int:
+        return sum(self.booked.acknowledged_in.values())
+
     def result(self) -> TrafficResult:
         """The results of all messages; an outstanding one counts with at least the whole timeout."""
         whole = deepcopy(self.booked)

@@ -215,8 +215,8 @@ _MESSAGES: Final = (
     Figure("surplus", "", "messages that members got twice, or that were meant for another room, counted for each such"
            " member", _none(When.GATHERED)),
     Figure("message_errors", "", "messages and requests that the server refused with an error", _none(When.SPEAKERS)),
-    Figure("messages_per_s", "/s", "messages acknowledged or requests answered, late ones too, per second of the"
-           " phases in which they were due", tile="messages acknowledged", better=_MORE, own_tolerance=_PACED),
+    Figure("messages_per_s", "/s", "messages acknowledged or requests answered a second in the phases in which they"
+           " were due, without those answered later", tile="messages acknowledged", better=_MORE, own_tolerance=_PACED),
     Figure("deliveries_per_s", "/s", "messages delivered to virtual clients a second",
            better=_MORE, own_tolerance=_PACED),
 )  # fmt: skip

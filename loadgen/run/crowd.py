@@ -118,6 +118,7 @@ class Crowd:
             speakers=sum(cohort.wanted for cohort in self._cohorts if cohort.kind.speaks and not cohort.over),
             has_opened=self._engine.has_opened,
             outstanding=self._traffic.outstanding,
+            acknowledged=self._traffic.acknowledgements,
             last_held=self._engine.last_held,
             recent=self._traffic.recent.take(),
         )

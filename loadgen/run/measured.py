@@ -114,7 +114,7 @@ class Measured:
             "missed": totals.missed() if self.experiment.is_gathered else None,
             "surplus": totals.surplus() if self.experiment.is_gathered else None,
             "message_errors": sum(traffic.errors.values()),
-            "messages_per_s": per(sum(traffic.acknowledged_in.values()), self.speaking.seconds),
+            "messages_per_s": self.speaking.rate("acknowledged"),
             "deliveries_per_s": steady.rate("deliveries"),
             "own_cpu_us_per_client": _cpu_each(openings, lambda reading: reading.crowd_cpu_seconds),
             "server_cpu_us_per_client": _cpu_each(openings, lambda each: each.server and each.server.cpu_seconds),

@@ -333,6 +333,7 @@ class Player:
             held=sum(group.held for group in groups),
             own_bytes=self._session.own_bytes(),
             crowd_cpu_seconds=sum(worker.watched.cpu_seconds() or 0.0 for worker in self._crowd.workers),
+            acknowledged=self._crowd.acknowledged,
             deliveries=sum(group.deliveries for group in self._session.groups()),
             sent_bytes=sum(group.sent_bytes for group in groups),
             received_bytes=sum(group.received_bytes for group in groups),

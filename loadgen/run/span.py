@@ -19,6 +19,7 @@ class Reading(NamedTuple):
     held: int  # clients of honest load
     own_bytes: int  # memory of the generator's own processes
     crowd_cpu_seconds: float  # CPU that the crowd's processes have used
+    acknowledged: int  # messages of the schedule
     deliveries: int  # messages that reached a client
     sent_bytes: int  # by honest load
     received_bytes: int
@@ -26,7 +27,7 @@ class Reading(NamedTuple):
     pressure: float | None = None
 
 
-_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0)
+_NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0, 0)
 
 
 class Span(NamedTuple):

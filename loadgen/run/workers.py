@@ -189,6 +189,10 @@ class Workers:
         return sum(each.held for worker in self.workers for each in worker.current.groups if each.group == group)
 
     @property
+    def acknowledged(self) -> int:
+        return sum(worker.status.acknowledged for worker in self.workers if worker.status)
+
+    @property
     def last_held(self) -> float:
         """When a client last became held, also if a process has died since."""
         return max((worker.status.last_held for worker in self.workers if worker.status), default=0.0)

@@ -29,7 +29,7 @@ def lasted(*millis: float) -> Latency:
 
 
 def read(moment: float, *, memory: int = 0, cpu: float = 0.0, held: int = 0, **more: Any) -> Reading:
-    counted = ("own_bytes", "crowd_cpu_seconds", "deliveries", "sent_bytes", "received_bytes")
+    counted = ("own_bytes", "crowd_cpu_seconds", "acknowledged", "deliveries", "sent_bytes", "received_bytes")
     usual: dict[str, Any] = {"server": Usage(memory, cpu)} | dict.fromkeys(counted, 0)
     return Reading(moment=moment, held=held, **(usual | more))
 

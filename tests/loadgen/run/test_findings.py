@@ -432,7 +432,8 @@ def test_what_is_said_beside_an_attack_is_of_all_the_time_in_which_it_is_said() 
     wave = experiment.Phase(name="wave", seconds=4.0)
     found.experiment = replace(found.experiment, phases=(calm, wave))
     found.spans[:] = [
-        Span("calm", Counts.BASELINE, read(0.0), read(6.0)), Span("wave", Counts.LOAD, read(6.0), read(10.0)),
+        Span("calm", Counts.BASELINE, read(0.0), read(6.0)),
+        Span("wave", Counts.LOAD, read(6.0), read(10.0, acknowledged=2)),
     ]  # fmt: skip
     assert report_of(found).figures["messages_per_s"] == 0.2
     assert {(row.name, row.seconds) for row in report_of(found).phases} == {("calm to wave", 10.0)}
