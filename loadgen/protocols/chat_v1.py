@@ -1,22 +1,20 @@
-"""chat.v1, the chat contract: victims by WebSocket, long-poll and event stream, newcomers, and reading messages again.
+"""chat.v1, the chat contract: victims by WebSocket, long-poll and event stream, and newcomers.
 
-Owns: the part of the contract that healthy clients need. If the server reports that older messages are gone
-(`recovered` is false), only messages from the oldest remaining one on can count as lost.
+Owns: the part of the contract that healthy clients need.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from contextlib import aclosing
-from functools import partial, reduce
-from typing import Final, NamedTuple
+from functools import partial
+from typing import Final
 from urllib.parse import quote
 
 import msgspec
 import trio
 
 from loadgen.clients.client import Needs
-from loadgen.clients.messages import Reread, merged
 from loadgen.net import wire
-from loadgen.net.answers import NOT_SERVED, RETRY, TURNED_AWAY, UNANSWERED
+from loadgen.net.answers import RETRY, UNANSWERED
 from loadgen.net.line import Line
 from loadgen.net.timers import NEVER
 from loadgen.net.websocket import WebSocket
@@ -32,7 +30,6 @@ from loadgen.victims.victim import (
     PlannedEndError,
     Protocol,
     Victim,
-    failure_in,
     number_in,
     require_room,
     text_of,
@@ -45,37 +42,22 @@ POLL_WAIT_SECONDS: Final = 25
 CHANGES_EVERY: Final = 10
 _NOTHING: Final = (-1, 0)  # in place of an operation and an offset
 
-#: Rooms that are read again at once: enough to finish soon, and too few to be a load.
-AT_ONCE: Final = 8
-
-#: Time to read one room again, and all rooms; a page takes a few milliseconds.
-ROOM_SECONDS: Final = 20.0
-REREAD_SECONDS: Final = 60.0
-
-#: Time for a server that answers "not now", and the pause between two requests.
-NOT_NOW_SECONDS: Final = 5.0
-RETRY_SECONDS: Final = 0.5
-
-_PAGE_MESSAGES: Final = 50
-
-#: Answers of a server that does not serve a history now.
-_NOT_NOW: Final = tuple(f"answered {status}" for status in TURNED_AWAY)
 _EVENT_DATA: Final = b"data:"
 _EVENT_ID: Final = b"id:"
 
 
-class _Record(Message, kw_only=True):
+class Record(Message, kw_only=True):
     type: str = "message"
     target: int = 0  # the offset of the message that it changes
 
 
 class _Reply(Envelope, kw_only=True):
-    messages: tuple[_Record, ...] = ()
+    messages: tuple[Record, ...] = ()
     target: int = 0
 
 
 class _Page(Page):
-    messages: tuple[_Record, ...]
+    messages: tuple[Record, ...]
 
 
 _messages: Final = msgspec.json.Decoder(Message)
@@ -91,7 +73,7 @@ async def _publish(peer: WebSocket, room: str, number: int) -> None:
     await _say(peer, type="publish", id=number, room=room, text=text_of(room, number))
 
 
-async def _join(peer: WebSocket, room: str) -> tuple[_Record, ...]:
+async def _join(peer: WebSocket, room: str) -> tuple[Record, ...]:
     """Join, and return the room's latest records."""
     await _say(peer, type="join", id=JOIN_ID, room=room)
     while (reply := _replies.decode(await peer.message())).type != "joined":
@@ -100,7 +82,7 @@ async def _join(peer: WebSocket, room: str) -> tuple[_Record, ...]:
     return reply.messages
 
 
-async def _page(peer: HttpPeer, path: str) -> _Page:
+async def get_page(peer: HttpPeer, path: str) -> _Page:
     status, body = await peer.request("GET", path)
     if status != 200:
         raise OperationFailedError(f"answered {status}")
@@ -134,7 +116,7 @@ class WebSocketVictim(Victim):
             nursery.start_soon(self._listen, peer)
             await self.speak(partial(self._say, peer))
 
-    def _number_in(self, record: _Record) -> int | None:
+    def _number_in(self, record: Record) -> int | None:
         """Return the operation of a record; a message with the text of a later edit does not tell of that."""
         if record.type in RECORDS:
             return self.changes.operation(record.type, record.target)
@@ -227,13 +209,13 @@ class PollVictim(_Poster):
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         path = f"/rooms/{self.room}/messages"
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-            cursor = (await _page(peer, f"{path}?limit=1")).cursor
+            cursor = (await get_page(peer, f"{path}?limit=1")).cursor
         task_status.started()
         while True:
             # the operations have their own timeout; this one only ends a poll that the server has forgotten
             with trio.fail_after(POLL_WAIT_SECONDS + CONNECT_TIMEOUT_SECONDS):
                 query = f"after={quote(cursor, safe='')}&wait={POLL_WAIT_SECONDS}"
-                page = await peer.asked(partial(_page, peer, f"{path}?{query}"), self._planned_ends)
+                page = await peer.asked(partial(get_page, peer, f"{path}?{query}"), self._planned_ends)
             cursor = page.cursor
             for message in page.messages:
                 self.heard(message.text, message.offset, message.room)
@@ -296,95 +278,6 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
             missing.discard(reply.type)
     done()
     await peer.close()
-
-
-class _Said(NamedTuple):
-    """What the server has acknowledged in one room: operations, and the offset of each message."""
-
-    room: str
-    reader: int  # the victim from whose address it is read again
-    acknowledged: Mapping[int, int]
-    changes: Changes
-
-    def compared(self, kept: tuple[set[int], bool] | str) -> Reread:
-        """What is lost of it, given what the room has kept and whether the server calls that complete, or why not."""
-        if isinstance(kept, str):
-            return Reread(unreadable=kept) if kept in {UNANSWERED, *NOT_SERVED} else Reread(refused=kept)
-        numbers, complete = kept
-        oldest = 0 if complete else min(numbers, default=0)  # no retention explains a room without its latest message
-        wanted = {number for number in self.acknowledged if number >= oldest}
-        gone = "the server no longer has the oldest" if oldest > min(self.acknowledged) else ""
-        return Reread(asked=len(wanted), lost=len(wanted - numbers), unreadable=gone)
-
-
-async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
-    """Ask for every message that the server acknowledged to these victims and to newcomers."""
-    by_newcomers = context.newcomers_said.items()
-
-    def changes_of(victim: Victim) -> Changes:
-        return victim.changes if isinstance(victim, WebSocketVictim) else Changes()
-
-    rooms = [
-        *(_Said(each.room, each.index, each.acknowledged, changes_of(each)) for each in victims),
-        *(_Said(room, index, acknowledged, Changes()) for index, (room, acknowledged) in enumerate(by_newcomers)),
-    ]
-    limiter, found = trio.CapacityLimiter(AT_ONCE), list[Reread]()
-    # Others may keep no history. A victim that polls has read the page of its room before it said anything.
-    excused = NOT_SERVED if all(not isinstance(victim, PollVictim) for victim in victims) else frozenset()
-    patience = trio.current_time() + NOT_NOW_SECONDS
-
-    async def history(said: _Said) -> tuple[set[int], bool] | str:
-        """What the room still has, or why it was not read; a history that cannot be read has nothing."""
-        try:
-            with trio.fail_after(ROOM_SECONDS):
-                return await _history(context, said)
-        except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
-            failure = failure_in(error)
-            reason = context.reason_of(failure)
-            is_unread = isinstance(failure, trio.TooSlowError | OSError) or reason in {*_NOT_NOW, *excused}
-            return reason if is_unread else (set(), True)
-
-    async def read(said: _Said) -> None:
-        async with limiter:
-            while (kept := await history(said)) in _NOT_NOW and trio.current_time() < patience:  # noqa: ASYNC110
-                await trio.sleep(RETRY_SECONDS)
-        found.append(said.compared(kept))
-        if kept == UNANSWERED and not any(each.asked for each in found):  # a server that answers at all has, by now
-            limit.cancel()
-
-    with trio.move_on_after(REREAD_SECONDS) as limit:
-        async with trio.open_nursery() as nursery:
-            for said in rooms:
-                nursery.start_soon(read, said)
-    if limit.cancelled_caught:
-        found.insert(0, Reread(unreadable=UNANSWERED))
-    return reduce(merged, found, Reread())
-
-
-async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
-    """Return the operations whose messages the room still has, and whether the server calls this history complete.
-
-    It is read from this run's first message on. Runs with one seed use the same rooms, where a lasting log also has
-    messages of the same text from earlier runs, which prove nothing about this one's.
-    """
-    kept: set[int] = set()
-    complete = True
-
-    def operation(record: _Record) -> int | None:
-        if record.text:
-            return number_in(record.text, said.room, context.tag)
-        return said.changes.operation(record.type, record.target)
-
-    cursor = str(max(min(said.acknowledged.values()) - 1, 0))
-    async with http_peer(context, said.reader) as peer:
-        while True:
-            query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
-            page = await _page(peer, f"/rooms/{said.room}/messages?{query}")
-            complete = complete and page.recovered
-            kept |= {number for each in page.messages if (number := operation(each)) is not None}
-            if not page.messages or page.cursor == cursor:
-                return kept, complete
-            cursor = page.cursor
 
 
 PROTOCOL: Final = Protocol(

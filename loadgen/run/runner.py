@@ -11,7 +11,7 @@ import trio
 from loadgen import protocols
 from loadgen.clients.messages import Reread, Result, Role, Status
 from loadgen.net.timers import now
-from loadgen.protocols import chat_v1
+from loadgen.protocols import history
 from loadgen.run.experiment import Probes
 from loadgen.victims.probe import Context, Probe, Schedule
 from loadgen.victims.victim import ADDRESSES, Newcomers, Victim
@@ -70,7 +70,7 @@ class ProbeRunner:
             probe.fail_pending()
         if reread:
             victims = [probe for probe in self._probes if isinstance(probe, Victim) and probe.acknowledged]
-            self._reread = await chat_v1.reread(self._context, victims)
+            self._reread = await history.reread(self._context, victims)
 
     def _expected(self) -> Counter[tuple[str, str]]:
         """Count the operations that the schedules have, by phase and kind."""

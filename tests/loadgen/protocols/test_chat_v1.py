@@ -16,7 +16,7 @@ from loadgen.net import target
 from loadgen.net.answers import UNANSWERED
 from loadgen.net.line import EndedError
 from loadgen.net.timers import now
-from loadgen.protocols import changes, chat_v1
+from loadgen.protocols import changes, chat_v1, history
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.protocols.http import http_peer
 from loadgen.run.experiment import Probes
@@ -70,8 +70,8 @@ async def test_a_second_run_reads_nothing_of_the_first_and_takes_nothing_of_it_f
         url = f"http://{server.address.host}:{server.address.port}"
         await _run(url)
         runner, victims = await _run(url)
-        monkeypatch.setattr(chat_v1, "number_in", counted)  # of all that is read again
-        again = await chat_v1.reread(runner._context, victims)
+        monkeypatch.setattr(history, "number_in", counted)  # of all that is read again
+        again = await history.reread(runner._context, victims)
         assert (again.asked, again.lost) == (sum(len(victim.acknowledged) for victim in victims), 0)
         for victim in victims:
             # an edit is shown as a record, and by the message that it changed unless that is the oldest
@@ -81,7 +81,7 @@ async def test_a_second_run_reads_nothing_of_the_first_and_takes_nothing_of_it_f
         assert len(read) == len(victims)
         for victim in victims:
             victim.acknowledged = {0: max(victim.acknowledged.values()) + 1}
-        lost = await chat_v1.reread(runner._context, victims)
+        lost = await history.reread(runner._context, victims)
         assert (lost.asked, lost.lost) == (len(victims), len(victims))
 
 
@@ -135,8 +135,8 @@ async def test_what_an_answer_says_of_acknowledged_messages(
                 return
 
     if answer is None:
-        monkeypatch.setattr(chat_v1, "REREAD_SECONDS", 0.2)
-    monkeypatch.setattr(chat_v1, "NOT_NOW_SECONDS", 0.2)
+        monkeypatch.setattr(history, "REREAD_SECONDS", 0.2)
+    monkeypatch.setattr(history, "NOT_NOW_SECONDS", 0.2)
     assert await _reread(kind, serve) == found
 
 
@@ -147,7 +147,7 @@ async def test_a_server_may_need_a_moment_before_it_serves_its_history(monkeypat
         while await stream.receive_some():
             await stream.send_all(next(answers, _answer(200, _page(0, 1))))
 
-    monkeypatch.setattr(chat_v1, "RETRY_SECONDS", 0.01)
+    monkeypatch.setattr(history, "RETRY_SECONDS", 0.01)
     assert await _reread(WebSocketVictim, serve) == Reread(asked=2, lost=0)
 
 
@@ -160,9 +160,9 @@ async def test_a_server_that_answers_for_no_room_is_not_asked_for_all(monkeypatc
         asked += 1
         await trio.sleep_forever()
 
-    monkeypatch.setattr(chat_v1, "ROOM_SECONDS", 0.1)
+    monkeypatch.setattr(history, "ROOM_SECONDS", 0.1)
     assert await _reread(WebSocketVictim, serve, victims=100) == Reread(asked=0, lost=0, unreadable=UNANSWERED)
-    assert asked <= 2 * chat_v1.AT_ONCE
+    assert asked <= 2 * history.AT_ONCE
 
 
 async def _reread(
@@ -175,7 +175,7 @@ async def _reread(
         for reader in readers:
             for number in (0, 1):
                 reader.acknowledge(number)
-        return await chat_v1.reread(context, readers)
+        return await history.reread(context, readers)
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,125 @@
+"""What the server kept of a chat: every acknowledged message is read again after the attack.
+
+Owns: what counts as lost. If the server reports that older messages are gone (`recovered` is false), only messages from
+the oldest remaining one on can.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import reduce
+from typing import Final, NamedTuple
+from urllib.parse import quote
+
+import trio
+
+from loadgen.clients.messages import Reread, merged
+from loadgen.net.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
+from loadgen.protocols.changes import Changes
+from loadgen.protocols.chat_v1 import PollVictim, Record, WebSocketVictim, get_page
+from loadgen.protocols.http import http_peer
+from loadgen.victims.probe import Context
+from loadgen.victims.victim import Victim, failure_in, number_in
+
+#: Rooms that are read again at once: enough to finish soon, and too few to be a load.
+AT_ONCE: Final = 8
+
+#: Time to read one room again, and all rooms; a page takes a few milliseconds.
+ROOM_SECONDS: Final = 20.0
+REREAD_SECONDS: Final = 60.0
+
+#: Time for a server that answers "not now", and the pause between two requests.
+NOT_NOW_SECONDS: Final = 5.0
+RETRY_SECONDS: Final = 0.5
+
+_PAGE_MESSAGES: Final = 50
+
+#: Answers of a server that does not serve a history now.
+_NOT_NOW: Final = tuple(f"answered {status}" for status in TURNED_AWAY)
+
+
+class _Said(NamedTuple):
+    """What the server has acknowledged in one room: operations, and the offset of each message."""
+
+    room: str
+    reader: int  # the victim from whose address it is read again
+    acknowledged: Mapping[int, int]
+    changes: Changes
+
+    def compared(self, kept: tuple[set[int], bool] | str) -> Reread:
+        """What is lost of it, given what the room has kept and whether the server calls that complete, or why not."""
+        if isinstance(kept, str):
+            return Reread(unreadable=kept) if kept in {UNANSWERED, *NOT_SERVED} else Reread(refused=kept)
+        numbers, complete = kept
+        oldest = 0 if complete else min(numbers, default=0)  # no retention explains a room without its latest message
+        wanted = {number for number in self.acknowledged if number >= oldest}
+        gone = "the server no longer has the oldest" if oldest > min(self.acknowledged) else ""
+        return Reread(asked=len(wanted), lost=len(wanted - numbers), unreadable=gone)
+
+
+async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
+    """Ask for every message that the server acknowledged to these victims and to newcomers."""
+    by_newcomers = context.newcomers_said.items()
+
+    def changes_of(victim: Victim) -> Changes:
+        return victim.changes if isinstance(victim, WebSocketVictim) else Changes()
+
+    rooms = [
+        *(_Said(each.room, each.index, each.acknowledged, changes_of(each)) for each in victims),
+        *(_Said(room, index, acknowledged, Changes()) for index, (room, acknowledged) in enumerate(by_newcomers)),
+    ]
+    limiter, found = trio.CapacityLimiter(AT_ONCE), list[Reread]()
+    # Others may keep no history. A victim that polls has read the page of its room before it said anything.
+    excused = NOT_SERVED if all(not isinstance(victim, PollVictim) for victim in victims) else frozenset()
+    patience = trio.current_time() + NOT_NOW_SECONDS
+
+    async def history(said: _Said) -> tuple[set[int], bool] | str:
+        """What the room still has, or why it was not read; a history that cannot be read has nothing."""
+        try:
+            with trio.fail_after(ROOM_SECONDS):
+                return await _history(context, said)
+        except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
+            failure = failure_in(error)
+            reason = context.reason_of(failure)
+            is_unread = isinstance(failure, trio.TooSlowError | OSError) or reason in {*_NOT_NOW, *excused}
+            return reason if is_unread else (set(), True)
+
+    async def read(said: _Said) -> None:
+        async with limiter:
+            while (kept := await history(said)) in _NOT_NOW and trio.current_time() < patience:  # noqa: ASYNC110
+                await trio.sleep(RETRY_SECONDS)
+        found.append(said.compared(kept))
+        if kept == UNANSWERED and not any(each.asked for each in found):  # a server that answers at all has, by now
+            limit.cancel()
+
+    with trio.move_on_after(REREAD_SECONDS) as limit:
+        async with trio.open_nursery() as nursery:
+            for said in rooms:
+                nursery.start_soon(read, said)
+    if limit.cancelled_caught:
+        found.insert(0, Reread(unreadable=UNANSWERED))
+    return reduce(merged, found, Reread())
+
+
+async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
+    """Return the operations whose messages the room still has, and whether the server calls this history complete.
+
+    It is read from this run's first message on. Runs with one seed use the same rooms, where a lasting log also has
+    messages of the same text from earlier runs, which prove nothing about this one's.
+    """
+    kept: set[int] = set()
+    complete = True
+
+    def operation(record: Record) -> int | None:
+        if record.text:
+            return number_in(record.text, said.room, context.tag)
+        return said.changes.operation(record.type, record.target)
+
+    cursor = str(max(min(said.acknowledged.values()) - 1, 0))
+    async with http_peer(context, said.reader) as peer:
+        while True:
+            query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
+            page = await get_page(peer, f"/rooms/{said.room}/messages?{query}")
+            complete = complete and page.recovered
+            kept |= {number for each in page.messages if (number := operation(each)) is not None}
+            if not page.messages or page.cursor == cursor:
+                return kept, complete
+            cursor = page.cursor
