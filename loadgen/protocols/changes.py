@@ -4,7 +4,7 @@ Owns: what is sent for each kind and the record that tells of it, and which kind
 touch a socket.
 """
 
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Final, NamedTuple
 
 
@@ -26,15 +26,22 @@ RECORDS: Final = frozenset(kind.record for kind in _KINDS.values())
 class Changes:
     def __init__(self) -> None:
         self.kinds: dict[int, str] = {}  # by operation
+        self._messages: dict[int, int] = {}  # the operation that said the message, by the one that changes it
         self._operations: dict[int, int] = {}  # by the offset of the message that each changes
+        self._texts: dict[int, str] = {}  # that an edited or deleted message has since, by its offset
         self._offers: dict[str, bool] = {}  # kinds, by whether the server does; unknown until the first is answered
 
-    def begin(self, number: int, offset: int, text: str, turn: int) -> dict[str, object]:
-        """Return what to send for this operation, of the kind whose turn it is; empty if the server refuses it."""
+    def begin(self, number: int, message: int, offset: int, text: str, turn: int) -> dict[str, object]:
+        """Return what to send for this operation, of the kind whose turn it is; empty if the server refuses it.
+
+        It changes the message of another operation, which is at this offset.
+        """
         kind = tuple(_KINDS)[turn % len(_KINDS)]
         if self._offers.get(kind) is False:
             return {}
-        self.kinds[number], self._operations[offset] = kind, number
+        self.kinds[number], self._messages[number], self._operations[offset] = kind, message, number
+        if kind != "react":
+            self._texts[offset] = text if kind == "edit" else ""
         fields = {"text": text} if kind == "edit" else _KINDS[kind].fields
         return {"type": kind, "id": number, "offset": offset, **fields}
 
@@ -48,6 +55,17 @@ class Changes:
             return False
         self._offers[kind] = False
         return True
+
+    def undone(self, offset: int, text: str) -> int | None:
+        """Return the operation that edited or deleted the message at this offset, if that has another text."""
+        number = self._operations.get(offset)
+        return number if number in self.kinds and text != self._texts.get(offset, text) else None
+
+    def deleted(self, acknowledged: Container[int]) -> int | None:
+        """Return the operation whose message the last acknowledged deletion removed."""
+        done = (number for number, kind in self.kinds.items() if kind == "delete" and number in acknowledged)
+        last = max(done, default=None)
+        return None if last is None else self._messages[last]
 
     def operation(self, record: str, target: int) -> int | None:
         """Return the operation that changed the message at this offset, if a record of this type tells of it."""

@@ -129,7 +129,7 @@ class WebSocketVictim(Victim):
         change: dict[str, object] = {}
         # One that is changed before it has come back may come back as it is then, and each is changed once.
         if not (number + 1) % CHANGES_EVERY and last in self._heard:
-            change = self.changes.begin(number, offset, self.text(number), number // CHANGES_EVERY)
+            change = self.changes.begin(number, last, offset, self.text(number), number // CHANGES_EVERY)
         if not change:
             await _publish(peer, self.room, number)
             return

@@ -9,15 +9,18 @@ from functools import reduce
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
+import msgspec
 import trio
 
 from loadgen.clients.messages import Reread, merged
+from loadgen.net import wire
 from loadgen.net.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
+from loadgen.personas._websocket import Message
 from loadgen.protocols.changes import Changes
 from loadgen.protocols.chat_v1 import PollVictim, Record, WebSocketVictim, get_page
-from loadgen.protocols.http import http_peer
+from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.victims.probe import Context
-from loadgen.victims.victim import Victim, failure_in, number_in
+from loadgen.victims.victim import Victim, failure_in, number_in, text_of
 
 #: Rooms that are read again at once: enough to finish soon, and too few to be a load.
 AT_ONCE: Final = 8
@@ -34,6 +37,15 @@ _PAGE_MESSAGES: Final = 50
 
 #: Answers of a server that does not serve a history now.
 _NOT_NOW: Final = tuple(f"answered {status}" for status in TURNED_AWAY)
+
+
+class _Results(msgspec.Struct):
+    """The answer to a search."""
+
+    results: tuple[Message, ...]
+
+
+_results: Final = msgspec.json.Decoder(_Results)
 
 
 class _Said(NamedTuple):
@@ -105,7 +117,7 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
     It is read from this run's first message on. Runs with one seed use the same rooms, where a lasting log also has
     messages of the same text from earlier runs, which prove nothing about this one's.
     """
-    kept: set[int] = set()
+    kept, undone = set[int](), set[int | None]()
     complete = True
 
     def operation(record: Record) -> int | None:
@@ -120,6 +132,21 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
             page = await get_page(peer, f"/rooms/{said.room}/messages?{query}")
             complete = complete and page.recovered
             kept |= {number for each in page.messages if (number := operation(each)) is not None}
+            undone |= {said.changes.undone(each.offset, each.text) for each in page.messages if each.type == "message"}
             if not page.messages or page.cursor == cursor:
-                return kept, complete
+                break
             cursor = page.cursor
+        undone |= {said.changes.undone(each.offset, each.text) for each in await _found(peer, said)}
+    return kept - undone, complete
+
+
+async def _found(peer: HttpPeer, said: _Said) -> tuple[Message, ...]:
+    """Search for the text that was deleted last; a server may offer no search, or not now."""
+    deleted = said.changes.deleted(said.acknowledged)
+    if deleted is None:
+        return ()
+    status, body = await peer.request("GET", f"/search?room={said.room}&q={quote(text_of(said.room, deleted))}")
+    try:
+        return _results.decode(body).results if status == 200 else ()
+    except wire.UNREADABLE:  # a page for every path
+        return ()

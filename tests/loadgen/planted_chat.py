@@ -377,6 +377,8 @@ class Server:
             receipt = {"room": author.room, "offset": len(self.rooms.get(author.room, [])) + 1}
             self._write(author, json_frame({"type": "ack", "id": message["id"], **receipt}))
         if not silent:
+            if message["type"] == "edit":
+                self.rooms[author.room][int(str(message["offset"])) - 1] = str(message["text"])
             alone = author if self.plant.deaf_every and self.published % self.plant.deaf_every == 0 else None
             publish = partial(self._publish, author.room, str(message["text"]), alone, author)
             if self.plant.reverses:

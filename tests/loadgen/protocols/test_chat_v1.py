@@ -165,6 +165,47 @@ async def test_a_server_that_answers_for_no_room_is_not_asked_for_all(monkeypatc
     assert asked <= 2 * history.AT_ONCE
 
 
+@pytest.mark.parametrize(
+    ("deleted", "edited", "found", "lost"),
+    [
+        ("", "run-0 3", _answer(200, '{"results":[]}'), 0),
+        ("", "run-0 3", _answer(404), 0),
+        ("", "run-0 3", _answer(200, "the page of every path"), 0),
+        ("run-0 0", "run-0 3", _answer(404), 1),
+        ("", "run-0 2", _answer(404), 1),
+        ("", "run-0 3", _answer(200, '{"results":[{"offset":1,"text":"run-0 0"}]}'), 1),
+        # a search for one word finds others, also by what they were edited to
+        ("", "run-0 3", _answer(200, '{"results":[{"offset":3,"text":"run-0 3"},{"offset":5,"text":"run-0 4"}]}'), 0),
+    ],
+)
+async def test_a_deleted_text_that_can_still_be_read_or_found_is_a_lost_deletion(
+    deleted: str, edited: str, found: bytes, lost: int
+) -> None:
+    """Nobody looked, and a server may tell of the deletion to its members and keep the text for everybody else."""
+    asked: list[bytes] = []
+    messages: list[dict[str, object]] = [
+        {"offset": 1, "text": deleted}, {"offset": 2, "type": "delete", "target": 1},
+        {"offset": 3, "text": edited}, {"offset": 4, "type": "edit", "target": 3, "text": "run-0 3"},
+        {"offset": 5, "text": "run-0 4"},
+    ]  # fmt: skip
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while request := await stream.receive_some():
+            asked.append(request.split(b" ")[1])
+            page = _answer(200, json.dumps({"cursor": "e", "messages": messages}))
+            await stream.send_all(found if asked[-1].startswith(b"/search") else page)
+
+    async with answering(serve) as port:
+        context = Context(target.find(f"http://127.0.0.1:{port}"), "run")
+        victim = WebSocketVictim(context, 0, Schedule(0.0, 1.0))
+        victim.changes.begin(1, 0, 1, "", turn=1)
+        victim.changes.begin(3, 2, 3, "run-0 3", turn=0)
+        for number in (1, 3, 4):
+            victim.acknowledge(number, number + 1)
+        assert await history.reread(context, [victim]) == Reread(asked=3, lost=lost)
+    assert asked[-1] == b"/search?room=run-0&q=run-0%200", "what the deleted message said"
+
+
 async def _reread(
     kind: type[Victim], serve: Callable[[trio.SocketStream], Awaitable[None]], *, victims: int = 1
 ) -> Reread:
@@ -294,7 +335,7 @@ async def test_a_server_that_passes_over_what_it_does_not_know_fails_the_first_c
         _time_is_over(victim)
         [result] = victim.context.recorder.results(Counter())
         assert result.failed == {"no answer to the first delete, but to what was sent later": 1}
-        assert not victim.changes.begin(3, 2, "", turn=1), "the next one"
+        assert not victim.changes.begin(3, 2, 2, "", turn=1), "the next one"
 
 
 def _time_is_over(victim: Victim) -> None:
