@@ -259,8 +259,8 @@ class Player:
         session, limit = self._session, self._experiment.drain_seconds
         await session.enter(DRAIN)
         await self._crowd.call(Crowd.stop)
-        await session.until(lambda: self._crowd.quiet, limit)
         deadline = now() + limit
+        await session.until(lambda: self._crowd.quiet, limit)
         while self._experiment.is_gathered and now() < deadline and await session.missed(self._crowd):  # noqa: ASYNC110
             await trio.sleep(LOOK_SECONDS)  # each look asks the workers for all their counts
         await trio.sleep(SURPLUS_SECONDS)

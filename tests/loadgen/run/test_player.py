@@ -1,0 +1,46 @@
+"""The order of a run's events, where a whole run would take too long."""
+
+from collections.abc import Callable
+from typing import Any, cast
+
+import pytest
+
+from loadgen.personas import registry
+from loadgen.run import experiment
+from loadgen.run.player import Player
+from tests.loadgen.plays import plan
+from tests.loadgen.readings import NOBODY
+
+
+class _NobodyAnswers:
+    """The session and the crowd of a run in which no acknowledgement comes, nor a message to any member."""
+
+    quiet = False
+
+    def __init__(self) -> None:
+        self.seconds = 0.0
+
+    async def enter(self, phase: str) -> None:
+        assert phase == "drain"
+
+    async def call(self, method: object) -> None:
+        pass
+
+    async def until(self, ready: Callable[[], bool], limit: float) -> bool:
+        self.seconds += limit
+        return ready()
+
+    async def missed(self, crowd: object) -> int:
+        self.seconds += 1.0
+        return 1
+
+
+@pytest.mark.usefixtures("autojump_clock")
+async def test_what_is_awaited_in_the_drain_has_its_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Acknowledgements had 5 s, and deliveries 5 s more."""
+    what = experiment.honest_load({registry()["chat"]: 2}, rate=1, seconds=1, rooms=("lobby",))
+    player, nobody = Player(plan(NOBODY), what), _NobodyAnswers()
+    monkeypatch.setattr("loadgen.run.player.now", lambda: nobody.seconds)
+    player._session = player._crowd = cast(Any, nobody)
+    await player._drain()
+    assert nobody.seconds == what.drain_seconds == 5.0
