@@ -15,12 +15,16 @@ from loadgen.cases.case import End, Opening, Script
 from loadgen.conform.conversation import Heard
 from loadgen.net import wire
 from loadgen.net.answers import TURNED_AWAY
+from loadgen.net.line import Ending
 
 #: Close codes for a limit of the server, even if the client did nothing wrong: RFC 6455 section 7.4.1, IANA.
 _LIMITS: Final = frozenset({1008, 1009, 1013})
 
 #: The longest control frame, head included. Every server must take that much, so it cannot exceed a limit.
 _LEAST_BYTES: Final = 6 + 125
+
+#: No server has to take that much. Of less, a reset is rather a fault than a limit.
+_LONG_BYTES: Final = 1024 * 1024
 
 #: Close codes that blame the client, or report a fault of the server.
 _BLAMING: Final = frozenset({1002, 1003, 1007, 1011})
@@ -51,8 +55,8 @@ def judge(script: Script, heard: Heard) -> Finding:
         return Finding(Mark.WRONG, _answer(heard))
     if script.opening is not None and (fault := _agreed(script.opening, heard)):
         return Finding(Mark.WRONG, fault)
-    if script.end is not End.FAILED and _code(heard) in _LIMITS and script.sent_bytes > _LEAST_BYTES:
-        return Finding(Mark.NOT_EXERCISED, f"over a limit of the server's own: {heard.close}")
+    if script.end is not End.FAILED and (limit := _limit(script, heard)):
+        return Finding(Mark.NOT_EXERCISED, f"over a limit of the server's own: {limit}")
     if heard.unexpected is not None:
         return _broken(script, f"sends {heard.unexpected}")
     match script.end:
@@ -62,6 +66,16 @@ def judge(script: Script, heard: Heard) -> Finding:
             return _closed(script, heard)
         case _:
             return _open(heard)
+
+
+def _limit(script: Script, heard: Heard) -> str:
+    """Return how the server showed a limit of its own, or an empty text.
+
+    One that closes before it has read a long message resets the connection, and any close frame is lost with that.
+    """
+    if heard.close is None:
+        return Ending.RST if heard.ended is Ending.RST and script.sent_bytes >= _LONG_BYTES else ""
+    return str(heard.close) if _code(heard) in _LIMITS and script.sent_bytes > _LEAST_BYTES else ""
 
 
 def _open(heard: Heard) -> Finding:
