@@ -1,7 +1,7 @@
 """`loadgen capacity`: the most of something at which the bar still holds, and which condition failed beyond it.
 
-Owns: its flags, the search (doubling, then bisection) and the experiment at each size. A trial in which the generator
-was the bottleneck ends the search.
+Owns: its flags, the search (doubling, then bisection) and the experiment at each size. Two invalid trials of
+one size end the search.
 """
 
 import math
@@ -169,7 +169,7 @@ class Capacity:
         limits = []
         if ended is not None:
             size, cause = search.trials[-1][0], ended.verdict.reasons[0]
-            limits = [f"at {size:,} the generator, not the target, was the limit: {cause}"]
+            limits = [f"at {size:,} the target was not measured: {cause}"]
         if not search.held:
             return Outcome.FELL_SHORT, [f"not even {search.fell_short:,} {unit}: {self._gave_way()}", *limits]
         if ended is None and search.fell_short is None:

@@ -137,7 +137,7 @@ async def test_a_trial_is_judged_by_what_is_looked_for(
     assert judged == [conditions]
 
 
-LATE_AT_20 = "at 20 the generator, not the target, was the limit: 300 ms late"
+LATE_AT_20 = "at 20 the target was not measured: 300 ms late"
 ASKED = "capacity is 15 (capacity<1000)"
 
 
