@@ -15,6 +15,7 @@ import trio
 from loadgen.clients.messages import Reread, merged
 from loadgen.net import wire
 from loadgen.net.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
+from loadgen.net.line import EndedError
 from loadgen.personas._websocket import Message
 from loadgen.protocols.changes import Changes
 from loadgen.protocols.chat_v1 import PollVictim, Record, WebSocketVictim, get_page
@@ -145,8 +146,9 @@ async def _found(peer: HttpPeer, said: _Said) -> tuple[Message, ...]:
     deleted = said.changes.deleted(said.acknowledged)
     if deleted is None:
         return ()
-    status, body = await peer.request("GET", f"/search?room={said.room}&q={quote(text_of(said.room, deleted))}")
+    path = f"/search?room={said.room}&q={quote(text_of(said.room, deleted))}"
     try:
+        status, body = await peer.request("GET", path)
         return _results.decode(body).results if status == 200 else ()
-    except wire.UNREADABLE:  # a page for every path
+    except (EndedError, *wire.UNREADABLE):  # no answer to what it does not know, or a page for every path
         return ()
