@@ -42,7 +42,6 @@ async def test_a_healthy_server_holds_also_by_ipv6_which_has_one_source(monkeypa
     assert 2 * sent <= _row(report, "chat").deliveries <= 3 * sent
     assert _row(report, "poll").deliveries == 5 * sent
     assert report.figures["steal_percent"] == 3.0
-    assert figure(report, "messages_per_s") > 0
 
 
 async def test_a_stalled_server_is_charged_with_the_messages_that_waited() -> None:

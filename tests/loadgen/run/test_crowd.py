@@ -71,7 +71,9 @@ async def test_the_result_is_how_a_group_stood_before_it_was_closed(monkeypatch:
         after = crowd.result()
         assert after.groups == before.groups
         assert [phase for _, phase, _ in after.lags] == ["", "attack"]
-        assert [group.due for group in crowd.status(0).groups] == [0, 0]
+        crowd._traffic.booked.acknowledged_in.update({"a": 2, "b": 1})
+        status = crowd.status(0)
+        assert ([group.due for group in status.groups], status.acknowledged) == ([0, 0], 3)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(crowd.run)
             nursery.cancel_scope.cancel()

@@ -1,6 +1,7 @@
 """The order of a run's events, where a whole run would take too long."""
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from loadgen.personas import registry
 from loadgen.run import experiment
 from loadgen.run.player import Player
+from loadgen.run.workers import Workers
 from tests.loadgen.plays import plan
 from tests.loadgen.readings import NOBODY
 
@@ -33,6 +35,15 @@ class _NobodyAnswers:
     async def missed(self, crowd: object) -> int:
         self.seconds += 1.0
         return 1
+
+
+async def test_a_reading_has_what_all_processes_have_acknowledged_so_far() -> None:
+    """The rate of a phase is what came between its two readings."""
+    process = SimpleNamespace(cpu_seconds=lambda: None)
+    statuses = [SimpleNamespace(acknowledged=3), SimpleNamespace(acknowledged=4), None]  # one is gone
+    player = Player(plan(NOBODY), experiment.honest_load({registry()["idle"]: 1}, rate=0, seconds=1, rooms=("lobby",)))
+    player._crowd = Workers([cast(Any, SimpleNamespace(status=each, watched=process)) for each in statuses])
+    assert player._reading().acknowledged == 7
 
 
 @pytest.mark.usefixtures("autojump_clock")
