@@ -1,0 +1,216 @@
+"""What a chat has kept, by what victims read again: at a real server, and at some that lie."""
+
+import json
+from collections import Counter
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import pytest
+import trio
+
+from loadgen.clients.messages import Reread, Role
+from loadgen.net import target
+from loadgen.net.answers import UNANSWERED
+from loadgen.protocols import chat_v1, history
+from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
+from loadgen.run.experiment import Probes
+from loadgen.run.runner import ProbeRunner
+from loadgen.victims.probe import Context, Schedule
+from loadgen.victims.victim import Victim, number_in
+from tests.loadgen.stage import PATIENCE, answering, until
+from tests.support.serving import serving
+
+KINDS = (WebSocketVictim, PollVictim, StreamVictim)
+
+
+def _changes(victim: Victim) -> dict[int, str]:
+    return victim.changes.kinds if isinstance(victim, WebSocketVictim) else {}
+
+
+async def _run(url: str) -> tuple[ProbeRunner, list[Victim]]:
+    """One victim of each kind says a few things and reads them again, with the seed of every other run."""
+    runner = ProbeRunner(Role(target=target.find(url), seed=1, connect_rate=0.0))
+    probes = Probes(victims={kind.name: 1 for kind in KINDS}, newcomers_per_s=0.0, timeout_seconds=PATIENCE)
+    runner.make(probes, interval_seconds=0.02)
+    victims = [probe for probe in runner._probes if isinstance(probe, Victim)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(runner.run)
+        await until(lambda: all(len(victim.acknowledged) >= 5 for victim in victims))
+        # a slow server answers the first five at once, and there was nothing to change before
+        await until(lambda: {*_changes(victims[0]).values()} == {"edit", "delete", "react"})
+        runner.stop()
+        await until(lambda: not runner.status(0).outstanding)
+        await runner.end(reread=True)
+        nursery.cancel_scope.cancel()
+    assert runner.result().reread == Reread(asked=sum(len(victim.acknowledged) for victim in victims), lost=0)
+    return runner, victims
+
+
+async def test_a_second_run_reads_nothing_of_the_first_and_takes_nothing_of_it_for_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Equal seeds mean equal rooms and texts: each row of a scorecard took longer than the one before.
+
+    And a message that was lost in one passed for the same one of the row before.
+    """
+    read: Counter[str] = Counter()  # messages, by room
+
+    def counted(text: str, room: str, tag: str) -> int | None:
+        read[room] += 1
+        return number_in(text, room, tag)
+
+    monkeypatch.setattr(chat_v1, "CHANGES_EVERY", 3)
+    async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server:
+        url = f"http://{server.address.host}:{server.address.port}"
+        await _run(url)
+        runner, victims = await _run(url)
+        monkeypatch.setattr(history, "number_in", counted)  # of all that is read again
+        again = await history.reread(runner._context, victims)
+        assert (again.asked, again.lost) == (sum(len(victim.acknowledged) for victim in victims), 0)
+        for victim in victims:
+            # an edit is shown as a record, and by the message that it changed unless that is the oldest
+            kinds = Counter(_changes(victim).values())
+            without_text = kinds["delete"] + kinds["react"]
+            assert 0 <= read[victim.room] + without_text - len(victim.acknowledged) <= kinds["edit"]
+        assert len(read) == len(victims)
+        for victim in victims:
+            victim.acknowledged = {0: max(victim.acknowledged.values()) + 1}
+        lost = await history.reread(runner._context, victims)
+        assert (lost.asked, lost.lost) == (len(victims), len(victims))
+
+
+def _answer(status: int, body: str = "{}", *fields: str) -> bytes:
+    return "\r\n".join([f"HTTP/1.1 {status} X", f"Content-Length: {len(body)}", *fields, "", body]).encode()
+
+
+def _page(*numbers: int, recovered: bool = True) -> str:
+    messages = [{"text": f"run-0 {number}"} for number in numbers]
+    return json.dumps({"cursor": "e-9", "recovered": recovered, "messages": messages})
+
+
+@pytest.mark.parametrize(
+    ("kind", "answer", "found"),
+    [
+        (WebSocketVictim, _answer(200, _page(0, 1)), Reread(asked=2, lost=0)),
+        # its second page was not asked for, and all was lost
+        (WebSocketVictim, _answer(200, _page(0, 1), "Connection: close"), Reread(asked=2, lost=0)),
+        (WebSocketVictim, _answer(200, _page(1)), Reread(asked=2, lost=1)),
+        # it keeps the latest only, and says so
+        (
+            WebSocketVictim,
+            _answer(200, _page(1, recovered=False)),
+            Reread(asked=1, lost=0, unreadable="the server no longer has the oldest"),
+        ),
+        # it says so and has nothing: no retention explains a room without its latest message
+        (WebSocketVictim, _answer(200, _page(recovered=False)), Reread(asked=2, lost=2)),
+        (WebSocketVictim, _answer(500), Reread(asked=2, lost=2)),
+        # these three were no more than a note
+        (WebSocketVictim, _answer(200, '{"page":"here"}'), Reread(asked=2, lost=2)),
+        (WebSocketVictim, b"SSH-2.0-X\r\n\r\n", Reread(asked=2, lost=2)),
+        (WebSocketVictim, b"", Reread(asked=2, lost=2)),
+        # it was held with a note
+        (WebSocketVictim, _answer(503), Reread(asked=0, lost=0, refused="answered 503")),
+        # others may keep no history, but a victim that polls has read this one
+        (WebSocketVictim, _answer(404), Reread(asked=0, lost=0, unreadable="answered 404")),
+        (PollVictim, _answer(404), Reread(asked=2, lost=2)),
+        # each of a hundred rooms had its time, eight at once, and the run was invalid meanwhile
+        (WebSocketVictim, None, Reread(asked=0, lost=0, unreadable=UNANSWERED)),
+    ],
+)
+async def test_what_an_answer_says_of_acknowledged_messages(
+    kind: type[Victim], answer: bytes | None, found: Reread, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        if answer is None:
+            await trio.sleep_forever()
+        while await stream.receive_some():
+            await stream.send_all(answer)
+            if not answer or b"close" in answer:
+                return
+
+    if answer is None:
+        monkeypatch.setattr(history, "REREAD_SECONDS", 0.2)
+    monkeypatch.setattr(history, "NOT_NOW_SECONDS", 0.2)
+    assert await _reread(kind, serve) == found
+
+
+async def test_a_server_may_need_a_moment_before_it_serves_its_history(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = iter((_answer(503), _answer(429)))
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            await stream.send_all(next(answers, _answer(200, _page(0, 1))))
+
+    monkeypatch.setattr(history, "RETRY_SECONDS", 0.01)
+    assert await _reread(WebSocketVictim, serve) == Reread(asked=2, lost=0)
+
+
+async def test_a_server_that_answers_for_no_room_is_not_asked_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight rooms at once had their twenty seconds, then the next eight: a server that hung cost each run a minute."""
+    asked = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal asked
+        asked += 1
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(history, "ROOM_SECONDS", 0.1)
+    assert await _reread(WebSocketVictim, serve, victims=100) == Reread(asked=0, lost=0, unreadable=UNANSWERED)
+    assert asked <= 2 * history.AT_ONCE
+
+
+@pytest.mark.parametrize(
+    ("deleted", "edited", "found", "lost"),
+    [
+        ("", "run-0 3", _answer(200, '{"results":[]}'), 0),
+        ("", "run-0 3", _answer(404), 0),
+        ("", "run-0 3", _answer(200, "the page of every path"), 0),
+        ("", "run-0 3", b"", 0),
+        ("run-0 0", "run-0 3", _answer(404), 1),
+        ("", "run-0 2", _answer(404), 1),
+        ("", "run-0 3", _answer(200, '{"results":[{"offset":1,"text":"run-0 0"}]}'), 1),
+        # a search for one word finds others, also by what they were edited to
+        ("", "run-0 3", _answer(200, '{"results":[{"offset":3,"text":"run-0 3"},{"offset":5,"text":"run-0 4"}]}'), 0),
+    ],
+)
+async def test_a_deleted_text_that_can_still_be_read_or_found_is_a_lost_deletion(
+    deleted: str, edited: str, found: bytes, lost: int
+) -> None:
+    """Nobody looked, and a server may tell of the deletion to its members and keep the text for everybody else."""
+    asked: list[bytes] = []
+    messages: list[dict[str, object]] = [
+        {"offset": 1, "text": deleted}, {"offset": 2, "type": "delete", "target": 1},
+        {"offset": 3, "text": edited}, {"offset": 4, "type": "edit", "target": 3, "text": "run-0 3"},
+        {"offset": 5, "text": "run-0 4"},
+    ]  # fmt: skip
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while request := await stream.receive_some():
+            asked.append(request.split(b" ")[1])
+            page = _answer(200, json.dumps({"cursor": "e", "messages": messages}))
+            await stream.send_all(found if asked[-1].startswith(b"/search") else page)
+            if not found and asked[-1].startswith(b"/search"):
+                return
+
+    async with answering(serve) as port:
+        context = Context(target.find(f"http://127.0.0.1:{port}"), "run")
+        victim = WebSocketVictim(context, 0, Schedule(0.0, 1.0))
+        victim.changes.begin(1, 0, 1, "", turn=1)
+        victim.changes.begin(3, 2, 3, "run-0 3", turn=0)
+        for number in (1, 3, 4):
+            victim.acknowledge(number, number + 1)
+        assert await history.reread(context, [victim]) == Reread(asked=3, lost=lost)
+    assert asked[-1] == b"/search?room=run-0&q=run-0%200", "what the deleted message said"
+
+
+async def _reread(
+    kind: type[Victim], serve: Callable[[trio.SocketStream], Awaitable[None]], *, victims: int = 1
+) -> Reread:
+    """What victims of this kind read again, each of which was told that its messages 0 and 1 are kept."""
+    async with answering(serve) as port:
+        context = Context(target.find(f"http://127.0.0.1:{port}"), "run")
+        readers = [kind(context, index, Schedule(0.0, 1.0)) for index in range(victims)]
+        for reader in readers:
+            for number in (0, 1):
+                reader.acknowledge(number)
+        return await history.reread(context, readers)
