@@ -74,7 +74,8 @@ _CAPPED: Final = 3
 _NOTICE_SECONDS: Final = 0.5
 _BETWEEN_SECONDS: Final = 0.01
 
-#: A server that accepts more slowly gets no more connections: the whole run has two minutes.
+#: No more are opened after that, because the whole run has two minutes. At a round trip of 300 ms it is time for a
+#: hundred, however fast the server accepts.
 _LIMIT_SECONDS: Final = 6.0
 
 
@@ -101,7 +102,7 @@ class _Crowd:
             with trio.fail_after(_LIMIT_SECONDS):
                 await self._open()
         except* trio.TooSlowError:
-            remarks.append("it accepts slowly")
+            remarks.append(f"no more in {_LIMIT_SECONDS:g} s")
         with trio.move_on_after(_NOTICE_SECONDS):
             while True:
                 await trio.sleep(_BETWEEN_SECONDS)

@@ -51,5 +51,5 @@ async def test_a_full_backlog_is_no_cap(autojump_clock: MockClock) -> None:
         where = target.find(f"http://127.0.0.1:{listener.getsockname()[1]}")
         finding = await per_address(Site(where, Options(connections=60)))
     assert isinstance(finding, NoneSeen)
-    assert finding.how == "it accepts slowly"
+    assert finding.how == "no more in 6 s"
     assert finding.looked < 60
