@@ -255,7 +255,7 @@ export class Composer {
   }
 
   get #written() {
-    return withEmoji(this.#text.value.replace(/\s+$/, ''));
+    return withEmoji(this.#text.value.trimEnd());
   }
 
   /** Why the text cannot be sent; empty if it can. */
