@@ -2,7 +2,6 @@
  * The toolbar of a message: react, reply, copy, link, edit, delete, moderate its author. Links to the room are copied too.
  * Owns: the toolbar, which is shown at the hovered or focused message. May not: change a message itself.
  *
- * @import { Composer } from './composer.js'
  * @import { Message } from './wire.js'
  */
 import { byId, hasFingers, isConfirmed, make, openAt } from './dom.js';

@@ -3,7 +3,7 @@
  * Owns: these, who reacted, which parts are fetched. May not: know members, or what is read; touch the DOM.
  *
  * @import { Room } from './room.js'
- * @import { Change, Message, Page } from './wire.js'
+ * @import { Change, Message } from './wire.js'
  */
 import { Reactors, Timeline } from './timeline.js';
 import { delayBefore, sleep, splitCursor } from './wire.js';

@@ -1,8 +1,6 @@
 /**
  * Ctrl-K: go to a room by a few letters of its name, or search messages, in one room with `in:room`.
  * Owns: the dialog, its list, which row is chosen. May not: open a room itself (the address does).
- *
- * @import { Message } from './wire.js'
  */
 import { byId, choose, isForInputMethod, make, setText } from './dom.js';
 import { plain } from './markdown.js';
