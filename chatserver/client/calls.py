@@ -4,6 +4,7 @@ Owns: their waits and deadlines, on the connection and in plain HTTP beside it. 
 """
 
 from collections.abc import Callable
+from copy import copy
 from typing import TypeVar
 
 import msgspec
@@ -41,7 +42,7 @@ class Calls:
     async def ask(self, request: requests.Request, kind: type[_A]) -> _A:
         """Ask on the connection, on the next one if this one is lost."""
         if self.ended is not None:
-            raise self.ended
+            raise self._no_answer()
         until = trio.current_time() + self._timeout
         id_ = self._session.ask(requests.checked(request), until=until)
         self._waits[id_], waiting = trio.open_memory_channel(1)
@@ -83,14 +84,14 @@ class Calls:
                         return answer.content(kind)
             finally:
                 self._beside.discard(call)
-        raise self.ended or self._no_answer()
+        raise self._no_answer()
 
     async def until_connected(self) -> None:
         """Wait for the first connection."""
         with trio.move_on_after(self._timeout):
             await self._connected.wait()
         if self.ended is not None or not self._connected.is_set():
-            raise self.ended or self._no_answer()
+            raise self._no_answer()
 
     def connected(self) -> None:
         """Note that there is, or was, a connection."""
@@ -108,8 +109,10 @@ class Calls:
         for call in self._beside:
             call.cancel()
         for id_ in list(self._waits):
-            self.answer(id_, why)
+            self.answer(id_, self._no_answer())
 
-    def _no_answer(self) -> Unavailable:
+    def _no_answer(self) -> ChatError:
+        if self.ended is not None:
+            return copy(self.ended)  # an exception that is raised again keeps the frames of each time before
         why = f"{trouble}; " if (trouble := self._link.trouble) is not None else ""
         return Unavailable("unavailable", f"{why}no answer within {self._timeout:g} s")

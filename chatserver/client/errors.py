@@ -12,10 +12,13 @@ class ChatError(Exception):
     """
 
     def __init__(self, code: str, message: str, retry_after: float | None = None) -> None:
-        super().__init__(f"{message} ({code})")
+        # `args` stay what `__new__` made them, with which `copy` and `pickle` make the exception again.
         self.code = code
         self.message = message
         self.retry_after = retry_after
+
+    def __str__(self) -> str:
+        return f"{self.message} ({self.code})"
 
 
 class Unavailable(ChatError):

@@ -5,6 +5,7 @@ Owns: the bounded buffer. May not: decide what happens when it is full; its owne
 
 from collections import deque
 from collections.abc import Callable
+from copy import copy
 
 import trio
 
@@ -55,7 +56,7 @@ class Feed:
         await trio.lowlevel.checkpoint()
         while not self._events:
             if self._error is not None:
-                raise self._error
+                raise copy(self._error)  # for each reader and each time its own, with a traceback of its own
             if self._ended:
                 raise StopAsyncIteration
             if self._news.is_set():  # else another reader waits for it
