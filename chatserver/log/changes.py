@@ -236,8 +236,7 @@ class Changes:
         reacted = False
         if kind is REACTION:
             reaction = name, target, draft.emoji, draft.user_id
-            switched = self._switched.get(reaction)
-            reacted = reaction in self._reacted if switched is None else switched
+            reacted = self._switched.get(reaction, reaction in self._reacted)
         reason = refusal(draft, message, now, reacted=reacted)
         if reason is not None:
             return Refused(reason)

@@ -49,8 +49,7 @@ class Heard:
         self._unread = b""
         self._frames = FrameDecoder(client=True, extensions=[])
         self._messages = MessageDecoder()
-        self._parts: list[bytes] = []
-        self._bytes = 0  # of the message that is not complete
+        self._message = bytearray()  # one that is not complete
         self._most_bytes = script.sent_bytes + UNASKED_BYTES
 
     @property
@@ -80,14 +79,12 @@ class Heard:
             self._take(Said(SaidKind[frame.opcode.name], payload_of(frame)))
         else:
             frame = self._messages.process_frame(frame)
-            self._parts.append(payload_of(frame))
-            self._bytes += len(self._parts[-1])
-            if self._bytes > self._most_bytes:
+            self._message += payload_of(frame)
+            if len(self._message) > self._most_bytes:
                 self.fault = "sends a message that is longer than anything that was sent"
             elif frame.message_finished:
-                self._take(Said(SaidKind[frame.opcode.name], b"".join(self._parts)))
-                self._parts.clear()
-                self._bytes = 0
+                self._take(Said(SaidKind[frame.opcode.name], bytes(self._message)))
+                self._message.clear()
 
     def _take(self, said: Said) -> None:
         if said.kind is SaidKind.CLOSE:
