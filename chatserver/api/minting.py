@@ -25,10 +25,9 @@ _DAY = 86_400
 
 
 def mint(
-    key: Path, sub: str, *, name: str = "", role: str = "", rooms: Sequence[str] = (), expires: str = "1h",
-    issuer: str = "", audience: str = "",
-) -> str:  # fmt: skip
-    """Make a token with these claims. Raises ConfigError."""
+    key: Path, sub: str, *, name: str, role: str, rooms: Sequence[str], expires: str, issuer: str, audience: str
+) -> str:
+    """Make a token with these claims, as far as they are not empty. Raises ConfigError."""
     algorithm, signing = _signing_key(key)
     now, granted = int(time.time()), dict(map(_grant, rooms))
     try:

@@ -45,7 +45,7 @@ class Routes:
 
     def __init__(
         self, services: Services, *, searches: SearchHandlers, dialects: Mapping[str, Dialect],
-        monitoring: MonitoringHandlers, policy: OriginPolicy, operators: OriginPolicy | None = None,
+        monitoring: MonitoringHandlers, policy: OriginPolicy, operators: OriginPolicy | None,
     ) -> None:  # fmt: skip
         self._policy = policy
         self._operators = operators

@@ -3,7 +3,7 @@
 Owns: these rules, and the author of a draft. May not: answer.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import trio
 
@@ -83,9 +83,9 @@ class Services:
     markers: ReadMarkers
     search_results: ResultCache
     settings: Settings
-    moderation: Moderation = field(default_factory=Moderation)
-    slow_mode: SlowMode = field(default_factory=SlowMode)
-    audit: AuditTrail = field(default_factory=AuditTrail)
+    moderation: Moderation
+    slow_mode: SlowMode
+    audit: AuditTrail
 
     def check(self, principal: Principal, action: Action, room: str) -> None:
         """Refuse an action that a user may not do in a room, or not now. Raises MessageError.

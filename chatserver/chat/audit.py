@@ -15,7 +15,7 @@ import trio
 
 from chatserver.chat.principal import Principal
 from chatserver.log.audit import Audit, AuditEntry
-from chatserver.log.interface import Draft, LogError, system_ms
+from chatserver.log.interface import Draft, LogError
 from chatserver.meters import KeyedBuckets
 
 #: Entries that may wait to be stored, at most half of them minor ones; while a disk hangs, further ones are lost.
@@ -43,7 +43,7 @@ def _log_failure(error: LogError) -> None:
 class AuditTrail:
     """See the module; `run` stores them."""
 
-    def __init__(self, *, wall_ms: Callable[[], int] = system_ms) -> None:
+    def __init__(self, *, wall_ms: Callable[[], int]) -> None:
         self._wall_ms = wall_ms
         self._waiting: deque[AuditEntry] = deque()
         self._tried = 0  # how many of these, from the first, may be stored already, by an attempt that failed

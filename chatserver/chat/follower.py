@@ -8,7 +8,7 @@ other processes, which may be lost, late, doubled or wrong. So each room in memo
 second or less often, and a hint for which the log has nothing costs one read.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 
 import structlog
@@ -38,7 +38,7 @@ class Follower:
     def __init__(
         self, log: Log, reader: LogReader, rooms: Mapping[str, Room], schedule: Schedule, *,
         take_in: Callable[[Room, list[Record]], None], retained: Callable[[dict[str, int]], None],
-        note_altered: Callable[[list[Record]], None],
+        note_altered: Callable[[Sequence[Record]], object],
     ) -> None:  # fmt: skip
         self._log = log
         self._reader = reader

@@ -58,10 +58,9 @@ class Hub:
 
     def __init__(
         self, log: Log, encoder: MessageEncoder, sink: Sink, schedule: Schedule, settings: Settings, *,
-        note_failure: Callable[[LogError], None], tell: Callable[[bytes], None] | None = None,
-        note_deletion: Callable[[Draft, str], None] = lambda draft, detail: None,
-        note_altered: Callable[[Sequence[Record]], None] = lambda records: None,
-        note_unstored: Callable[[Draft], object] = lambda draft: None,
+        note_failure: Callable[[LogError], None], tell: Callable[[bytes], None] | None,
+        note_deletion: Callable[[Draft, str], None], note_altered: Callable[[Sequence[Record]], object],
+        note_unstored: Callable[[Draft], object],
     ) -> None:  # fmt: skip
         self.budget = ByteBudget(settings.all_rings_bytes)
         size = RingSize(encoder, settings.ring_messages, settings.ring_bytes, self.budget)

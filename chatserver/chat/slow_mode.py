@@ -21,7 +21,7 @@ MAX_PAUSES = 10_000
 class SlowMode:
     """`seconds_of` returns the pause of a room, 0 for none. Moderators are exempt."""
 
-    def __init__(self, seconds_of: Callable[[str], float] = lambda room: 0.0) -> None:
+    def __init__(self, seconds_of: Callable[[str], float]) -> None:
         self._seconds_of = seconds_of
         #: by user and room, mostly the oldest first: the time of the last message, the end of its pause, its key, and
         #: whether that was sent again

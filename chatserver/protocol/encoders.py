@@ -163,7 +163,7 @@ def error(id_: MessageId, code: ErrorCode, message: str, retry_after: float | No
 
 def session_body(
     user: msgspec.Struct, *, guest: bool, moderates: Sequence[str], expires: str | None, tokens: bool,
-    token: str | None = None,
+    token: str | None,
 ) -> bytes:  # fmt: skip
     """A session over HTTP, with its token in the answer that creates it. `moderates` are patterns of rooms.
 

@@ -52,7 +52,7 @@ class Link:
         self.tls.write(data)
         return self._to_send.read()
 
-    def decrypted(self, records: bytes = b"") -> tuple[bytes, bool]:
+    def decrypted(self, records: bytes) -> tuple[bytes, bool]:
         """Decrypt records; the second value is whether the peer sent close_notify."""
         self._received.write(records)
         parts = []

@@ -27,7 +27,7 @@ _SHORT: Final = 0.5
 
 
 class Measured:
-    def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Report | None = None) -> None:
+    def __init__(self, plan: Plan, session: Session, experiment: Experiment, floor: Report | None) -> None:
         self.experiment = experiment
         self.spans: list[Span] = []
         self.memory: dict[str, list[Size]] = {}  # of the server, by phase

@@ -19,10 +19,13 @@ from chatserver.api.pages import Pages
 from chatserver.api.pipelines.results import ResultCache
 from chatserver.api.services import Services, WriteLimits
 from chatserver.api.websocket_session import NOTHING, Waits, WebSocketSession
+from chatserver.chat.audit import AuditTrail
+from chatserver.chat.moderation import Moderation
 from chatserver.chat.policy import OPEN, Access
 from chatserver.chat.principal import Principal
 from chatserver.chat.read_markers import ReadMarkers
 from chatserver.chat.signed_out import SignedOut
+from chatserver.chat.slow_mode import SlowMode
 from chatserver.protocol.client_messages import ClientMessage, Join, Leave, Publish
 from chatserver.protocol.errors import MessageError
 from chatserver.reasons import ErrorCode
@@ -102,9 +105,9 @@ async def talking(
         identities = Identities(it.log.identity.secret, access, SignedOut())
         services = Services(
             hub=it.hub, log=it.log, identities=identities, pages=Pages(it.hub.reader, encoder), encoder=encoder,
-            settings=settings,
-            markers=ReadMarkers(it.log.markers),
-            write_limits=WriteLimits(settings), search_results=ResultCache(),
+            settings=settings, markers=ReadMarkers(it.log.markers), write_limits=WriteLimits(settings),
+            search_results=ResultCache(), moderation=Moderation(), slow_mode=SlowMode(lambda room: 0.0),
+            audit=AuditTrail(wall_ms=it.log.wall_ms),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
 

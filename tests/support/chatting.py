@@ -176,7 +176,7 @@ class Chatting:
         self.hub = Hub(
             self.log, self.encoder, self.sink, self.schedule, settings,
             note_failure=self.failures.append, note_unstored=self.unstored.append, tell=tell,
-            note_deletion=lambda draft, detail: self.deletions.append((draft.target, detail)),
+            note_deletion=lambda draft, detail: self.deletions.append((draft.target, detail)), note_altered=len,
         )  # fmt: skip
         self.sink.hub = self.hub
         self.spread: Callable[[dict[str, int]], None] = lambda hints: None  # to other processes
