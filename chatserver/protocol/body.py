@@ -22,7 +22,7 @@ from chatserver.reasons import ErrorCode, Reason
 class BodyLimits(msgspec.Struct, frozen=True, gc=False):
     """How much body a peer may send, and with how much overhead."""
 
-    max_bytes: int = 64 * 1024
+    max_bytes: int
     # Wire bytes may be at most ratio x decoded + grace, so chunks of two bytes (seven on the wire) still pass.
     # Go's fix of the CVE allows 16 KiB of overhead in total.
     overhead_ratio: int = 4

@@ -20,8 +20,8 @@ from chatserver.reasons import ErrorCode, Reason
 class HeadLimits(msgspec.Struct, frozen=True, gc=False):
     """How much head a peer may send."""
 
-    max_bytes: int = 16 * 1024  # h11 and IIS 16 KiB, tomcat 8, Kestrel 32, node 80
-    max_fields: int = 100  # Kestrel and Apache 100
+    max_bytes: int
+    max_fields: int
     max_target: int = 8 * 1024  # bytes; Apache 8,190 and nginx 8 KiB for the whole request line
 
 

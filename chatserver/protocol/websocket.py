@@ -21,9 +21,9 @@ from chatserver.reasons import Reason
 class FrameLimits(msgspec.Struct, frozen=True, gc=False):
     """The size of a peer's messages, the number of their fragments, and their kind."""
 
-    max_message_bytes: int = 16 * 1024  # centrifuge 64 KiB, uWS 16 KiB by default, websockets 1 MiB
-    max_fragments: int = 64  # websockets 4,096; wsproto and trio-websocket none. Browsers send one
-    binary: bool = False  # only /echo accepts binary messages; chat.v1 is text
+    max_message_bytes: int
+    max_fragments: int
+    binary: bool  # only /echo accepts binary messages; chat.v1 is text
 
 
 class Text(msgspec.Struct, frozen=True, gc=False):

@@ -19,6 +19,7 @@ from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head, HeadLimits, find_head_end, parse_head
 from chatserver.protocol.websocket import Assembly, Close, Event, FrameLimits, Violation, receive
 from chatserver.reasons import ErrorCode, Reason
+from tests.support.limits import FRAME_LIMITS, HEAD_LIMITS
 
 Outcome = TypeVar("Outcome")
 Runner = Callable[[Iterable[bytes]], tuple[Outcome, bytes | None]]
@@ -58,7 +59,7 @@ def pieces(wire: bytes, at: list[int]) -> list[bytes]:
     return [wire[start:end] for start, end in pairwise(edges) if end > start]
 
 
-def head_runner(limits: HeadLimits = HeadLimits()) -> Runner[Head | Refused | None]:  # noqa: B008 (frozen)
+def head_runner(limits: HeadLimits = HEAD_LIMITS) -> Runner[Head | Refused | None]:
     """A connection in its HEAD phase; None while the head is incomplete."""
 
     def run(parts: Iterable[bytes]) -> tuple[Head | Refused | None, bytes | None]:
@@ -102,7 +103,7 @@ Seen = list[Event | Reason]
 def take_frames(
     buffer: bytes,
     assembly: Assembly | None = None,
-    limits: FrameLimits = FrameLimits(),  # noqa: B008 (frozen)
+    limits: FrameLimits = FRAME_LIMITS,
 ) -> tuple[list[Event], bytes, Assembly | None]:
     """All whole frames of these bytes."""
     taken: list[Event] = []
@@ -113,7 +114,7 @@ def take_frames(
     return taken, buffer, assembly
 
 
-def frame_runner(limits: FrameLimits = FrameLimits()) -> Runner[tuple[Seen, bool]]:  # noqa: B008 (frozen)
+def frame_runner(limits: FrameLimits = FRAME_LIMITS) -> Runner[tuple[Seen, bool]]:
     """An open WebSocket: the events, and whether a message is left unfinished."""
 
     def run(parts: Iterable[bytes]) -> tuple[tuple[Seen, bool], bytes | None]:

@@ -5,10 +5,11 @@ from hypothesis import strategies as st
 
 from chatserver.protocol.body import Body, BodyLimits, ChunkedBody, LengthBody, body_reader
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.head import HeadLimits, parse_head
+from chatserver.protocol.head import parse_head
 from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.feed import body_runner, feed
 from tests.protocol.samples import GET, POST, request
+from tests.support.limits import BODY_LIMITS, HEAD_LIMITS
 
 LIMITS = BodyLimits(max_bytes=2000, overhead_ratio=4, overhead_grace=100)
 BAD = (ErrorCode.BAD_REQUEST, Reason.BAD_REQUEST)
@@ -21,18 +22,18 @@ def chunked() -> Body:
 
 
 def test_the_reader_follows_the_head() -> None:
-    assert isinstance(body_reader(parse_head(POST, HeadLimits()), BodyLimits()), LengthBody)
-    head = parse_head(request(b"Transfer-Encoding: chunked"), HeadLimits())
-    assert isinstance(body_reader(head, BodyLimits()), ChunkedBody)
-    none = body_reader(parse_head(GET, HeadLimits()), BodyLimits())
+    assert isinstance(body_reader(parse_head(POST, HEAD_LIMITS), BODY_LIMITS), LengthBody)
+    head = parse_head(request(b"Transfer-Encoding: chunked"), HEAD_LIMITS)
+    assert isinstance(body_reader(head, BODY_LIMITS), ChunkedBody)
+    none = body_reader(parse_head(GET, HEAD_LIMITS), BODY_LIMITS)
     assert (none.complete, none.body, none.rest, none.received) == (True, b"", b"", 0)
     none.receive(GET)
     assert none.rest == GET
-    most = BodyLimits().max_bytes
-    assert body_reader(parse_head(request(b"Content-Length: %d" % most), HeadLimits()), BodyLimits()).lacking == most
+    most = BODY_LIMITS.max_bytes
+    assert body_reader(parse_head(request(b"Content-Length: %d" % most), HEAD_LIMITS), BODY_LIMITS).lacking == most
     for length in (most + 1, 2**63 - 1):
         with pytest.raises(HttpError) as caught:
-            body_reader(parse_head(request(b"Content-Length: %d" % length), HeadLimits()), BodyLimits())
+            body_reader(parse_head(request(b"Content-Length: %d" % length), HEAD_LIMITS), BODY_LIMITS)
         assert (caught.value.code, caught.value.reason) == TOO_LARGE
 
 
@@ -131,6 +132,6 @@ def test_bodies_by_h11_are_read(parts: list[bytes]) -> None:
     wire = b"".join(bytes(client.send(h11.Data(data=part)) or b"") for part in parts)
     wire += bytes(client.send(h11.EndOfMessage()) or b"")
     body = b"".join(parts)
-    reader = ChunkedBody(BodyLimits())
+    reader = ChunkedBody(BODY_LIMITS)
     reader.receive(wire + b"next")
     assert (reader.complete, reader.body, reader.rest) == (True, body, b"next")

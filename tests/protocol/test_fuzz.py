@@ -7,7 +7,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from chatserver.protocol.bodies import decode_publish
-from chatserver.protocol.body import BodyLimits, ChunkedBody, LengthBody, body_reader
+from chatserver.protocol.body import ChunkedBody, LengthBody, body_reader
 from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import FrameError, HttpError, MessageError
 from chatserver.protocol.head import HeadLimits
@@ -18,6 +18,7 @@ from tests.fuzz.grammar import spoil
 from tests.protocol.feed import body_runner, cuts, frame_runner, head_runner, pieces, take_frames
 from tests.protocol.samples import GET, POST, UPGRADE
 from tests.support.examples import examples
+from tests.support.limits import BODY_LIMITS
 from tests.support.peers import raw_frame as frame
 
 #: More examples for bytes of peers: a planted mutation of frames takes seventy to be found.
@@ -46,7 +47,7 @@ def test_a_head_means_the_same_however_it_is_cut(wire: bytes, at: list[int]) -> 
     with suppress(HttpError):
         query_fields(head.query)
     with suppress(HttpError):
-        body_reader(head, BodyLimits())
+        body_reader(head, BODY_LIMITS)
     with suppress(HttpError):
         assert accept_upgrade(head).startswith(b"HTTP/1.1 101 ")
     cookie(head.headers.get("cookie", ""), "a")
@@ -60,7 +61,7 @@ chunked_bodies = st.one_of(
 @many
 @given(chunked_bodies, cuts(200))
 def test_a_chunked_body_means_the_same_however_it_is_cut(wire: bytes, at: list[int]) -> None:
-    runner = body_runner(lambda: ChunkedBody(BodyLimits()))
+    runner = body_runner(lambda: ChunkedBody(BODY_LIMITS))
     assert runner([wire]) == runner(pieces(wire, at))
 
 

@@ -1,6 +1,7 @@
 """Request heads, valid and malformed: each case whole, a byte at a time, and in random cuts."""
 
 import h11
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,7 @@ from chatserver.reasons import ErrorCode, Reason
 from tests.protocol.feed import feed, head_runner
 from tests.protocol.samples import GET, POST, request
 from tests.support.errors import error_of
+from tests.support.limits import HEAD_LIMITS
 
 NEXT = b"GET /next HTTP/1.1\r\n"
 
@@ -142,7 +144,7 @@ def test_a_dripped_head_is_searched_in_linear_time() -> None:
     buffer = CountingBuffer()
     for searched, byte in enumerate(wire):
         buffer.append(byte)
-        end = find_head_end(buffer, searched, HeadLimits())
+        end = find_head_end(buffer, searched, HEAD_LIMITS)
     assert end == len(wire)
     assert buffer.touched < 12 * len(wire)
 
@@ -236,7 +238,7 @@ def test_nothing_that_h11_refuses_is_parsed(wire: bytes, data: st.DataObject) ->
         assert isinstance(reader.next_event(), h11.Request)
     except h11.RemoteProtocolError:
         with pytest.raises(HttpError):
-            parse_head(head, HeadLimits())
+            parse_head(head, HEAD_LIMITS)
 
 
 NO_VERSIONS = [request(line=b"GET / HTTP/" + version) for version in (b"0.9", b"1.2", b"2.0", b"3.0")]
@@ -255,7 +257,7 @@ def test_what_is_not_served_has_its_own_error() -> None:
     for wire, code in NOT_SERVED:
         assert feed(head_runner(), wire) == (code, Reason.BAD_REQUEST)
         if code is ErrorCode.UNSUPPORTED_MEDIA_TYPE:
-            assert error_of(HttpError, parse_head, wire, HeadLimits()).headers == (("Accept-Encoding", "identity"),)
+            assert error_of(HttpError, parse_head, wire, HEAD_LIMITS).headers == (("Accept-Encoding", "identity"),)
 
 
 def test_a_head_or_length_over_a_limit_is_refused() -> None:
@@ -286,7 +288,7 @@ def test_words_and_list_items_are_counted_before_h11_splits_them(monkeypatch: py
     monkeypatch.setattr(h11, "Connection", None)
     for name, wire in WORDY.items():
         assert feed(head_runner(), wire) == LONG_HEAD, name
-        assert "commas and spaces, limit 1,000" in error_of(HttpError, parse_head, wire, HeadLimits()).message, name
+        assert "commas and spaces, limit 1,000" in error_of(HttpError, parse_head, wire, HEAD_LIMITS).message, name
 
 
 def test_escapes_in_a_target_are_counted_before_they_are_decoded() -> None:
@@ -297,7 +299,7 @@ def test_escapes_in_a_target_are_counted_before_they_are_decoded() -> None:
 
 def test_a_head_one_byte_over_its_limit() -> None:
     wire = request(b"X: y")
-    runner = head_runner(HeadLimits(max_bytes=len(wire) - 1))
+    runner = head_runner(msgspec.structs.replace(HEAD_LIMITS, max_bytes=len(wire) - 1))
     assert feed(runner, wire, trailing=b"more") == LONG_HEAD
     assert feed(runner, wire[:-1]) == LONG_HEAD, "the limit is exceeded before the last byte"
     assert feed(runner, wire[:-2]) is None
@@ -305,19 +307,19 @@ def test_a_head_one_byte_over_its_limit() -> None:
 
 def test_bytes_that_cannot_become_a_request_are_refused_at_once() -> None:
     for wire in b"\x16;\r\n(;\xff;\n; ;GET / HTTP/1.1\n;GET /\0;GET / HTTP/1.1\r\nA: \x1b".split(b";"):
-        assert isinstance(error_of(HttpError, find_head_end, wire, 0, HeadLimits()), HttpError)
+        assert isinstance(error_of(HttpError, find_head_end, wire, 0, HEAD_LIMITS), HttpError)
 
 
 def test_too_many_fields_are_refused_when_the_limit_is_passed() -> None:
     """Waiting for the whole head would keep 15 KB for each of 3,900 heads in the run queue."""
     most = request(*[b"X: y"] * 99)[:-2]  # and Host
-    assert find_head_end(most + b"Y: z\r", 0, HeadLimits()) == 0
+    assert find_head_end(most + b"Y: z\r", 0, HEAD_LIMITS) == 0
     for searched in (0, len(most), len(most) + 5):
         with pytest.raises(HttpError, match="more than 100 header fields, limit 100") as refused:
-            find_head_end(most + b"Y: z\r\n", searched, HeadLimits())
+            find_head_end(most + b"Y: z\r\n", searched, HEAD_LIMITS)
         assert refused.value.reason is Reason.HEAD_TOO_LARGE
     with pytest.raises(HttpError, match=r"102 header fields, limit 100"):
-        parse_head(request(*[b"X: y"] * 101), HeadLimits())
+        parse_head(request(*[b"X: y"] * 101), HEAD_LIMITS)
 
 
 # -- the origin of a refused head -------------------------------------------------------------------------------------

@@ -12,27 +12,28 @@ from contextlib import suppress
 
 import pytest
 
-from chatserver.protocol.body import BodyLimits, ChunkedBody, LengthBody
+from chatserver.protocol.body import ChunkedBody, LengthBody
 from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import HttpError, MessageError
-from chatserver.protocol.head import HeadLimits, parse_head
-from chatserver.protocol.websocket import Assembly, FrameLimits, receive
+from chatserver.protocol.head import parse_head
+from chatserver.protocol.websocket import Assembly, receive
 from tests.protocol.samples import POST, UPGRADE, request
+from tests.support.limits import BODY_LIMITS, FRAME_LIMITS, HEAD_LIMITS
 from tests.support.peers import raw_frame as frame
 
-LIMITS = FrameLimits()
+LIMITS = FRAME_LIMITS
 TEXT = frame(0x81, b"hello")
 FRAGMENTS = frame(0x01, b"he") + frame(0x89, b"p") + frame(0x00) + frame(0x80, b"llo")
 
 
 def parse(wire: bytes) -> None:
     with suppress(HttpError):
-        parse_head(wire, HeadLimits())
+        parse_head(wire, HEAD_LIMITS)
 
 
 def chunks(wire: bytes) -> None:
     with suppress(HttpError):
-        ChunkedBody(BodyLimits()).receive(wire)
+        ChunkedBody(BODY_LIMITS).receive(wire)
 
 
 def message(data: str) -> None:
@@ -126,7 +127,7 @@ def test_a_body_in_chunks_costs_what_is_charged_and_less_than_700_bytes(wire: by
     """The last read must not be kept as well: up to 16 KiB that are not charged."""
 
     def half_a_body(number: int) -> ChunkedBody:
-        body = ChunkedBody(BodyLimits())
+        body = ChunkedBody(BODY_LIMITS)
         body.receive(wire + b"%x" % (number % 7))
         return body
 

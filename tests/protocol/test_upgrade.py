@@ -2,15 +2,16 @@ from wsproto import ConnectionType, WSConnection
 from wsproto.events import AcceptConnection, Request, TextMessage
 
 from chatserver.protocol.errors import HttpError
-from chatserver.protocol.head import HeadLimits, parse_head
+from chatserver.protocol.head import parse_head
 from chatserver.protocol.upgrade import accept_upgrade
 from chatserver.protocol.websocket import text_frame
 from tests.protocol.samples import UPGRADE
 from tests.support.errors import error_of
+from tests.support.limits import HEAD_LIMITS
 
 
 def answer(wire: bytes) -> bytes:
-    return accept_upgrade(parse_head(wire, HeadLimits()))
+    return accept_upgrade(parse_head(wire, HEAD_LIMITS))
 
 
 def test_wsproto_s_client_accepts_the_answer() -> None:
@@ -28,14 +29,14 @@ def test_wsproto_s_client_accepts_the_answer() -> None:
 
 def test_which_headers_are_added() -> None:
     wire = UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n")
-    added = accept_upgrade(parse_head(wire, HeadLimits()), headers=(("Set-Cookie", "a=b"),))
+    added = accept_upgrade(parse_head(wire, HEAD_LIMITS), headers=(("Set-Cookie", "a=b"),))
     assert added.endswith(b"Set-Cookie: a=b\r\n\r\n")
     assert b"xtension" not in added
 
 
 def test_a_dialect_without_a_subprotocol_chooses_none() -> None:
     wire = UPGRADE.replace(b"\r\n\r\n", b"\r\nSec-WebSocket-Protocol: chat.v1\r\n\r\n")
-    assert b"Sec-WebSocket-Protocol" not in accept_upgrade(parse_head(wire, HeadLimits()), subprotocol=None)
+    assert b"Sec-WebSocket-Protocol" not in accept_upgrade(parse_head(wire, HEAD_LIMITS), subprotocol=None)
 
 
 def test_the_fields_of_browsers_are_accepted() -> None:

@@ -1,5 +1,6 @@
 from collections.abc import Sequence
 
+import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 from wsproto import events as ws
@@ -14,7 +15,6 @@ from chatserver.protocol.websocket import (
     Binary,
     Close,
     Event,
-    FrameLimits,
     Ping,
     Pong,
     Text,
@@ -29,9 +29,10 @@ from chatserver.protocol.websocket import (
 )
 from tests.protocol.feed import cuts, feed, frame_runner, pieces, take_frames
 from tests.protocol.samples import ws_client
+from tests.support.limits import FRAME_LIMITS
 from tests.support.peers import raw_frame as frame
 
-LIMITS = FrameLimits()
+LIMITS = FRAME_LIMITS
 TEXT, BINARY, CONTINUATION = 0x01, 0x02, 0x00
 FIN = 0x80
 CLOSE, PING = 0x88, 0x89
@@ -76,7 +77,7 @@ def test_the_missing_bytes_of_a_frame_are_known_from_its_header() -> None:
         assert lacking(fragment[:-1], Assembly(bytearray(fragment), 1, size)) == lacking(fragment[:-1], None)
 
 
-LONG = FrameLimits(max_message_bytes=1 << 20)
+LONG = msgspec.structs.replace(FRAME_LIMITS, max_message_bytes=1 << 20)
 
 
 def test_a_long_frame_is_gathered_and_not_copied_with_each_read() -> None:
@@ -164,13 +165,13 @@ def test_all_fragments_that_came_are_taken_at_once() -> None:
 
 
 def test_binary_where_it_is_allowed() -> None:
-    runner = frame_runner(FrameLimits(binary=True))
+    runner = frame_runner(msgspec.structs.replace(FRAME_LIMITS, binary=True))
     wire = frame(FIN | BINARY, b"\xff\0") + frame(BINARY, b"a") + frame(FIN, b"b")
     assert feed(runner, wire, trailing=b"\x82") == ([Binary(b"\xff\0"), Binary(b"ab")], False)
 
 
 def test_exactly_the_limits() -> None:
-    runner = frame_runner(FrameLimits(max_message_bytes=8, max_fragments=4))
+    runner = frame_runner(msgspec.structs.replace(FRAME_LIMITS, max_message_bytes=8, max_fragments=4))
     assert feed(runner, frame(FIN | TEXT, b"12345678")) == ([Text("12345678")], False)
     wire = frame(TEXT, b"12") + frame(0, b"34") + frame(0, b"56") + frame(FIN, b"78")
     assert feed(runner, wire) == ([Text("12345678")], False)

@@ -6,6 +6,7 @@ from wsproto.connection import Connection, ConnectionState, ConnectionType
 from chatserver.protocol.websocket import FrameLimits, Ping, Text, Violation, receive
 from chatserver.reasons import Reason
 from tests.protocol.feed import feed, frame_runner, take_frames
+from tests.support.limits import FRAME_LIMITS
 from tests.support.peers import raw_frame as frame
 
 FIN, TEXT, BINARY = 0x80, 0x01, 0x02
@@ -52,7 +53,7 @@ BAD_TEXT = {
 }
 
 
-def reason_of(wire: bytes, limits: FrameLimits = FrameLimits()) -> object:  # noqa: B008 (frozen)
+def reason_of(wire: bytes, limits: FrameLimits = FRAME_LIMITS) -> object:
     """The reason for which these frames close a connection. A frame before them must still count."""
     seen, _ = feed(frame_runner(limits), wire)
     before, _ = frame_runner(limits)([frame(PING, b"before") + wire])
@@ -98,7 +99,7 @@ def test_a_bad_start_is_refused_before_its_payload_and_the_peer_is_told_why() ->
         (b"\x01\xff" + (65_535).to_bytes(8, "big"), "shortest form"),
         (frame(TEXT, b"a") + b"\x81\x80", "inside an unfinished one"),
     ):
-        events, rest, assembly, _ = receive(start, None, FrameLimits())
+        events, rest, assembly, _ = receive(start, None, FRAME_LIMITS)
         assert isinstance(events[0], Violation), start
         assert why in events[0].error.message
         assert (rest, assembly) == (b"", None), start
@@ -126,7 +127,7 @@ def test_a_message_s_end_resets_the_count_and_a_ping_does_not() -> None:
 
 def test_what_waits_is_bounded() -> None:
     """A peer can make us keep 64 fragments of 16 KiB together and a control frame without its last byte, at most."""
-    limits = FrameLimits()
+    limits = FRAME_LIMITS
     wire = frame(TEXT, b"x" * 256) + frame(0x00, b"x" * 256) * 63 + frame(PING, b"x" * 125)[:-1]
     events, rest, assembly = take_frames(wire, None, limits)
     assert events == []

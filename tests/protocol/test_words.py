@@ -4,17 +4,18 @@ import re
 from collections.abc import Callable, Iterator
 
 from chatserver.protocol.bodies import decode_publish
-from chatserver.protocol.body import BodyLimits, ChunkedBody
+from chatserver.protocol.body import ChunkedBody
 from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import ProtocolError
-from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
-from chatserver.protocol.websocket import FrameLimits, Violation
+from chatserver.protocol.head import find_head_end, parse_head
+from chatserver.protocol.websocket import Violation
 from tests.protocol.feed import take_frames
 from tests.protocol.test_body import MALFORMED as CHUNKS
 from tests.protocol.test_head import MALFORMED as HEADS
 from tests.protocol.test_head import NOT_SERVED
 from tests.protocol.test_websocket_malformed import BAD_TEXT, BROKEN
 from tests.support.errors import error_of
+from tests.support.limits import BODY_LIMITS, FRAME_LIMITS, HEAD_LIMITS
 
 PYTHON = re.compile(r"bytearray|\bb['\"]|codec|in position|surrogates not|Traceback|Error|Opcode|<|\\x|CLOSE")
 FALLBACK = "the request head is not valid HTTP/1.1"
@@ -25,11 +26,11 @@ def message(parse: Callable[..., object], *arguments: object) -> str:
 
 
 def head_message(wire: bytes) -> str:
-    return message(lambda: parse_head(wire[: find_head_end(wire, 0, HeadLimits())], HeadLimits()))
+    return message(lambda: parse_head(wire[: find_head_end(wire, 0, HEAD_LIMITS)], HEAD_LIMITS))
 
 
 def frame_message(wire: bytes) -> str:
-    violation = take_frames(wire, None, FrameLimits())[0][-1]
+    violation = take_frames(wire, None, FRAME_LIMITS)[0][-1]
     assert isinstance(violation, Violation)
     return violation.error.message
 
@@ -48,7 +49,7 @@ def messages() -> Iterator[tuple[str, str]]:
     for wire, _ in NOT_SERVED:
         yield wire.decode("latin-1"), head_message(wire)
     for wire in CHUNKS:
-        yield wire.decode("latin-1"), message(ChunkedBody(BodyLimits()).receive, wire)
+        yield wire.decode("latin-1"), message(ChunkedBody(BODY_LIMITS).receive, wire)
     for name, wire in (BROKEN | BAD_TEXT).items():
         yield name, frame_message(wire)
     for data in NO_MESSAGES:

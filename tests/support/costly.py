@@ -10,17 +10,16 @@ from contextlib import suppress
 from functools import partial
 
 from chatserver.protocol.bodies import decode_publish
-from chatserver.protocol.body import BodyLimits, body_reader
+from chatserver.protocol.body import body_reader
 from chatserver.protocol.client_messages import decode
 from chatserver.protocol.errors import HttpError, MessageError
-from chatserver.protocol.head import HeadLimits, find_head_end, parse_head
+from chatserver.protocol.head import find_head_end, parse_head
 from chatserver.protocol.proxy import client_of
 from chatserver.protocol.response import cookie, query_fields
 from chatserver.protocol.upgrade import accept_upgrade
-from chatserver.protocol.websocket import FrameLimits, Text, receive
+from chatserver.protocol.websocket import Text, receive
+from tests.support.limits import BODY_LIMITS, FRAME_LIMITS, HEAD_LIMITS
 from tests.support.peers import frame
-
-HEAD_LIMITS, BODY_LIMITS, FRAME_LIMITS = HeadLimits(), BodyLimits(), FrameLimits()
 
 
 def request(body: bytes = b"", *fields: bytes, target: bytes = b"/rooms/lobby/messages") -> bytes:
