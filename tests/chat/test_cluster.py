@@ -5,7 +5,6 @@ from collections.abc import Callable
 import msgspec
 import pytest
 import trio
-import trio.testing
 
 from chatserver.chat import cluster as module
 from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL

@@ -1,7 +1,6 @@
 """Shared reads of the log, and changes of messages during a read."""
 
 import trio
-import trio.testing
 from msgspec.structs import replace
 
 from chatserver.chat.log_reader import LogReader
