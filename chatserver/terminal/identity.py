@@ -39,9 +39,11 @@ def is_renamed(cookie: str, before: str) -> bool:
 
 
 def _path(target: Target, name: str) -> Path:
-    try:
-        state = os.environ.get("XDG_STATE_HOME") or Path.home() / ".local" / "state"
-    except RuntimeError as error:  # neither the environment nor the system names our home
-        raise OSError(str(error)) from error
+    state = Path(os.environ.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():  # nothing counts but absolute paths (XDG Base Directory Specification)
+        try:
+            state = Path.home() / ".local" / "state"
+        except RuntimeError as error:  # neither the environment nor the system names our home
+            raise OSError(str(error)) from error
     whose = f".{sha256(name.encode()).hexdigest()[:16]}" if name else ""  # any name in a short file name
-    return Path(state, "chatserver", f"{quote(str(target), safe='')}{whose}.cookie")
+    return state / "chatserver" / f"{quote(str(target), safe='')}{whose}.cookie"

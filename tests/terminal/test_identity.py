@@ -19,8 +19,13 @@ def test_a_cookie_is_kept_for_its_server_and_its_user_only(tmp_path: Path) -> No
     assert kept_cookie(THERE, "") == ""
 
 
-def test_state_is_kept_in_the_home_directory_by_default(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("XDG_STATE_HOME", raising=False)
+@pytest.mark.parametrize("invalid", ["", "state"])
+def test_state_is_kept_in_the_home_directory_by_default(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, invalid: str
+) -> None:
+    """With a relative path each working directory had a guest of its own, and a file that nobody wanted there."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_STATE_HOME", invalid)
     monkeypatch.setenv("HOME", str(tmp_path))
     keep_cookie(HERE, "", "guest=g1")
     assert len(list((tmp_path / ".local" / "state" / "chatserver").iterdir())) == 1
