@@ -38,7 +38,7 @@ def configured(log_format: LogFormat, *, quiet: bool, descriptor: int | None = N
     level = logging.WARNING if quiet else logging.INFO
     writer = Writer(target)
     looks = structlog.dev.ConsoleRenderer(
-        colors=terminal and "NO_COLOR" not in os.environ, pad_event_to=28,
+        colors=terminal and not os.environ.get("NO_COLOR"), pad_event_to=28,
         exception_formatter=structlog.dev.plain_traceback,
     )  # fmt: skip
     structlog.configure(

@@ -59,6 +59,7 @@ def test_in_a_pipe_json_has_event_level_time_and_fields() -> None:
     ("log_format", "variables", "pattern"),
     [
         (LogFormat.AUTO, {}, rb"\x1b\[.*\d\d:\d\d:\d\d\.\d{6}\x1b.*hello"),
+        (LogFormat.AUTO, {"NO_COLOR": ""}, rb"\x1b\[.*hello"),
         (LogFormat.AUTO, {"NO_COLOR": "1"}, rb"^\d\d:\d\d:\d\d\.\d{6} [^\x1b]* hello [^\x1b]*room=lobby[^\x1b]*$"),
         (LogFormat.JSON, {}, rb'^{[^\x1b]*"event": "hello"'),
     ],
