@@ -29,10 +29,6 @@ class Link:
         self._running = trio.CancelScope()
         self.port = 0
 
-    @property
-    def is_cut(self) -> bool:
-        return not self._whole.is_set()
-
     def cut(self) -> None:
         """Forward nothing from now on."""
         self._whole = trio.Event()
