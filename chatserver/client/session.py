@@ -153,6 +153,8 @@ class Session:
                 return self._answered(frame)
             case wire.Skipped():
                 self._skip(frame)
+            case wire.Error(id=None):
+                return self._complained(frame)
             case wire.Error():
                 return list(self._failed(frame, now))
             case wire.GoingAway() | None:
@@ -215,17 +217,18 @@ class Session:
         self._pop(id_)
         return [Answered(id_, error_of(TOO_LARGE, why))]
 
+    def _complained(self, error: wire.Error) -> list[Outcome]:
+        """Take an error that names no request."""
+        if error.code == TOO_LARGE and (refused := self._refuse_longest(error.message)):
+            return [*refused]
+        if error.room is not None:
+            self._drop(error.room)
+        return [events.Complaint(error.room, error.code, error.message)]
+
     def _failed(self, error: wire.Error, now: float) -> Iterator[Outcome]:
         id_ = error.id or 0
         asked = (self._others | self._firsts).get(id_)
         if asked is None:
-            if error.id is None:
-                if error.code == TOO_LARGE and (refused := self._refuse_longest(error.message)):
-                    yield from refused
-                    return
-                if error.room is not None:
-                    self._drop(error.room)
-                yield events.Complaint(error.room, error.code, error.message)
             return
         name = asked.request.room
         if is_retryable(error.code, error.retry_after):
