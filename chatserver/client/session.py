@@ -29,6 +29,7 @@ HELD_RECORDS = 1000  # held for a room while a hole is filled; later ones are fe
 RETRY_DELAY = 1.0  # s, after a passing error without a time
 LONGEST_WAIT = 300.0  # s; a client that asks every five minutes harms no server, and a mistaken time does not end it
 CLOSE_TOO_BIG = 1009  # RFC 6455 section 7.4.1: our message was over a limit
+LOG_END = ""  # in place of a cursor: no record has it, so pages are read until one has nothing new
 TOO_LARGE = "too_large"  # the same as an error, of a server that reads longer frames than messages
 
 
@@ -64,7 +65,7 @@ class _Room:
     last: int | None = None  # offset of the last delivered record; None before the first one and after a loss
     entered: bool = False
     filling: bool = False  # fetching a hole by `history`, until the held records follow without one
-    until: str | None = None  # fetch up to this cursor, even if nothing is held
+    until: str | None = None  # fetch up to this cursor, or to LOG_END, even if nothing is held
     paused: bool = False  # its reader is slow: new records are fetched later by `history`
     held: dict[int, wire.Record] = field(default_factory=dict)
 
@@ -341,8 +342,9 @@ class Session:
         yield from self._release(room)
         more = progress and (bool(room.held) or room.until is not None)
         if more and room.paused:  # its reader is slow: `resume` continues
-            room.until = room.until or max(room.held.values(), key=lambda record: record.offset).cursor
-            room.held.clear()
+            if room.held:  # they may be before `until` or behind it
+                room.until = LOG_END
+                room.held.clear()
             room.filling = False
             return
         if more:

@@ -349,6 +349,17 @@ def test_a_paused_room_keeps_its_cursor_only(peer: Peer) -> None:
     assert peer.sends_nothing()
 
 
+def test_what_came_behind_a_gap_is_read_later_by_a_slow_reader(peer: Peer) -> None:
+    """It was dropped, and pages were read to the end of the gap only: the rest came with the next new message."""
+    peer.give("gap", room="lobby", after="e1-1", until="e1-5")
+    assert [*peer.push(6), *peer.push(7)] == []
+    peer.session.pause("lobby")
+    assert offsets(peer.answer("history", 2, 3)) == [2, 3]
+    peer.session.resume("lobby")
+    assert [offsets(peer.answer("history", *page)) for page in ((4, 5), (6, 7), ())] == [[4, 5], [6, 7], []]
+    assert peer.sends_nothing()
+
+
 @pytest.mark.parametrize("pauses", [False, True])
 def test_after_a_gap_pages_are_read_to_its_end(peer: Peer, *, pauses: bool) -> None:
     if pauses:
