@@ -322,9 +322,14 @@ async def test_no_word_of_a_deleted_text_stays_in_the_file(
         assert await log.ask(index_module._debris) == (1, 1)
         assert await log.index.clean()
         assert await log.ask(index_module._debris) == (0, 0)
+        assert await log.ask(_merged_from) == (schema_module.MERGE_FROM,), "commits merge as seldom as before"
         assert len((await log.index.find(APPLE)).hits) == 50
     assert secret[1:].encode() not in await trio.Path(path).read_bytes()
     assert len(in_index(path)) == 239
+
+
+def _merged_from(connection: sqlite3.Connection) -> Any:
+    return connection.execute("SELECT v FROM search_config WHERE k = 'usermerge'").fetchone()
 
 
 async def test_messages_that_arrive_do_not_end_the_cleaning_early(
