@@ -41,6 +41,7 @@ def machine(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
         ("0::/../../docker/0f\n", {"memory.max": f"{64 * MIB}\n"}, 64 * MIB),
         # the older version, whose limit is a huge number when there is none
         ("4:cpu:/x\n3:memory:/x\n0::/\n", {"memory/x/memory.limit_in_bytes": f"{64 * MIB}\n"}, 64 * MIB),
+        ("4:cpu:/x\n3:memory:/y\n0::/\n", {"memory/x/memory.limit_in_bytes": f"{64 * MIB}\n"}, PHYSICAL),
         ("3:hugetlb,memory:/x\n", {"memory/memory.limit_in_bytes": f"{64 * MIB}\n"}, 64 * MIB),
         ("3:memory:/\n", {"memory/memory.limit_in_bytes": "9223372036854771712\n"}, PHYSICAL),
     ],
