@@ -2,6 +2,7 @@
 
 import pytest
 
+from chatserver.api.pages import Wanted
 from tests.support.peers import ask, chatter, frame
 from tests.support.serving import serving
 
@@ -56,6 +57,9 @@ async def test_two_people_join_talk_and_leave(monkeypatch: pytest.MonkeyPatch) -
         assert (told["joined"], told["left"], told["members"]) == ([], [other.hello["user"]], 1)
         assert [each["offset"] for each in (await friend.ask("join", room="lobby", after=1))["messages"]] == [2]
         assert (await friend.ask("join", room="lobby", after="other-57"))["recovered"] is False
+        monkeypatch.setattr("chatserver.api.conversation.JOINED", Wanted(1))
+        assert [each["offset"] for each in (await friend.ask("join", room="lobby", after=0))["messages"]] == [1]
+        assert (await friend.next("message"))["offset"] == 2, "the rest follows, without any news in the room"
         page = await friend.ask("history", room="lobby", limit=1)
         assert list(page) == ["type", "id", "room", "cursor", "recovered", "messages"]
         assert page["messages"] == [{name: value for name, value in own.items() if name != "type"}]
