@@ -1,9 +1,11 @@
 """chat.v1 over WebSocket: the fields of each message, in their order."""
 
 import pytest
+import trio
 
 from chatserver.api.pages import Wanted
-from tests.support.peers import ask, chatter, frame
+from chatserver.log.interface import Range, Record
+from tests.support.peers import ask, chatter, frame, say
 from tests.support.serving import serving
 
 
@@ -134,3 +136,30 @@ async def test_a_slow_reader_of_a_busy_room_is_heard() -> None:
             heard += 1
         assert heard < 200, "of the 401 messages and more"
         assert (await friend.next("message"))["text"] == 5000 * "z"
+
+
+async def test_a_slow_readers_next_message_waits_for_the_answer_before_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when the kernel takes bytes again in the meantime, which goes on with the messages that are here."""
+    async with (
+        serving(send_buffer=4096) as server,
+        chatter(server.address, receive_buffer=4096) as slow,
+        chatter(server.address) as friend,
+    ):
+        log, asked, go_on = server.server.parts.log, trio.Event(), trio.Event()
+        read = log.read
+
+        async def wait_and_read(wanted: Range) -> list[Record]:
+            asked.set()
+            await go_on.wait()
+            return await read(wanted)
+
+        await slow.ask("join", room="busy")
+        monkeypatch.setattr(log, "read", wait_and_read)
+        await slow.peer.send(say(type="history", id=1, room="old") + say(type="ping", id=2))
+        await asked.wait()
+        for number in range(50):
+            await friend.say(type="publish", room="busy", text=f"{number} {1000 * 'x'}")
+        for _ in range(50):
+            await slow.next("message")
+        go_on.set()
+        assert [(await slow.next("history", "pong"))["id"] for _ in range(2)] == [1, 2]
