@@ -66,6 +66,24 @@ async def test_a_sign_in_that_finds_the_peer_gone(tmp_path: Path, monkeypatch: p
         assert released == [session]
 
 
+@pytest.mark.parametrize("act", ["pings", "drain"])
+async def test_a_peer_that_has_gone_is_not_also_refused_or_sent_away(act: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no session any more when the first answer to it has failed."""
+    async with brought(State.OPEN, monkeypatch, message_rate=1.0) as (scene, peer):
+        victim, connections = scene.victim, scene.parts.connections
+        handler: Any = connections.handlers[State.OPEN]
+        session = context_of(victim, WebSocketSession)
+        released: list[object] = []
+        monkeypatch.setattr(handler, "released", noting(handler.released, released))
+        session.in_flight = 1  # it has sent a publish
+        peer.reset()
+        if act == "pings":
+            connections.step(victim, handler.received, 1000 * frame(b"", opcode=9))
+        else:
+            connections.step(victim, handler.drain, 1.0)
+        assert released == [session]
+
+
 async def test_a_message_that_never_ends_is_dropped_with_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     """A slow log keeps the session of a publish that it has not stored yet, and 16 KiB with each would add up."""
     async with brought(State.OPEN, monkeypatch) as (scene, peer):
