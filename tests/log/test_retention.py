@@ -106,6 +106,16 @@ def keep_from(offset: int) -> Callable[[str], tuple[int, int]]:
     return lambda _: (21 - offset, 0)
 
 
+async def test_a_step_removes_a_share_of_each_room(reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And at least one record, or retention would stand still once more rooms than that have some."""
+    async with running(reopen()) as log:
+        await submit_all(log, [draft(room=room) for room in "abc" for _ in range(9)])
+        for most, first in ((2, 2), (3, 3), (8, 5)):
+            monkeypatch.setattr(retention, "FORGET_STEP", most)
+            lost, _ = await log.change("retention", partial(retention.step, log._retention, lambda _: (1, 0), 0, 0))
+            assert lost == dict.fromkeys("abc", first)
+
+
 async def test_a_step_removes_whole_records_with_a_bounded_number_of_reactions(
     reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
