@@ -30,6 +30,8 @@ def people(names: str) -> tuple[User, ...]:
             ("Me", "", 6, None),
             ("Cy", "Ann", 6, "Cy joined, Ann left · 6 here"),
         ], id="a departure that is over"),
+        pytest.param([("Dee", "", 2, "Dee joined · 2 here"), ("", "Dee", 1, "1 here")], id="an arrival that is over"),
+        pytest.param([("Ann Bob", "", 4, "Ann, Bob joined · 4 here")], id="more have come than are named"),
         pytest.param([
             ("Ann Me Bob", "", 3, "Bob joined · 3 here"),
             ("Bob", "", 3, "Bob joined · 3 here"),
@@ -51,6 +53,12 @@ def test_arrivals_are_one_line_and_renames_a_note_each(story: list[tuple[str, st
             Presence("lobby", people(joined), people(left), members), me=ME, is_shown=True
         )  # fmt: skip
         assert [*renames, line] == shown
+
+
+def test_who_was_counted_in_the_answer_to_our_join_has_not_joined() -> None:
+    arrivals = Arrivals(Recall())
+    arrivals.entered("lobby", 2)
+    assert arrivals.take(Presence("lobby", people("Ann Me"), (), 2), me=ME, is_shown=True) == ([], None)
 
 
 def test_another_room_is_counted_and_not_shown() -> None:

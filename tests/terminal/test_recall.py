@@ -48,4 +48,4 @@ def test_older_messages_are_quoted_but_are_not_the_last(monkeypatch: pytest.Monk
     memory.take_older([message(3, BOB)])
     assert [memory.quote("lobby", offset) for offset in (3, 4, 7)] == ["#3", "#4 Anna: hi", "#7 Ann: hi"]
     assert (memory.last("lobby"), memory.newest(), memory.reached) == (7, {"lobby": 7}, {"lobby": 7})
-    assert dict(memory.people) == {"u_b": "Bob", "u_a": "Ann"}, "a known name is newer"
+    assert [*memory.people.items()] == [("u_b", "Bob"), ("u_a", "Ann")], "a known name is newer, and so is its user"
