@@ -4,6 +4,7 @@ import math
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from typing import NoReturn
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -284,12 +285,18 @@ async def test_leaving_does_not_wait_for_a_server_that_does_not_answer(monkeypat
 
 
 @pytest.mark.parametrize("is_cancelled", [False, True], ids=["end of the block", "cancellation"])
-async def test_leaving_sends_a_close_frame(server: FakeServer, *, is_cancelled: bool) -> None:
+async def test_leaving_sends_a_close_frame(
+    server: FakeServer, monkeypatch: pytest.MonkeyPatch, *, is_cancelled: bool
+) -> None:
+    """At the end of the block the client also waits for the server's close frame; and it does not reconnect."""
+    hurried, delay = Mock(wraps=websocket._send_close), Mock()
+    monkeypatch.setattr(websocket, "_send_close", hurried)
     with trio.fail_after(SOON):
         with trio.CancelScope() as scope:
             async with listening(server.url) as listener:
                 await listener.until(Entered)
                 (connection,) = server.connections
+                monkeypatch.setattr(Backoff, "delay", delay)
                 if is_cancelled:
                     scope.cancel()
                     await trio.lowlevel.checkpoint()
@@ -297,6 +304,7 @@ async def test_leaving_sends_a_close_frame(server: FakeServer, *, is_cancelled: 
             await trio.lowlevel.checkpoint()
     assert connection.closed is not None
     assert connection.closed.code == 1000
+    assert (hurried.called, delay.called) == (is_cancelled, False)
 
 
 async def test_a_cancelled_client_ends_though_it_can_send_nothing(
