@@ -387,7 +387,6 @@ class WebSocketHandler(Handler):
 
     def released(self, connection: Connection, context: object) -> None:
         assert isinstance(context, WebSocketSession)
-        self._budget.release(connection)
         context.assembly = None
         self._notified.pop(context, None)
         self._conversation.released(connection, context)
