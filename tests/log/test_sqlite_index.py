@@ -4,7 +4,7 @@ import sqlite3
 import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
-from itertools import chain
+from itertools import chain, count
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
@@ -261,6 +261,29 @@ async def test_rooms_that_wait_for_a_failing_index_are_bounded(
     await append(log, draft("apple"))
     await indexed(log)
     assert in_index(path) == [1] * 61, "all messages are indexed"
+
+
+async def test_rooms_forgotten_while_the_backlog_is_looked_for_are_found_in_it(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It begins again: the rooms that it has passed may have new messages."""
+    for name, value in {"BACKLOG_ROOMS": 2, "MAX_BEHIND": 4, "INDEX_INTERVAL": 0}.items():
+        monkeypatch.setattr(index_module, name, value)
+    async with running(SqliteLog(str(path))) as log:
+        await submit_all(log, [draft("apple", room=room) for room in "abcd"])
+        await indexed(log)
+    monkeypatch.setattr(index_module.SqliteIndex, "run", never)
+    async with running(SqliteLog(str(path))) as log:
+        search, steps = log.search, count(1)
+
+        async def search_and_write(query: Any) -> Any:
+            found = await search(query)
+            if next(steps) == 2:
+                await submit_all(log, [draft("pear", room=room) for room in "abefg"])
+            return found
+
+        monkeypatch.setattr(log, "search", search_and_write)
+        assert await find(log, "pear") == ["pear"] * 5
 
 
 async def test_the_newest_unindexed_messages_are_found_beside_any_backlog(
