@@ -234,16 +234,17 @@ async def test_all_in_one_group_happen_in_offset_order(log: Log) -> None:
     """Each draft finds its target as the drafts before it in the group have left it."""
     drafts: Sequence[Draft] = (
         draft("one"), edit(1, "two"), edit(1, "three"), react(1), react(1, on=False), react(1, "🎉"), delete(1),
-        edit(1, "four"), replace(draft("reply"), target=1), delete(9),
+        edit(1, "four"), replace(draft("reply"), target=1), delete(9), draft("five"), edit(9, "six"), react(9),
     )  # fmt: skip
     outcomes = await submit_all(log, drafts)
     assert [outcome.reason if isinstance(outcome, Refused) else None for outcome in outcomes] == [
-        *[None] * 7, RefusalReason.DELETED, None, RefusalReason.MISSING,
+        *[None] * 7, RefusalReason.DELETED, None, RefusalReason.MISSING, *[None] * 3,
     ]  # fmt: skip
     records = await read(log)
-    assert offsets(records) == list(range(1, 9))
-    assert texts(records) == [""] * 7 + ["reply"]
+    assert offsets(records) == list(range(1, 12))
+    assert texts(records) == [""] * 7 + ["reply", "six", "six", ""]
     assert records[0].state == MessageState(deleted=True)
+    assert records[8].state == MessageState(edited=records[9].time, edit=10, reactions=(("👍", 1),))
 
 
 async def test_a_key_is_used_once_for_any_kind_of_record(log: Log, clock: Clock) -> None:
