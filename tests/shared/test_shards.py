@@ -47,9 +47,10 @@ async def test_calls_and_scripts(it: Keeping) -> None:
     assert shard.failures == 0
     with pytest.raises(SharedError, match="wrong kind"):
         await shard.call(b"LPUSH", key, b"1")
-    with pytest.raises(SharedError, match="wrong kind"):
-        await shard.run_script(Script("return redis.call('LPUSH', KEYS[1], 1)"), [key])
-    assert (shard.failures, shard.up) == (2, True), "the server refuses, and is up"
+    for _ in range(2):  # the second time the server knows the script, and is not asked twice
+        with pytest.raises(SharedError, match="wrong kind"):
+            await shard.run_script(Script("return redis.call('LPUSH', KEYS[1], 1)"), [key])
+    assert (shard.failures, shard.up) == (3, True), "the server refuses, and is up"
 
 
 async def test_a_message_reaches_all_processes_of_its_chat_and_no_others(servers: list[Valkey]) -> None:
