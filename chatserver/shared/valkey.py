@@ -81,17 +81,15 @@ class ValkeyShard:
         # The server is new, or was restarted.
         return await self.call(b"EVAL", script.text, len(keys), *keys, *arguments)
 
-    def send(self, command: bytes, *arguments: bytes | str | int) -> bool:
-        """Send a command without waiting for its answer; False: the server is away."""
+    def send(self, command: bytes, *arguments: bytes | str | int) -> None:
+        """Send a command without waiting for its answer; while the server is away it is dropped."""
         connection = self._connection
         if connection is None:
-            return False
+            return
         try:
             connection.create_request(command, *arguments)
         except Exception as error:  # noqa: BLE001  the connection has just closed
             self._lose(connection, error)
-            return False
-        return True
 
     async def run(self, channel: str, on_message: Callable[[bytes], None]) -> None:
         """Keep it connected until cancelled; `on_message` is called with each message on the channel."""
