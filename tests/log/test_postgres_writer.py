@@ -1,10 +1,12 @@
 """Groups in PostgreSQL: how often the writer waits for the database."""
 
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
 import pytest
+import trio
 
 from chatserver.log.interface import DELETE, EDIT, REACTION, Draft
 from chatserver.log.postgres import PostgresLog
@@ -51,3 +53,18 @@ async def test_a_group_is_two_round_trips(
             trips.clear()
             assert (await append(log, each)).fresh
             assert trips == ["pipeline", "pipeline"]
+
+
+async def test_a_group_does_not_wait_for_another_change(postgres_tables: str) -> None:
+    """Such as a step of retention, or a merge of the index."""
+    began, go_on = threading.Event(), threading.Event()
+
+    def wait(connection: Connection) -> None:
+        began.set()
+        assert go_on.wait(60), "the group waited"
+
+    async with running(PostgresLog(postgres_tables)) as log, trio.open_nursery() as nursery:
+        nursery.start_soon(log.change, "waiting", wait)
+        await trio.to_thread.run_sync(began.wait)
+        assert (await append(log, draft())).fresh
+        go_on.set()
