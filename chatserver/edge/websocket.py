@@ -321,7 +321,7 @@ class WebSocketHandler(Handler):
     def _end_in_order(self, connection: Connection, session: WebSocketSession, ending: Ending) -> None:
         """Close once the client's publishes are acknowledged, a `close_deadline` later at most (RFC 6455 5.5.1)."""
         waits = session.waits
-        if not session.in_flight or isinstance(waits, Ending | Iterator):
+        if not session.in_flight or isinstance(waits, Iterator):
             self._close(connection, ending)
             return
         if isinstance(waits, Room):

@@ -22,7 +22,7 @@ from chatserver.net.states import Priority, State
 from chatserver.protocol.websocket import text_frame
 from tests.support.certificates import certificate, client_hello
 from tests.support.groups import SteppedLog
-from tests.support.peers import Peer, chatter, connect, request, upgrade
+from tests.support.peers import Peer, chatter, connect, frame, request, upgrade
 from tests.support.serving import Serving, eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -244,9 +244,9 @@ async def test_a_publish_in_progress_is_acknowledged() -> None:
             assert await peer.rest() == b""
 
 
-@pytest.mark.parametrize("waits", ["no", "for a room", "for a task"])
+@pytest.mark.parametrize("waits", ["no", "for a room", "for a task", "for its end"])
 async def test_a_websocket_is_acknowledged_before_it_is_sent_away(waits: str) -> None:
-    """Its publishes wait for the log; it may also wait for the members of a room, or for an answer."""
+    """Its publishes wait for the log; it may also wait for the members of a room, an answer, or its own close."""
     log = SteppedLog()
     async with serving(drain_timeout=60.0, engine=log, ring_messages=16) as server, chatter(server.address) as friend:
         if waits == "for a room":
@@ -257,6 +257,8 @@ async def test_a_websocket_is_acknowledged_before_it_is_sent_away(waits: str) ->
         if waits == "for a task":
             log.read = never  # type: ignore[method-assign]
             await friend.say(type="history", id=9, room="elsewhere", after="0")
+        if waits == "for its end":
+            await friend.peer.send(frame(b"\x03\xe8", opcode=8))
         await eventually(lambda: log.groups == 1)
         await server.in_phase("open" if waits == "no" else "replying")
         await drain(server)
