@@ -1,7 +1,9 @@
 """A disk that is full, locked or broken: the whole group fails, no hole stays, and the log goes on."""
 
+import gc
 import sqlite3
 import threading
+import weakref
 from collections.abc import AsyncIterator, Sequence
 from functools import partial
 from pathlib import Path
@@ -255,13 +257,18 @@ async def test_closing_deletes_no_commits_of_processes_with_another_shm_file(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    async with running(SqliteLog(str(path))) as log:
-        await append(log, draft("one"))
-        await eventually(lambda: not log.index.behind)  # which writes, too
-        shm, wal = (path.with_name(f"{path.name}{suffix}") for suffix in ("-shm", "-wal"))
-        shm.unlink()
-        shm.touch()
-        before = [file.read_bytes() for file in (path, wal)]
+    shm, wal = (path.with_name(f"{path.name}{suffix}") for suffix in ("-shm", "-wal"))
+
+    async def run_and_close() -> tuple[list[bytes], weakref.ref[SqliteLog]]:
+        async with running(SqliteLog(str(path))) as log:
+            await append(log, draft("one"))
+            await eventually(lambda: not log.index.behind)  # which writes, too
+            shm.unlink()
+            shm.touch()
+            return [file.read_bytes() for file in (path, wal)], weakref.ref(log)
+
+    before, log = await run_and_close()
+    await eventually(lambda: gc.collect() >= 0 and log() is None)  # with it goes a connection that nobody keeps
     assert [file.read_bytes() for file in (path, wal)] == before
 
 
