@@ -4,6 +4,7 @@ import gc
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import ExitStack, closing, suppress
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from time import monotonic
@@ -16,9 +17,12 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 
 from chatserver.log import postgres_connection as connection_module
+from chatserver.log.audit import append as append_entries
 from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Range, Refused, Stored
 from chatserver.log.postgres import PostgresLog
+from chatserver.log.postgres_rows import PostgresTables
 from tests.log.support import Clock, draft, running, submit_all, texts
+from tests.log.test_audit import actions, entry
 from tests.support.groups import append
 from tests.support.partition import Link
 from tests.support.postgres import KEEPER, KeptDatabase, PostgresServer, private_server
@@ -97,6 +101,22 @@ async def test_another_server_that_died_with_locks(
     dead.execute("SELECT * FROM rooms FOR UPDATE")
     assert (await publish_until_stored(log, "two", "k")).record.offset == 2
     dead.close()
+
+
+async def test_an_entry_that_an_earlier_attempt_is_still_adding_is_added_once(
+    log: PostgresLog, postgres_tables: str, shell: psycopg.Connection
+) -> None:
+    """It has failed here, at its deadline; the database commits it while the second attempt waits for the table."""
+    waiting = "SELECT FROM pg_locks WHERE relation = 'audit'::regclass AND NOT granted"
+    first = connection_module.Server(postgres_tables).connect(PATIENCE)
+    first.execute("BEGIN")
+    append_entries([entry("ban")], PostgresTables(first))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(log.audit.add, [entry("ban")], again=True))
+        await eventually(lambda: shell.execute(waiting).rowcount > 0)
+        first.execute("COMMIT")
+    first.close()
+    assert await actions(log) == ["ban"]
 
 
 def test_no_time_limit_of_the_database_holds_for_a_server(postgres_schema: str) -> None:
