@@ -150,6 +150,7 @@ def test_only_https_and_loopback_addresses_are_accepted() -> None:
     for bad in (
         "http://id.example/keys", "ftp://localhost/k", "file:///etc/passwd", "id.example", "https://", "http://[::1",
         "https://id.example:99999/keys", "https://id.example:443x/keys", "https://id example/keys",
+        "https://id.example:0/keys", "https://ann@id.example/keys",
     ):  # fmt: skip
         with pytest.raises(ValueError, match="is not an https address"):
             keys_url(bad)
