@@ -11,7 +11,7 @@ import logging
 import random
 import select
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from time import monotonic, time
 from typing import TypeAlias, TypeVar
@@ -38,6 +38,8 @@ JOB_DEADLINE = 4.0
 #: a lock, and on a statement. All are shorter than JOB_DEADLINE, so that the error names the cause. The database's own
 #: settings of these, which may be meant for other programs, are overruled.
 IDLE_IN_TRANSACTION_MS, LOCK_MS, STATEMENT_MS = 2_000, 3_000, 3_500
+#: Seconds between two looks whether a caller still waits, where that is known.
+IN_VAIN_LOOK = 0.02
 #: The encoding that the database must have, for the same reason as the connection.
 ENCODING = "UTF8"
 #: Seconds by which the clock of the database may differ from ours; etcd warns at the same difference.
@@ -76,6 +78,7 @@ class Connection(psycopg.Connection[TupleRow]):
 
     deadline = 0.0
     skipped_standby = False  # a synchronous standby may lack a commit
+    is_in_vain: Callable[[], bool] | None = None  # whether no caller waits for the present statement any more
 
     def note(self, notice: Diagnostic) -> None:
         """Called with warnings: COMMIT succeeds with one if an administrator has cancelled its wait for a standby."""
@@ -85,13 +88,28 @@ class Connection(psycopg.Connection[TupleRow]):
         """Wait for the server until the deadline, or for the driver's own timeout if that is shorter."""
         left = max(self.deadline - monotonic(), 0.0)
         try:
+            if self.is_in_vain is not None:
+                gen, interval = self._until_in_vain(gen, self.is_in_vain), IN_VAIN_LOOK
             return super().wait(gen, interval, left if timeout is None else min(left, timeout))
         except psycopg.Error:
             with suppress(RuntimeError):  # the end of a pipeline waits again; left to itself it prints a traceback
                 gen.close()
             raise
 
-    def row(self, query: str, values: Sequence[object] = ()) -> TupleRow:
+    def _until_in_vain(self, gen: PQGen[RV], is_in_vain: Callable[[], bool]) -> PQGen[RV]:
+        """The same, but it cancels the statement once no caller waits. The driver resumes it at each interval."""
+        try:
+            wanted = next(gen)
+            while True:
+                ready = yield wanted
+                if not ready and is_in_vain():
+                    self.cancel_safe(timeout=CONNECT_TIMEOUT)
+                wanted = gen.send(ready)
+        except StopIteration as done:
+            found: RV = done.value
+            return found
+
+    def row(self, query: str, values: Sequence[object] | Mapping[str, object] = ()) -> TupleRow:
         """The first row of a result that has one."""
         found = self.execute(query, values).fetchone()
         assert found is not None

@@ -11,7 +11,6 @@ commits: 10 µs a message together, against 14 µs if commits merged it. Words o
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
 from typing import Any
 
 import trio
@@ -89,7 +88,16 @@ class PostgresIndex(DatabaseIndex[Connection]):
     has_old_words = False  # the words of some messages are of an earlier version
 
     async def _search(self, question: Question) -> Found:
-        return await self._log.search(partial(_find, question, self._log.wall_ms()))
+        is_in_vain = False  # no caller waits any more, and the next search would wait for this one
+
+        def find(connection: Connection) -> Found:
+            connection.is_in_vain = lambda: is_in_vain
+            return _find(question, self._log.wall_ms(), connection)
+
+        try:
+            return await self._log.search(find)
+        finally:
+            is_in_vain = True
 
     def written(self, messages: int) -> None:
         """Note that this server has committed this many messages."""

@@ -1,6 +1,7 @@
 """The index of PostgreSQL: its words, its merges, and that a search delays nothing."""
 
 import math
+import threading
 import time
 from collections.abc import AsyncIterator
 from unittest import mock
@@ -11,7 +12,7 @@ import trio
 from structlog.testing import capture_logs
 
 from chatserver.log import postgres_index as index_module
-from chatserver.log.index import Question
+from chatserver.log.index import Found, Question
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_connection import Connection
@@ -155,3 +156,25 @@ async def test_a_word_that_only_old_rooms_have_is_found_by_the_index_of_words(
     monkeypatch.setattr(index_module, "_FIND", slow)
     await append(log, draft("apple"))
     assert [hit.record.offset for hit in (await log.index.find(Question(("apple",)))).hits] == [1]
+
+
+async def test_a_search_that_no_caller_waits_for_ends(log: PostgresLog, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The queries of single rooms are given up after 0.05 s; each held up the next search by up to 3.6 s."""
+    ended: list[type[Exception]] = []
+    began = threading.Event()
+
+    def slow(_question: Question, _now_ms: int, connection: Connection) -> Found:
+        began.set()
+        try:
+            connection.execute("SET statement_timeout = 0")
+            connection.execute("SELECT pg_sleep(60)")
+        except psycopg.Error as error:
+            ended.append(type(error))
+        return Found([], None)
+
+    monkeypatch.setattr(index_module, "_find", slow)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(log.index.find, Question(("apple",)))
+        await eventually(began.is_set)
+        nursery.cancel_scope.cancel()
+    await eventually(lambda: ended == [psycopg.errors.QueryCanceled])
