@@ -17,6 +17,8 @@ from chatserver.log.tables import Database, Tables
 MAX_GUESTS = 10_000
 #: Sign-outs between two removals of those beyond MAX_GUESTS from a database, each of which looks at all that are kept.
 TRIM_EVERY = 100
+#: Rows of one query, 30 ms: there may be a million, and a query has a few seconds, also at the start of the server.
+LOAD_STEP = 10_000
 
 
 class SignOut(msgspec.Struct, frozen=True, gc=False):
@@ -34,7 +36,13 @@ class SignOuts:
 
     async def load(self, now_ms: int, after: int = 0) -> tuple[list[SignOut], int]:
         """Those stored after the id `after` that still end tokens or sessions, the oldest first; and the last id."""
-        return await self._database.ask_tables(partial(_load, now_ms, after))
+        found: list[SignOut] = []
+        while True:
+            step, last = await self._database.ask_tables(partial(_load, now_ms, after))
+            if last == after:
+                return found, last
+            found += step
+            after = last
 
     async def add(self, sign_out: SignOut) -> None:
         """Store a sign-out, in place of the same person's last one; of the two, the later time counts."""
@@ -43,7 +51,9 @@ class SignOuts:
 
 
 def _load(now_ms: int, after: int, tables: Tables) -> tuple[list[SignOut], int]:
-    rows = tables.run("SELECT id, number, guest, time, until FROM signouts WHERE id > ? ORDER BY id", after)
+    rows = tables.run(
+        "SELECT id, number, guest, time, until FROM signouts WHERE id > ? ORDER BY id LIMIT ?", after, LOAD_STEP
+    )
     found = [SignOut(number, bool(guest), time, until) for _, number, guest, time, until in rows if until > now_ms]
     return found, rows[-1][0] if rows else after
 

@@ -2,6 +2,7 @@
 
 import sqlite3
 from functools import partial
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,22 @@ async def test_those_after_an_id_are_all_that_were_stored_since(log: Log) -> Non
         found, last = await log.signouts.load(START_MS, last)
         assert [it.number for it in found] == [each.number]
     assert await log.signouts.load(START_MS, last) == ([], last)
+
+
+async def test_they_are_read_some_at_a_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A query of a million took longer than it may on a busy machine, and the server did not start."""
+    monkeypatch.setattr(signouts_module, "LOAD_STEP", 2, raising=False)
+    for number in range(5):
+        await log.signouts.add(sign_out(number, lasts=5 if number in {2, 3} else 1000))
+    steps, load = [], signouts_module._load
+
+    def counted(*arguments: Any) -> tuple[list[SignOut], int]:
+        steps.append(load(*arguments))
+        return steps[-1]
+
+    monkeypatch.setattr(signouts_module, "_load", counted)
+    assert await numbers(log, START_MS + 10) == [0, 1, 4]
+    assert [len(found) for found, _ in steps] == [2, 0, 1, 0]
 
 
 async def test_the_latest_of_guests_are_kept(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
