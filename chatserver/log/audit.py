@@ -13,7 +13,7 @@ from operator import attrgetter
 import msgspec
 
 from chatserver.log.interface import bounded
-from chatserver.log.tables import Database, Tables
+from chatserver.log.tables import EXPIRED_AT_ONCE, Database, Tables
 
 #: Entries kept (a year of 270 a day, 20 MB of disk), and minor entries kept.
 MAX_ENTRIES, MAX_MINOR_ENTRIES = 100_000, 10_000
@@ -83,9 +83,10 @@ def append(entries: Sequence[AuditEntry], tables: Tables) -> None:
     )
     # The scan starts at the oldest entry and stops at the first that is young enough, so it passes only expired ones.
     tables.run(
-        "DELETE FROM audit WHERE id < (SELECT id FROM audit WHERE time >= ? ORDER BY id LIMIT 1)",
-        entries[-1].time - MAX_AGE_MS,
-    )
+        """DELETE FROM audit WHERE id < (SELECT id FROM audit WHERE time >= ? ORDER BY id LIMIT 1)
+            AND id < (SELECT min(id) FROM audit) + ?""",
+        entries[-1].time - MAX_AGE_MS, EXPIRED_AT_ONCE,
+    )  # fmt: skip
     if any(id_ % TRIM_EVERY == 0 for (id_,) in stored):
         for minor, most in ((False, MAX_ENTRIES), (True, MAX_MINOR_ENTRIES)):
             tables.run(

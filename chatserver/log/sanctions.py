@@ -12,7 +12,7 @@ import msgspec
 
 from chatserver.log.audit import AuditEntry, append
 from chatserver.log.interface import SANCTIONS_CHANGED
-from chatserver.log.tables import Database, Tables
+from chatserver.log.tables import Database, Tables, remove_expired
 
 #: Sanctions in force at a time; each is 0.5 KB of memory, and all are read when the server starts.
 MAX_SANCTIONS = 50_000
@@ -84,11 +84,8 @@ def _load(now_ms: int, tables: Tables) -> list[Sanction]:
 def _add(sanction: Sanction, entry: AuditEntry, tables: Tables) -> Sanction:
     tables.lock("sanctions")
     place = (sanction.room, sanction.kind.value, sanction.user, sanction.network)
-    tables.run(
-        """DELETE FROM sanctions
-        WHERE until BETWEEN 1 AND ? OR (room = ? AND kind = ? AND "user" = ? AND network = ?)""",
-        sanction.time, *place,
-    )  # fmt: skip
+    tables.run('DELETE FROM sanctions WHERE room = ? AND kind = ? AND "user" = ? AND network = ?', *place)
+    remove_expired("sanctions", sanction.time, tables)
     ((id_,),) = tables.run(
         f"INSERT INTO sanctions ({_COLUMNS}) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?) RETURNING id",  # noqa: S608
         *place, sanction.until, sanction.reason, sanction.by_id, sanction.by_name, sanction.time,

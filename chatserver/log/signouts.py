@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 
 from chatserver.log.interface import SIGNOUTS_CHANGED
-from chatserver.log.tables import Database, Tables
+from chatserver.log.tables import Database, Tables, remove_expired
 
 #: Sign-outs of guests that are kept; each is 100 bytes of memory.
 MAX_GUESTS = 10_000
@@ -69,7 +69,8 @@ def _add(sign_out: SignOut, tables: Tables) -> None:
         "INSERT INTO signouts (number, guest, time, until) VALUES (?, ?, ?, ?) RETURNING id",
         sign_out.number, sign_out.guest, time, until,
     )  # fmt: skip
-    tables.run("DELETE FROM signouts WHERE number < 0 OR until <= ?", sign_out.time)
+    tables.run("DELETE FROM signouts WHERE number < 0")
+    remove_expired("signouts", sign_out.time, tables)
     if id_ % TRIM_EVERY == 0:
         tables.run(
             """DELETE FROM signouts WHERE guest AND id <= (

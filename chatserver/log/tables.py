@@ -7,6 +7,9 @@ too. May not: know a table. The statements on messages and markers are each data
 from collections.abc import Callable
 from typing import Any, Protocol, TypeVar
 
+#: Expired rows that one change removes at most: 5 ms, for which commits wait in SQLite. There may be a million.
+EXPIRED_AT_ONCE = 200
+
 T = TypeVar("T")
 
 
@@ -28,3 +31,12 @@ class Database(Protocol):
 
     async def change_tables(self, doing: str, work: Callable[[Tables], T], *, hint: str = "") -> T:
         """Run `work` as one transaction, in the thread for changes; then give other processes the hint."""
+
+
+def remove_expired(table: str, now_ms: int, tables: Tables) -> None:
+    """Remove rows of a table whose `until` is over, the earliest first; 0 has no end."""
+    tables.run(
+        f"DELETE FROM {table} WHERE id IN"  # noqa: S608  (a name in this package)
+        f" (SELECT id FROM {table} WHERE until BETWEEN 1 AND ? ORDER BY until LIMIT ?)",
+        now_ms, EXPIRED_AT_ONCE,
+    )  # fmt: skip

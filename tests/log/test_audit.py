@@ -60,6 +60,15 @@ async def test_old_entries_are_removed(log: Log) -> None:
     assert await actions(log) == ["younger", "new"]
 
 
+async def test_of_many_old_entries_some_are_removed_at_a_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a year without a new one, all were removed with the next; messages waited for that."""
+    monkeypatch.setattr(audit_module, "EXPIRED_AT_ONCE", 2, raising=False)
+    await log.audit.add([entry(str(number)) for number in range(5)])
+    for left in (["2", "3", "4"], ["4"], []):
+        await log.audit.add([entry("new", time=START_MS + 1 + audit_module.MAX_AGE_MS)])
+        assert [action for action in await actions(log) if action != "new"] == left
+
+
 async def test_a_repeated_group_is_stored_once(reopen: Callable[[], Log]) -> None:
     async with running(reopen()) as log:
         for again in (True, True, False):

@@ -3,6 +3,7 @@
 import pytest
 
 from chatserver.log import sanctions as sanctions_module
+from chatserver.log import tables as tables_module
 from chatserver.log.audit import AuditEntry
 from chatserver.log.interface import Log
 from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction, TooManySanctionsError
@@ -72,3 +73,14 @@ async def test_too_many_are_refused_and_expired_ones_do_not_count(log: Log, monk
     assert (await log.sanctions.add(sanction("u_b"), ENTRY)).user == "u_b", "a replacement does not count as one more"
     await log.sanctions.add(sanction("u_c", time=START_MS + 10), ENTRY)
     assert [each.user for each in await log.sanctions.load(START_MS + 10)] == ["u_b", "u_c"]
+
+
+async def test_of_many_that_have_ended_some_are_removed_at_a_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 32,000 had ended, messages in SQLite waited 0.8 s for the next."""
+    monkeypatch.setattr(tables_module, "EXPIRED_AT_ONCE", 2, raising=False)
+    await log.sanctions.add(sanction("u_a"), ENTRY)
+    for number in range(5):
+        await log.sanctions.add(sanction(f"u_{number}", until=START_MS + 10 - number), ENTRY)
+    for left in ([1, 2, 3, 4, 7], [1, 2, 8], [1, 9]):
+        await log.sanctions.add(sanction("u_b", time=START_MS + 10), ENTRY)
+        assert await ids(log, 0) == left

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from chatserver.log import signouts as signouts_module
+from chatserver.log import tables as tables_module
 from chatserver.log.interface import Log
 from chatserver.log.signouts import SignOut
 from chatserver.log.sqlite_rows import SqliteTables
@@ -58,6 +59,16 @@ async def test_those_after_an_id_are_all_that_were_stored_since(log: Log) -> Non
         found, last = await log.signouts.load(START_MS, last)
         assert [it.number for it in found] == [each.number]
     assert await log.signouts.load(START_MS, last) == ([], last)
+
+
+async def test_of_many_that_have_ended_some_are_removed_at_a_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After 100,000 had ended, messages in SQLite waited 1.7 s for the next."""
+    monkeypatch.setattr(tables_module, "EXPIRED_AT_ONCE", 2, raising=False)
+    for number in range(5):
+        await log.signouts.add(sign_out(number, lasts=10 - number))
+    for left in ([0, 1, 2, 9], [0, 9], [9]):
+        await log.signouts.add(sign_out(9, time=START_MS + 10))
+        assert sorted(await numbers(log, 0)) == left
 
 
 async def test_they_are_read_some_at_a_time(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
