@@ -22,8 +22,9 @@ from chatserver.log.words import VERSION
 
 #: The advisory lock for migrations: "chat", as SQLite's APPLICATION_ID.
 MIGRATION_LOCK = 0x63686174
-#: Seconds that a migration may take, and that another server waits for it.
-MIGRATION_DEADLINE = 600
+#: Seconds that a migration may take: an index of words needs half a minute for a million messages, and one that is cut
+#: off begins anew with the next start. And seconds that it waits for a lock, as for another server's migration.
+MIGRATION_DEADLINE, MIGRATION_LOCK_DEADLINE = 86_400, 600
 #: Milliseconds between two looks of PostgreSQL, during a statement, whether the server that migrates is still there.
 #: Else the session of a killed one goes on for minutes, with its tables locked for all others and for its next start.
 LOOK_FOR_CLIENT_MS = 2_000
@@ -154,7 +155,8 @@ def migrate(connection: Connection) -> Found:
         with suppress(errors.InvalidParameterValue):  # PostgreSQL on Windows cannot look
             connection.execute(f"SET client_connection_check_interval = {LOOK_FOR_CLIENT_MS}")
         connection.execute("BEGIN")
-        for setting in ("statement_timeout", "lock_timeout", "idle_in_transaction_session_timeout"):
+        connection.execute(f"SET LOCAL lock_timeout = '{MIGRATION_LOCK_DEADLINE}s'")
+        for setting in ("statement_timeout", "idle_in_transaction_session_timeout"):
             connection.execute(f"SET LOCAL {setting} = '{MIGRATION_DEADLINE}s'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _migrate(connection)
