@@ -25,6 +25,7 @@ from chatserver.log.interface import (
     TEXTS_CHANGED,
     Draft,
     LogError,
+    LogUnavailable,
     MessageState,
     Reaction,
     Record,
@@ -220,7 +221,13 @@ class Changes:
                     outcomes.append(Stored(first, False))
                     continue
             room = rooms.get(draft.room)
-            outcome = self._take(draft, room, now) if draft.kind or draft.target else self._append(draft, room, now)
+            outcome: Stored | LogError
+            if room is not None and room.last >= HIGHEST:  # the next place in SQLite's table is another room's
+                outcome = LogUnavailable(f"room {draft.room} has used all of its {HIGHEST:,} offsets")
+            elif draft.kind or draft.target:
+                outcome = self._take(draft, room, now)
+            else:
+                outcome = self._append(draft, room, now)
             outcomes.append(outcome)
             if isinstance(outcome, Stored) and outcome.fresh:
                 fresh.append(outcome.record)

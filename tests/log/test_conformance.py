@@ -14,13 +14,23 @@ import pytest
 import trio
 from msgspec.structs import replace
 
-from chatserver.log import interface, memory, postgres_connection, postgres_writer, sqlite_file, sqlite_writer, threads
+from chatserver.log import (
+    changes,
+    interface,
+    memory,
+    postgres_connection,
+    postgres_writer,
+    sqlite_file,
+    sqlite_writer,
+    threads,
+)
 from chatserver.log.database import DatabaseLog
 from chatserver.log.index import Question
 from chatserver.log.interface import (
     KEY_LIFETIME_MS,
     MAX_GROUP,
     Head,
+    Kind,
     Log,
     LogOpenError,
     LogUnavailable,
@@ -109,6 +119,19 @@ async def test_a_key_is_per_user_and_room_in_one_group_too(log: Log) -> None:
     fresh = [outcome.fresh for outcome in outcomes if isinstance(outcome, Stored)]
     assert fresh == [True, True, True, True, True, True, False, False]
     assert offsets(await log.read(Range("lobby", 10, last=True))) == [1, 2, 3, 4, 5]
+
+
+async def test_a_room_that_has_used_all_offsets_takes_no_more(
+    reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In SQLite its next message was acknowledged, and was the first one of the next room."""
+    monkeypatch.setattr(changes, "HIGHEST", 2)
+    drafts = [draft(), draft(), draft(), draft(room="ops"), replace(draft(), kind=Kind.REACTION, target=1, emoji="x")]
+    async with running(reopen()) as log:
+        stored = [isinstance(outcome, Stored) for outcome in await submit_all(log, drafts)]
+        assert stored == [True, True, False, True, False]
+        assert await log.head("lobby") == Head(1, 2)
+        assert await log.head("ops") == Head(1, 1)
 
 
 async def test_a_key_outlives_a_message_removed_by_retention(log: Log, clock: Clock) -> None:
