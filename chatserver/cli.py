@@ -192,7 +192,7 @@ def chat(
     ----------
     url
         Where the server is: http://host:port, ws://host:port or host:port. The page's address of a room, like
-        http://host:port/#ops, names the room too.
+        http://host:port/#ops, names the room too. HTTPS_PROXY and NO_PROXY apply to https, as with curl.
     room
         The room to join; by default the room that the URL names, or lobby.
     name

@@ -17,6 +17,7 @@ from urllib.parse import SplitResult, quote, unquote, urlsplit
 import trio
 
 from chatserver.client.errors import BadUrl
+from chatserver.client.tunnel import TunnelError, open_tcp
 
 #: The beginning of every answer of an HTTP/1.1 server, also of one to an upgrade.
 _HTTP = b"HTTP/"
@@ -162,9 +163,11 @@ async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASY
     """Connect, with TLS if the URL says so. Raises EndedError."""
     try:
         with trio.fail_after(timeout):
+            stream = await open_tcp(target.host, target.port, secure=target.secure)
             if not target.secure:
-                return WatchedStream(await trio.open_tcp_stream(target.host, target.port))
-            secure = await trio.open_ssl_over_tcp_stream(target.host, target.port, https_compatible=True)
+                return WatchedStream(stream)
+            context = ssl.create_default_context()
+            secure = trio.SSLStream(stream, context, server_hostname=target.host, https_compatible=True)
             try:
                 await secure.do_handshake()
             except BaseException:
@@ -175,6 +178,8 @@ async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASY
         raise EndedError(f"no connection within {timeout:g} s") from error
     except socket.gaierror as error:
         raise EndedError(f"cannot find {target.host}: {error.strerror}") from error
+    except TunnelError as error:
+        raise EndedError(f"cannot connect: {error}") from error
     except (OSError, trio.BrokenResourceError) as error:
         where = "" if target.authority.endswith(f":{target.port}") else f" to port {target.port}"
         raise EndedError(f"cannot connect{where}: {words_of(error)}") from error
