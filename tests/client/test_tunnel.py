@@ -19,12 +19,6 @@ OPEN = b"HTTP/1.1 200 Connection established\r\n\r\n"
 DENIED = b"HTTP/1.1 403 Forbidden\r\nContent-Length: 6\r\n\r\ndenied"
 
 
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("https_proxy", "HTTPS_PROXY", "no_proxy", "NO_PROXY"):
-        monkeypatch.delenv(name, raising=False)
-
-
 async def proxied(tell: Callable[[bytes], None], to: int, client: trio.SocketStream) -> None:
     """Answer CONNECT, and forward to the server, whatever its name."""
     head = b""
