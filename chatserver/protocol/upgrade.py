@@ -25,7 +25,10 @@ def accept_upgrade(head: Head, *, headers: Headers = (), subprotocol: str | None
     """The 101 answer to a GET, with `headers` added, such as a cookie. Raises HttpError for an invalid upgrade."""
     sent = head.headers
     if not has_token(sent.get("upgrade"), "websocket"):
-        message = "this address speaks WebSocket; send Upgrade: websocket"
+        message = (
+            "this path speaks WebSocket, and no Upgrade: websocket has arrived: a proxy may have removed it; event "
+            "streams and long-polls (transports sse and poll) do without"
+        )
         raise HttpError(ErrorCode.UPGRADE_REQUIRED, message, headers=_HOW)
     if sent.get("sec-websocket-version") != "13":
         raise HttpError(

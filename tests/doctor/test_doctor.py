@@ -272,6 +272,7 @@ async def test_a_proxy_that_passes_no_websockets_on_needs_no_token() -> None:
         report = await examined(f"http://{proxy}")
     [fault] = faults(report)
     assert fault.startswith(f"http://{proxy} accepts no WebSocket: the server answered 426: ")
+    assert "a proxy may have removed it" in fault
     assert "proxy" in report.findings[0].advice
 
 
