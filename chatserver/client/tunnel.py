@@ -6,6 +6,7 @@ Owns: what HTTPS_PROXY and NO_PROXY mean, and the request CONNECT. May not: star
 import ipaddress
 import os
 from base64 import b64encode
+from contextlib import suppress
 from typing import NamedTuple
 from urllib.parse import unquote, urlsplit
 
@@ -50,11 +51,7 @@ async def open_tcp(host: str, port: int, *, secure: bool) -> trio.SocketStream:
 def _proxy_for(host: str, port: int) -> _Proxy | None:
     """The proxy by which curl and others would reach this server over https. Raises TunnelError for a wrong one."""
     url = next(filter(None, map(os.environ.get, _VARIABLES)), None)
-    if url is None or _is_loopback(host):
-        return None
-    from urllib.request import proxy_bypass  # noqa: PLC0415  20 ms, and few have a proxy
-
-    if proxy_bypass(f"{host}:{port}"):
+    if url is None or _is_excepted(host, port):
         return None
     try:
         parts = urlsplit(url if "://" in url else f"http://{url}")
@@ -69,11 +66,21 @@ def _proxy_for(host: str, port: int) -> _Proxy | None:
     return named
 
 
-def _is_loopback(host: str) -> bool:
+def _is_excepted(host: str, port: int) -> bool:
+    """Whether the server is on this machine or in NO_PROXY, of which urllib reads all but networks."""
+    from urllib.request import getproxies_environment, proxy_bypass  # noqa: PLC0415  20 ms, and few have a proxy
+
+    if host == "localhost" or proxy_bypass(f"{host}:{port}"):
+        return True
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return False
+    for each in getproxies_environment().get("no", "").split(","):
+        with suppress(ValueError):
+            if address in ipaddress.ip_network(each.strip(), strict=False):
+                return True
+    return address.is_loopback
 
 
 async def _ask(stream: trio.SocketStream, proxy: _Proxy, authority: str) -> None:

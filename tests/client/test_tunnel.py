@@ -91,13 +91,15 @@ async def test_which_servers_are_behind_the_proxy(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr(trio, "open_tcp_stream", refuse)
     monkeypatch.setenv("HTTPS_PROXY", "http://[::2]:3128")
-    monkeypatch.setenv("NO_PROXY", "intern.example,other:8443")
+    monkeypatch.setenv("NO_PROXY", "intern.example,other:8443, 10.0.0.0/8")
     for url, is_behind in (
         ("https://chat.example", True),
         ("https://[::3]", True),
         ("https://other", True),
         ("https://other:8443", False),
         ("https://chat.intern.example", False),
+        ("https://10.2.3.4:8443", False),
+        ("https://192.0.2.1", True),
         ("http://chat.example", False),
         *((f"https://{name}", False) for name in ("localhost", "127.0.0.2", "[::1]")),
     ):
