@@ -4,8 +4,7 @@
  * Owns: one stream at most, and one held request. May not: reconnect, remember messages, touch the DOM.
  *
  * A room begins with a page of its history, which says `recovered`; a stream has no field for that.
- * All tabs of a browser share six connections to a server over HTTP/1.1, so a tab for which none is left polls now and
- * then.
+ * All tabs of a browser share six connections to a server over HTTP/1.1: see MAX_HELD.
  */
 import { hasLocks } from './storage.js';
 import { ChatError, countdown, delayBefore, sleep } from './wire.js';
@@ -15,7 +14,7 @@ const POLL_WAIT = 25; // s; many proxies end a silent request after 30 or 60
 const MAX_HELD = 4; // requests of all tabs; two connections are left for what is not held
 const BRIEF_POLL_EVERY = 3_000; // ms, in a tab that may hold no request
 const MIN_HOLD = 1_000; // ms; an empty answer before that was not held
-const FIRST_BYTES = 8_000; // ms until head and first line; a proxy that buffers streams holds both
+const FIRST_BYTES = 8_000; // ms until the first line; some proxies hold it back, or pass on single bytes
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 
 /**
@@ -211,9 +210,11 @@ export class HttpLink {
         const { done, value } = await reader.read();
         if (signal.aborted) return {};
         if (done) throw new ChatError('lost', 'the stream ended');
-        this.#prove();
-        heard();
-        heard = countdown(STREAM_SILENCE, giveUp);
+        if (value.includes('\n')) {
+          this.#prove();
+          heard();
+          heard = countdown(STREAM_SILENCE, giveUp);
+        }
         for (const { event, data } of parser.feed(value)) {
           const told = { type: event, ...JSON.parse(data) };
           if (told.cursor) streamed.cursor = told.cursor;

@@ -60,6 +60,33 @@ def test_a_long_poll_goes_on_without_the_refused_rooms_and_pauses_after_early_an
     ]
 
 
+def test_a_stream_is_open_once_its_first_line_is_there(run: Run) -> None:
+    """A proxy that scans whole answers may pass a byte on now and then. The page was live and got no message."""
+    body = """
+        const turn = () => new Promise((resolve) => setTimeout(resolve));
+        let send;
+        const start = (stream) => (send = (text) => stream.enqueue(new TextEncoder().encode(text)));
+        const source = new ReadableStream({ start });
+        const api = {
+            page: async () => ({ cursor: 'e-0', recovered: true, messages: [] }),
+            fetch: async (path, read) => read(new Response(source)),
+        };
+        let isReady = false;
+        const link = new m.HttpLink('sse', api, { ready: () => (isReady = true), page() {}, lost() {} });
+        link.follow('a', null, true);
+        const seen = [];
+        for (const text of a) {
+            while (!send) await turn();
+            send(text);
+            for (let times = 0; times < 20; times += 1) await turn();
+            seen.push(isReady);
+        }
+        link.close();
+        return seen;
+    """
+    assert run("http-link.js", body, ["r", "etry: 2000", "\n"]) == [False, False, True]
+
+
 #: A request of a link, and what becomes of it.
 REQUESTS: list[tuple[dict[str, object], str, str, dict[str, object] | None]] = [
     ({"type": "publish", "text": "hi", "key": "k"}, "POST", "/messages", {"text": "hi", "key": "k"}),
