@@ -106,7 +106,7 @@ class MessageEvents(Events):
     def push(self, message: bytes, room: str, offset: int) -> bytes:
         if record_json.is_message(message):
             return super().push(message, room, offset)
-        return sse.id_field(self._encoder.cursor(offset))
+        return sse.id_field(self._encoder.cursor(offset)) + b"\n"
 
 
 def faces(people: Iterable[Principal]) -> list[User]:

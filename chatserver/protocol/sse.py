@@ -33,7 +33,7 @@ def retry_field(milliseconds: int) -> bytes:
 
 def event(cursor: str, data: bytes, name: str = "message") -> bytes:
     """One event. Its id is the cursor, which a reconnecting browser sends back as Last-Event-ID."""
-    return b"id: %b\n%b" % (_field(cursor), notice(name, data))
+    return id_field(cursor) + notice(name, data)
 
 
 def notice(name: str, data: bytes) -> bytes:
@@ -44,8 +44,8 @@ def notice(name: str, data: bytes) -> bytes:
 
 
 def id_field(cursor: str) -> bytes:
-    """The stream's position without an event: a browser that reconnects continues from there."""
-    return b"id: %b\n\n" % _field(cursor)
+    """The stream's position, from which a browser that reconnects continues. It counts from the next blank line on."""
+    return b"id: %b\n" % _field(cursor)
 
 
 def _field(value: str) -> bytes:

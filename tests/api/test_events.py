@@ -20,6 +20,13 @@ async def test_an_event_is_a_message_with_its_cursor_and_a_stream_begins_now(ser
     assert json.loads(found["data"])["text"] == "two\nlines"
 
 
+async def test_a_stream_that_is_cut_before_its_first_record_resumes_where_it_began(server: Serving, peer: Peer) -> None:
+    """What was published while a browser reconnected was missed without a gap: it had no id to send."""
+    stored = await publish(server.address, "lobby", "old")
+    await open_stream(peer)
+    assert (await event(peer, "presence"))["id"] == stored["cursor"]
+
+
 async def test_last_event_id_takes_precedence_over_the_query(server: Serving) -> None:
     """A browser repeats its URL and adds the last id; an empty id counts as none."""
     stored = [await publish(server.address, "lobby", f"m{number}") for number in range(4)]

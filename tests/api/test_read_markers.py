@@ -87,7 +87,7 @@ async def test_a_users_other_connections_are_told(server: Serving, peer: Peer) -
     async with (
         joined(server, "lobby", ANN) as ann, joined(server, "lobby", ANN) as phone, connect(server.address) as stream,
     ):  # fmt: skip
-        await open_stream(stream, headers=ANN)
+        await open_stream(stream, "?after=2", headers=ANN)
         await ann.say(type="read", room="lobby", offset=1)
         told = {"type": "read", "room": "lobby", "offset": 1}
         assert await phone.next("read") == told
@@ -103,7 +103,7 @@ async def test_a_users_other_connections_are_told(server: Serving, peer: Peer) -
 @pytest.mark.parametrize("transport", ["websocket", "http"])
 async def test_typing_is_told_to_the_others(server: Serving, peer: Peer, transport: str) -> None:
     async with joined(server, "lobby", ANN) as ann, joined(server, "lobby", BOB) as bob, connect(server.address) as eve:
-        await open_stream(eve)
+        await open_stream(eve, "?after=0")
         if transport == "websocket":
             await ann.say(type="typing", room="lobby")
         else:
