@@ -108,7 +108,7 @@ def test_pushed_messages_match_the_encoders() -> None:
         encoders.expiring(30.0),
     ]
     told = "".join(text for _, text in fences(DOCS / "protocol.md", "json pushed"))
-    assert [json.loads(line) for line in told.splitlines()] == [json.loads(each) for each in made]
+    assert not list(differences([json.loads(line) for line in told.splitlines()], [json.loads(each) for each in made]))
 
 
 # -- examples ---------------------------------------------------------------------------------------------------------
@@ -132,7 +132,7 @@ def differences(told: Any, got: Any, where: str = "", form: str = "") -> Iterato
     elif form in _FORMS and isinstance(told, str) and _FORMS[form].fullmatch(told):
         if not isinstance(got, str) or not _FORMS[form].fullmatch(got):
             yield f"{where}: {got!r} has not the form of a {form}"
-    elif told != got:
+    elif told != got or type(told) is not type(got):  # 25 and 25.0 are not one type in Go, Rust and Swift
         yield f"{where}: {got!r}, the page says {told!r}"
 
 
