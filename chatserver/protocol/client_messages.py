@@ -17,6 +17,7 @@ from chatserver.protocol.duplicates import known_fields, refuse_duplicates
 from chatserver.protocol.errors import MessageError, MessageId, bad_field
 from chatserver.protocol.validation import (
     MAX_TEXT_BYTES,
+    WHOLE_NUMBER,
     check_emoji,
     check_key,
     check_mentions,
@@ -43,7 +44,7 @@ _HALF_PAIR_RULE = "half a surrogate pair"  # of a client that cut a text within 
 # What msgspec says of fields. A field that may be null may be left out as well, so its null is not named.
 _FIELD = re.compile(r"Object (missing required|contains unknown) field `(.*)`", re.DOTALL)
 _EXPECTED = re.compile(r"Expected `(.*?)`")
-_TYPES = {"str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "a list"}
+_TYPES = {"str": "a string", "int": WHOLE_NUMBER, "float": "a number", "bool": "true or false", "array": "a list"}
 
 _ID_LIMIT = 1 << 53  # numbers beyond it do not come back unchanged from a browser
 _ID_RULE = f"a number below 2^53 or a string of up to {MAX_ID_CHARS} characters"
@@ -171,9 +172,9 @@ def parse_json(data: str | bytes, decoder: msgspec.json.Decoder[_T]) -> _T:
     except msgspec.ValidationError as error:
         raise _wrong_shape(str(error)) from None
     except msgspec.DecodeError as error:
-        # At the end of a text, msgspec calls it "Input data was truncated".
-        half = _HALF_PAIR.search(_as_bytes(data))
-        raise MessageError(ErrorCode.BAD_JSON, _HALF_PAIR_RULE if half else str(error)[:200]) from None
+        told = str(error)[:200].replace("Input data was truncated", "JSON is empty or ends too early")
+        half = _HALF_PAIR.search(_as_bytes(data))  # at the end of a text it is "truncated" too
+        raise MessageError(ErrorCode.BAD_JSON, _HALF_PAIR_RULE if half else told) from None
     except UnicodeDecodeError:
         raise MessageError(ErrorCode.BAD_JSON, "not UTF-8") from None
     except UnicodeEncodeError:

@@ -28,6 +28,7 @@ MAX_NAME_CHARS = 40  # Discord 32, Zulip 60
 MAX_COMBINING = 8  # in a row; Hebrew with cantillation has 4 or 5, Unicode's stream-safe format allows 30
 MAX_ISOLATES = 128  # opened in one text: the Unicode bidirectional algorithm nests 125 deep
 MAX_MENTIONS = 20  # of one message; Discord 100, Slack has none
+WHOLE_NUMBER = 'a whole number (41, not "41" or 41.0)'  # what PHP and Lua may make of a 41 that they read
 MAX_EMOJI_BYTES = 32  # a family of four has 25; a kiss with two skin tones has 35 and is refused
 OFFSET_LIMIT = 1 << 53  # of cursors; beyond it a browser's numbers are not exact
 
@@ -144,7 +145,7 @@ def check_offset(offset: int, field: str = "offset", *, least: int = 1) -> int:
     """Check the offset of a message; a read marker may also be 0, which means that nothing is read."""
     if least <= offset < OFFSET_LIMIT:
         return offset
-    raise bad_field(field, f"the offset of a message, a whole number from {least}")
+    raise bad_field(field, f"the offset of a message, {WHOLE_NUMBER} from {least}")
 
 
 def check_emoji(emoji: str) -> str:

@@ -78,6 +78,7 @@ def test_valid_messages_are_decoded() -> None:
 def test_a_refusal_names_the_field_and_has_the_id() -> None:
     for data, code, names, id_ in (
         *((data, BAD_JSON, "", None) for data in NO_JSON),
+        ("", BAD_JSON, "JSON is empty or ends too early", None),
         *((f'{{"type":"publish","id":1,"room":"a","text":"{half}"}}', BAD_JSON, "half a", 1) for half in HALF_PAIRS),
         (b'{"type":"ping","id":"\xff"}', BAD_JSON, "", None),
         ("[" * 25_000, BAD_JSON, "", None),
@@ -96,7 +97,7 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         ('{"type":"join","id":1,"room":"No"}', ErrorCode.BAD_ROOM, "room", 1),
         ('{"type":"join","id":1,"room":"a","after":"x"}', ErrorCode.BAD_CURSOR, "x", 1),
         ('{"type":"join","id":1,"room":"a","after":-1}', ErrorCode.BAD_CURSOR, "cursor", 1),
-        ('{"type":"join","id":1,"room":"a","after":1.5}', BAD_FIELD, "after: a whole number or a string is", 1),
+        ('{"type":"join","id":1,"room":"a","after":1.5}', BAD_FIELD, 'a whole number (41, not "41" or 41.0) or', 1),
         ('{"type":"join","id":1,"room":"a","after":1' + "0" * 400 + "}", ErrorCode.BAD_CURSOR, "cursor", 1),
         ('{"type":"join","id":1,"room":"a","after":1' + "0" * 5000 + "}", BAD_FIELD, "after", 1),
         ('{"type":"publish","id":1,"room":"a"}', BAD_FIELD, "text", 1),
@@ -109,6 +110,8 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         ('{"type":"publish","id":1,"room":"A","text":"b"}', ErrorCode.BAD_ROOM, "room", 1),
         ('{"type":"history","id":1,"room":"a","before":1,"after":2}', BAD_FIELD, "before, after", 1),
         *((f'{{"type":"read","id":1,"room":"a","offset":{at}}}', BAD_FIELD, "offset", 1) for at in NO_OFFSETS),
+        ('{"type":"read","id":1,"room":"a","offset":1.0}', BAD_FIELD, "(41, not", 1),
+        ('{"type":"delete","id":1,"room":"a","offset":0}', BAD_FIELD, "(41, not", 1),  # as 1.0 in a path
         ('{"type":"read","id":1,"room":"a"}', BAD_FIELD, "offset", 1),
         ('{"type":"read","id":1,"room":"A","offset":1}', ErrorCode.BAD_ROOM, "room", 1),
         ('{"type":"read","id":1,"room":"a","offset":1,"offset":2}', BAD_FIELD, "offset: sent twice", 1),
