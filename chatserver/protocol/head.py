@@ -70,6 +70,7 @@ _CONTENT_LENGTH = re.compile(r"[0-9]{1,20}")
 _ORIGIN = re.compile(rb"\norigin:([^\r\n]*)", re.IGNORECASE)
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 _NO_REQUEST_LINE = "the request line is not a method, a target and HTTP/1.1, with one space between"
+_NOT_ASCII = "the request line has bytes beyond ASCII; percent-encode them, in UTF-8: %C3%A9 for é"
 _NO_FIELD = "a header field is not a name, a colon and a value"
 _FOLDED = "a folded header field (obsolete, RFC 9112 section 5.2)"
 
@@ -193,7 +194,8 @@ def _request_line(text: str, limits: HeadLimits) -> tuple[str, str, str]:
     """Method, target and version."""
     line = _REQUEST_LINE.match(text)
     if line is None:
-        raise HttpError(ErrorCode.BAD_REQUEST, _NO_REQUEST_LINE)
+        is_ascii = text.partition("\r\n")[0].isascii()
+        raise HttpError(ErrorCode.BAD_REQUEST, _NO_REQUEST_LINE if is_ascii else _NOT_ASCII)
     method, target, version = line.groups()
     if version not in _VERSIONS:
         raise HttpError(ErrorCode.VERSION_NOT_SUPPORTED, f"HTTP/{version} is not supported; HTTP/1.1 is")

@@ -63,3 +63,9 @@ def test_no_answer_has_python_in_it() -> None:
     told = dict(messages())
     assert len(told) > 120
     assert {name: message for name, message in told.items() if PYTHON.search(message) or message == FALLBACK} == {}
+
+
+def test_a_target_that_is_not_ascii_is_told_how_to_be_written() -> None:
+    """`curl 'http://…/search?q=été'` sends it so, and was told of the spaces in its request line."""
+    wire = "GET /search?q=été HTTP/1.1\r\nHost: h\r\n\r\n".encode()
+    assert "percent-encode" in head_message(wire)
