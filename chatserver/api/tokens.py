@@ -137,8 +137,9 @@ class Tokens:
         except RefusedError:
             raise
         except (MessageError, ValueError, TypeError, OverflowError, RecursionError, jwt.PyJWTError) as error:
-            # For the operator: only the type of the error, since its message may quote the token.
-            self._lines.write(_log.info, "token_refused", reason=type(error).__name__)
+            # For the operator. The messages of other errors may quote the token; those of these name a claim's rule.
+            rule = {"problem": str(error)} if isinstance(error, MessageError | msgspec.ValidationError) else {}
+            self._lines.write(_log.info, "token_refused", reason=type(error).__name__, **rule)
             raise refused() from None
         if len(self._verified) >= CACHED_TOKENS:
             del self._verified[next(iter(self._verified))]
@@ -166,7 +167,7 @@ class Tokens:
             raise jwt.ExpiredSignatureError
         if left > MAX_LIFETIME:
             raise TooLongError
-        user_id = check_user_id(claims.sub)
+        user_id = check_user_id(claims.sub, "sub")
         self._check_signature(token, header, network)
         chat = claims.chat or _Chat()
         rights = rights_of(chat.role, None if chat.rooms is None else tuple(chat.rooms.items()))

@@ -152,13 +152,19 @@ def test_a_bad_token_is_refused_in_the_same_words(verifier: Verifier) -> None:
         assert verifier.who(token(extra=bad)).face.id == "u_ann", "other tokens are accepted"
 
 
-def test_the_operator_is_told_the_kind_of_error_alone(verifier: Verifier) -> None:
+def test_the_operator_is_told_the_kind_of_error_and_the_rule_of_a_claim_but_nothing_of_the_token(
+    verifier: Verifier,
+) -> None:
     with capture_logs() as logs:
         verifier.refuses(BAD["expired"])
         verifier.refuses(token("RS256"))
-    assert [(each["event"], each["reason"]) for each in logs] == [
-        ("token_refused", "ExpiredSignatureError"),
-        ("token_refused", "UnknownKeyError"),  # and not InvalidSignatureError, as if the token were forged
+        verifier.refuses(unsigned({"alg": "HS256"}, {**CLAIMS, "sub": 42}))  # many issuers have numbers as ids
+        verifier.refuses(BAD["a guest's sub"])
+    assert [(each["event"], each["reason"], each.get("problem")) for each in logs] == [
+        ("token_refused", "ExpiredSignatureError", None),
+        ("token_refused", "UnknownKeyError", None),  # and not InvalidSignatureError, as if the token were forged
+        ("token_refused", "ValidationError", "Expected `str`, got `int` - at `$.sub`"),
+        ("token_refused", "MessageError", "sub: g_ begins the id of a guest"),
     ]
 
 
