@@ -126,7 +126,8 @@ class Responder:
 
 def refusals_of_newcomers() -> list[bytes]:
     """Complete answers of refusal, made once: refusing a connection must cost less than opening one."""
-    error = HttpError(ErrorCode.FULL, "the server is full; come back a little later")
+    sentence = "the server, or this network, holds as many connections as it may; come back later"
+    error = HttpError(ErrorCode.FULL, sentence)
     return [error_response(error, headers=retry_after(seconds)) for seconds in REFUSAL_RETRIES]
 
 
