@@ -13,6 +13,7 @@ import os
 import re
 import secrets
 from base64 import b64decode
+from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -50,7 +51,6 @@ MAX_KEYS = 32
 
 _PRIVATE = b"PRIVATE KEY-----"
 _PEM = re.compile(rb"-----BEGIN .*?-----END [^-]*-----", re.DOTALL)
-_UTF8_BOM = b"\xef\xbb\xbf"
 
 _log = structlog.get_logger("chatserver.keys")
 
@@ -146,7 +146,7 @@ def keys_in(data: bytes) -> list[Key]:
         if not keys:
             raise ValueError("no complete key in PEM form, in ASCII")
         return keys
-    secret = data.removeprefix(_UTF8_BOM).strip()
+    secret = data.removeprefix(BOM_UTF8).strip()
     if secret.startswith((b"{", b"[")):
         return keys_of_set(secret)
     if _is_public(data):

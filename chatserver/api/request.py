@@ -4,6 +4,7 @@ Owns: reading parameters, strictly. May not: answer, or keep anything; identitie
 """
 
 import re
+from codecs import BOM_UTF8
 from collections.abc import Callable
 
 import msgspec
@@ -63,8 +64,8 @@ class Request(msgspec.Struct, gc=False):
 
     @property
     def content(self) -> tuple[bytes, str | None]:
-        """The body, and its type if the request names one."""
-        return self.body, self.head.headers.get("content-type")
+        """The body without a byte order mark, which editors write into files, and its type if the request names one."""
+        return self.body.removeprefix(BOM_UTF8), self.head.headers.get("content-type")
 
     def shrink(self) -> None:
         """Drop fields and body, up to 80 KB, while the request waits for the log; the user and the target stay."""

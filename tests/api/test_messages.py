@@ -50,6 +50,13 @@ async def test_publish_answers_with_the_cursor(server: Serving, peer: Peer) -> N
     assert message["user"].keys() == {"id", "name"}
 
 
+async def test_a_byte_order_mark_is_no_part_of_a_body(server: Serving, peer: Peer) -> None:
+    """PowerShell and old Notepads begin a file with one, and `curl -d @file` sends it: `!roll` was then no command."""
+    for body, content_type in (("\ufeff!roll", "text/plain"), ('\ufeff{"text":"!roll"}', "application/json")):
+        assert (await post(peer, body, content_type)).status == 201
+    assert await texts(server.address) == ["!roll", "!roll"]
+
+
 async def test_a_publisher_ahead_of_the_members_is_not_read(
     server: Serving, peer: Peer, friend: Chatter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
