@@ -49,8 +49,9 @@ class StreamHandlers:
     def _stream(self, room: Room, principal: Principal, after: Cursor | None, encoding: Encoding) -> Stream:
         start = self._pages.start(room, after, 0)
         preface = sse.retry_field(RECONNECT_MS)
-        if after is None:  # for the first event, presence too: a browser cut off before the first record resumes here
+        if after is None:  # an event with an id at once: a browser that is cut off before the first record resumes here
             preface += sse.id_field(self._encoder.cursor(start.offset))
+            preface += encoding.presence(room.name, (), (), len(room.presence))
         if not start.recovered:
             missed_from = 0  # all of it, for a place of another epoch or after the end: it is no place in this log
             if after is not None and self._pages.is_ours(after) and after.offset < start.offset:
