@@ -136,10 +136,12 @@ class Tokens:
             found = self._verify(token, network)
         except RefusedError:
             raise
-        except (MessageError, ValueError, TypeError, OverflowError, RecursionError, jwt.PyJWTError) as error:
-            # For the operator. The messages of other errors may quote the token; those of these name a claim's rule.
-            rule = {"problem": str(error)} if isinstance(error, MessageError | msgspec.ValidationError) else {}
-            self._lines.write(_log.info, "token_refused", reason=type(error).__name__, **rule)
+        except (MessageError, msgspec.ValidationError) as error:  # for the operator: the rule that a claim breaks
+            self._lines.write(_log.info, "token_refused", reason=type(error).__name__, problem=str(error))
+            raise refused() from None
+        except (ValueError, TypeError, OverflowError, RecursionError, jwt.PyJWTError) as error:
+            # Only the type of the error, since its message may quote the token.
+            self._lines.write(_log.info, "token_refused", reason=type(error).__name__)
             raise refused() from None
         if len(self._verified) >= CACHED_TOKENS:
             del self._verified[next(iter(self._verified))]
