@@ -105,7 +105,10 @@ class PostgresIndex(DatabaseIndex[Connection]):
 
         def find(connection: Connection) -> Found:
             connection.is_in_vain = lambda: is_in_vain
-            return _find(question, self._log.wall_ms(), connection)
+            try:
+                return _find(question, self._log.wall_ms(), connection)
+            finally:
+                connection.is_in_vain = None
 
         try:
             return await self._log.search(find)
