@@ -442,3 +442,15 @@ def test_without_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> 
     monkeypatch.setitem(sys.modules, "chatserver.log.postgres", None)
     with pytest.raises(LogOpenError, match=r"the driver is missing .*pip install '\.\[postgresql\]' in the source"):
         open_log("postgresql://ann@db/chat")
+
+
+def test_an_epoch_ends_where_another_history_is_known(postgres_tables: str) -> None:
+    """Not where this user may ask for the system's identifier for the first time, or may do so no more."""
+    with closing(connection_module.Server(postgres_tables).connect(60)) as connection:
+        schema_module.migrate(connection)
+        for known, asked, ends in (("", "one", False), ("one", "one", False), ("one", "", False), ("one", "two", True)):
+            connection.execute("UPDATE identity SET cluster = %s", (known,))
+            (before,) = connection.row("SELECT epoch FROM identity")
+            identity = schema_module._identify(connection, asked)
+            assert (identity.epoch != before) == ends
+            assert connection.row("SELECT epoch, cluster FROM identity") == (identity.epoch, asked or known)
