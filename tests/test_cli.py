@@ -119,14 +119,14 @@ def test_several_workers_have_a_supervisor_which_reads_the_settings_again(monkey
     found: list[Settings] = []
 
     def fake_run(settings: Settings, load: Callable[[], Settings]) -> int:
-        Path("chat.toml").write_text("workers = 3\nper-ip = 8")
+        Path("chat.toml").write_text("workers = 2\nper-ip = 8")
         found.extend((settings, load()))
         return 4
 
     monkeypatch.setattr("chatserver.workers.supervisor.run", fake_run)
-    Path("chat.toml").write_text("workers = 3\nper-ip = 7")
+    Path("chat.toml").write_text("workers = 2\nper-ip = 7")
     assert run("serve", "--port", "0", "--config", "chat.toml") == 4
-    assert found == [Settings(port=0, workers=3, per_ip=each) for each in (7, 8)]
+    assert found == [Settings(port=0, workers=2, per_ip=each) for each in (7, 8)]
 
 
 def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
