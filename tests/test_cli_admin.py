@@ -68,6 +68,8 @@ async def test_mutes_and_bans_are_made_listed_and_lifted(server: Serving, admin:
     assert len((await admin.done("sanctions", "--limit", "1")).splitlines()) == 1
     found = [line.split("\t") for line in (await admin.done("sanctions", "--user", ann)).splitlines()]
     assert [(id_, reason) for id_, *_, reason in found] == [("1", "[b]spam")]
+    [line] = (await admin.done("sanctions", "--network", "192.0.2.1")).splitlines()
+    assert line.startswith("2\t")
     for room in ("*", "lobby"):
         await admin.done("ban", "--room", room, "--user", ann)
     assert await admin.done("unmute", "--room", "lobby", "--user", ann) == f"unmuted {ann} in lobby (sanction 1)\n"
