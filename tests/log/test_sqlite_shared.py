@@ -12,7 +12,7 @@ import trio
 from chatserver.log import open_log
 from chatserver.log import sqlite_index as index_module
 from chatserver.log.file_lock import FileLock
-from chatserver.log.interface import LogOpenError
+from chatserver.log.interface import LogOpenError, LogUnavailable
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, fill, neighbours_in, nodes, running, shared_log
 from tests.log.test_records import delete
@@ -153,6 +153,15 @@ async def test_deleted_words_are_cleaned_by_one_log_at_a_time(
         assert debris == (0,)
         assert True in cleaned
         assert [await log.index.clean() for log in (first, second)] == [True, True], "one after the other may"
+
+        async def fail() -> None:
+            assert not await second.index.clean()
+            raise LogUnavailable("planted")
+
+        monkeypatch.setattr(first.index, "_clean", fail)
+        with pytest.raises(LogUnavailable, match="planted"):
+            await first.index.clean()
+        assert await second.index.clean(), "also after one that failed"
 
 
 async def test_a_log_without_other_processes_says_so(tmp_path: Path) -> None:
