@@ -1,7 +1,8 @@
 """Several servers on one database: hints by NOTIFY, and the shared clock and retention."""
 
 import threading
-from contextlib import AbstractAsyncContextManager
+from collections.abc import Mapping
+from contextlib import AbstractAsyncContextManager, closing
 from functools import partial
 from time import time_ns
 from unittest.mock import Mock
@@ -14,7 +15,7 @@ from chatserver.log import postgres_news as news_module
 from chatserver.log import threads as threads_module
 from chatserver.log.interface import Head, LogOpenError, Range
 from chatserver.log.postgres import PostgresLog
-from chatserver.log.postgres_connection import Connection
+from chatserver.log.postgres_connection import Connection, Server
 from chatserver.log.postgres_rows import text_array
 from tests.log.support import Node, draft, fill, nodes, offsets, running, submit_all
 from tests.log.test_postgres_open import execute
@@ -33,6 +34,29 @@ async def test_hints_over_the_size_of_one_notification(postgres_tables: str) -> 
     async with servers(postgres_tables) as (one, other):
         await submit_all(one.log, [draft(room=room) for room in rooms])
         await other.until(lambda: other.heard == dict.fromkeys(rooms, 1))
+
+
+async def test_hints_do_not_wait_for_the_next_check_of_the_connection(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver itself takes those from the connection that arrive while it waits for another answer."""
+    monkeypatch.setattr(news_module, "CHECK_INTERVAL", 3600.0)
+    note_time = news_module.Listener._note_time
+
+    def send_and_note(listener: news_module.Listener, connection: Connection) -> None:
+        news_module.notify(connection, "another", {"lobby": 7})
+        note_time(listener, connection)
+
+    monkeypatch.setattr(news_module.Listener, "_note_time", send_and_note)
+    heard: list[Mapping[str, int]] = []
+    listener = news_module.Listener(Server(postgres_tables), "this", heard.append, lambda now_ms: None)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listener.run)
+        await eventually(lambda: {"lobby": 7} in heard)
+        with closing(Server(postgres_tables).connect(60)) as other:
+            news_module.notify(other, "another", {"lobby": 8})
+        await eventually(lambda: {"lobby": 8} in heard)
+        nursery.cancel_scope.cancel()
 
 
 def test_a_text_with_nul_is_refused_instead_of_shifting_the_others() -> None:
