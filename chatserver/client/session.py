@@ -290,8 +290,8 @@ class Session:
             return  # records that come before `joined` are in it, or leave a hole that is filled then
         if room.last is not None and record.offset <= room.last:
             return
-        if room.paused and room.last is not None:  # else there may be no cursor from which to read it later
-            room.until = record.cursor
+        if room.paused and (room.last is not None or room.until is not None):
+            room.until = record.cursor  # the first record is delivered: there may be no cursor before it to read from
             return
         early = room.last is not None and record.offset > room.last + 1
         if not room.filling and not early:

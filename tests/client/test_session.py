@@ -349,6 +349,17 @@ def test_a_paused_room_keeps_its_cursor_only(peer: Peer) -> None:
     assert peer.sends_nothing()
 
 
+def test_the_first_records_of_a_room_are_skipped_while_its_reader_is_slow(newcomer: Peer) -> None:
+    """The first record that was pushed was taken for the first of all: those before it were lost without a Gap."""
+    newcomer.answer("joined")
+    newcomer.session.pause("lobby")
+    newcomer.give("gap", room="lobby", after="e1-0", until="e1-2")
+    assert newcomer.push(3) == []
+    newcomer.session.resume("lobby")
+    assert offsets(newcomer.answer("history", 1, 2, 3)) == [1, 2, 3]
+    assert newcomer.sends_nothing()
+
+
 def test_what_came_behind_a_gap_is_read_later_by_a_slow_reader(peer: Peer) -> None:
     """It was dropped, and pages were read to the end of the gap only: the rest came with the next new message."""
     peer.give("gap", room="lobby", after="e1-1", until="e1-5")
