@@ -7,8 +7,8 @@ A task adds messages to the index between commits, a few milliseconds at a time.
 to its `indexed`, which changes in the same transaction; a search (`sqlite_search`) also reads the messages after it.
 
 FTS5 keeps the words of a removed text until a merge reaches them. So before each scrub of the files the whole index is
-merged step by step: for a million messages a second of work, five of pauses, and 260 MB of writes to the disk (the
-option `secure-delete` needs SQLite 3.42).
+merged step by step: for ten million messages 6 s of work in a minute, and 0.8 GB of writes (the option `secure-delete`
+needs SQLite 3.42).
 """
 
 import sqlite3
