@@ -172,6 +172,9 @@ class Hearing:
             offset = offset_of(event["id"])
             if event["event"] == "gap":
                 self.reached["events"] = offset
+            elif event["event"] == "presence":
+                assert "events" not in self.reached, "of what is no record, only the beginning has an id"
+                self.reached["events"] = offset
             else:
                 assert self._note(json.loads(event["data"])) == offset, event
                 if "events" in self.reached:
