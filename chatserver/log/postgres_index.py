@@ -75,7 +75,7 @@ _NEWEST = f"""(
         SELECT room, place, {COLUMNS}, words FROM messages WHERE room = rooms.id AND {{bounds}}
         ORDER BY place DESC LIMIT %(each)s
     ) AS newest
-    WHERE rooms.id <= %(room)s ORDER BY rooms.id DESC LIMIT {NEWEST}
+    WHERE rooms.id {{rooms}} %(room)s ORDER BY rooms.id DESC LIMIT {NEWEST}
 ) AS newest"""  # noqa: S608
 _ANYWHERE, _IN_ROOM = "(room, place) <= (%(room)s, %(high)s)", "room = %(room)s AND place <= %(high)s"
 _OF_USER = " AND ARRAY[user_id] @> %(users)s::text[]"  # as in the index
@@ -241,7 +241,7 @@ def _matches(
     where = bounds + author
     [[plan]] = connection.row(_ESTIMATE.format(where=where), parameters)
     if plan["Plan"]["Plan Rows"] >= FREQUENT:
-        found = find(_NEWEST.format(bounds=bounds), "")
+        found = find(_NEWEST.format(bounds=bounds, rooms="=" if bounds is _IN_ROOM else "<="), "")
         if len(found) >= MAX_HITS:
             return found, True
     try:
