@@ -331,16 +331,15 @@ class Session:
         room = self._room_of(history.id)
         if room is None:
             return
+        before = room.cursor
         if not history.recovered:
             yield self._lose(room)
             room.cursor = history.cursor
-        progress = False
         for record in history.records:
             if room.last is None or record.offset > room.last:
-                progress = True
                 yield from self._deliver(room, record)
         yield from self._release(room)
-        more = progress and (bool(room.held) or room.until is not None)
+        more = room.cursor != before and (bool(room.held) or room.until is not None)
         if more and room.paused:  # its reader is slow: `resume` continues
             if room.held:  # they may be before `until` or behind it
                 room.until = LOG_END

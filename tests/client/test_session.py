@@ -114,6 +114,20 @@ def test_a_hole_that_the_log_cannot_fill_is_reported_as_lost(peer: Peer, refused
     assert offsets(peer.push(6)) == [6]
 
 
+def test_a_loss_behind_records_that_came_meanwhile_is_reported_too(peer: Peer) -> None:
+    """Retention had removed what both gaps skipped: the second loss was reported with the next message only."""
+    peer.give("gap", room="lobby", after="e1-1", until="e1-3")
+    peer.push(4)
+    peer.give("gap", room="lobby", after="e1-4", until="e1-8")
+    page = {"cursor": "e1-8", "recovered": False, "messages": []}
+    lost, *records = peer.give("history", id=peer.sent()["id"], **page)
+    assert (lost, offsets(records)) == (events.Gap("lobby", "e1-1"), [4])
+    assert peer.give("history", id=peer.sent()["id"], **page) == [events.Gap("lobby", "e1-4")]
+    assert peer.answer("history") == []
+    assert offsets(peer.push(9)) == [9]
+    assert peer.sends_nothing()
+
+
 def test_a_record_that_comes_again_while_a_hole_is_filled_hides_no_other(peer: Peer) -> None:
     assert peer.push(1) == peer.push(5) == peer.push(2) == peer.push(3) == []
     assert offsets(peer.answer("history", 2, 3)) == [2, 3]
