@@ -241,14 +241,12 @@ class Session:
         self.forget(id_)
         if not asked.ours:
             yield Answered(id_, error_of(error.code, error.message, error.retry_after))
-        elif isinstance(asked.request, requests.Join):
-            self._drop(name)
+        elif not isinstance(asked.request, requests.Leave):
+            if isinstance(asked.request, requests.Join):
+                self._drop(name)
+            else:
+                self.leave(name)  # without its history we cannot keep our promise
             yield events.Complaint(name, error.code, error.message)
-        elif isinstance(asked.request, requests.History):
-            room = self._rooms[name]
-            yield self._lose(room)
-            yield from self._release(room)
-            room.filling, room.until = False, None
 
     # -- rooms --------------------------------------------------------------------------------------------------------
 
