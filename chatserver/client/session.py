@@ -288,8 +288,8 @@ class Session:
             return  # records that come before `joined` are in it, or leave a hole that is filled then
         if room.last is not None and record.offset <= room.last:
             return
-        if room.paused and (room.last is not None or room.until is not None):
-            room.until = record.cursor  # the first record is delivered: there may be no cursor before it to read from
+        if room.paused and room.cursor is not None:  # else there is no place from which to read it later
+            room.until = record.cursor
             return
         early = room.last is not None and record.offset > room.last + 1
         if not room.filling and not early:
@@ -362,5 +362,6 @@ class Session:
                 yield from self._deliver(room, record)
 
     def _lose(self, room: _Room) -> events.Gap:
-        room.last = None
-        return events.Gap(room.name, room.cursor)
+        gap = events.Gap(room.name, room.cursor)
+        room.last = room.cursor = None  # until the next record, or the end of the answer
+        return gap
