@@ -35,13 +35,14 @@ export class RoomLog {
     this.room = room;
   }
 
-  /** Over HTTP, changes of the messages of a page may come before it. */
+  /** Over HTTP, changes of a page's messages may come before it. */
   async #history(where) {
     const meanwhile = [];
+    const { head } = this.timeline;
     this.#meanwhile.add(meanwhile);
     const page = await this.room.history(where).finally(() => this.#meanwhile.delete(meanwhile));
     const range = new Timeline();
-    range.add(page.messages, { asPage: true });
+    range.add(page.messages, head);
     range.change(meanwhile);
     this.reactors.note(page.messages);
     return page;
@@ -93,7 +94,7 @@ export class RoomLog {
       this.#unasked = [];
     }
     if (timeline.epoch === null || isNewLog) timeline.begin(page);
-    const found = this.add(page.messages, { asPage: true });
+    const found = this.add(page.messages, timeline.head);
     if (!page.recovered) timeline.accept(page.messages[0]?.offset ?? splitCursor(page.cursor).offset + 1);
     return found;
   }
@@ -101,13 +102,13 @@ export class RoomLog {
   /**
    * Add records to the end of the log, and apply the changes among them to all that is loaded.
    * @param {(Message | Change)[]} records
-   * @param {{asPage?: boolean}} [how] see `Timeline.add`
+   * @param {number} [head] of a page
    */
-  add(records, how) {
+  add(records, head) {
     const { timeline } = this;
     this.reactors.note(records);
     for (const meanwhile of this.#meanwhile) meanwhile.push(...records);
-    const { added, changed } = timeline.add(records, how);
+    const { added, changed } = timeline.add(records, head);
     for (const other of [this.past, this.#quoted]) changed.push(...(other?.change(records) ?? []));
     if (timeline.messages.length > TRIM_AT) {
       timeline.trim(KEEP);
@@ -120,7 +121,7 @@ export class RoomLog {
     if (timeline.complete || timeline.epoch === null) return;
     const page = await this.#history({ before: timeline.cursorAt(timeline.first), limit: this.#olderLimit });
     if (page.messages.length === 0) timeline.complete = true;
-    const found = timeline.add(page.messages, { asPage: true });
+    const found = timeline.add(page.messages);
     this.#olderLimit = found.added.length < page.messages.length / 2 ? SPARSE_LIMIT : HISTORY_LIMIT;
     this.room.tell('messages', { ...found, isLive: false });
   }
@@ -130,10 +131,10 @@ export class RoomLog {
     const { past, timeline } = this;
     if (!past?.cursor) return;
     const { messages, recovered } = await this.#history({ after: past.cursor, limit: HISTORY_LIMIT });
-    const found = past.add(messages, { asPage: true });
+    const found = past.add(messages);
     if (!recovered && messages.length) past.accept(messages[0].offset);
     if (messages.length === 0 || past.through + 1 >= timeline.first) {
-      timeline.add(past.messages, { asPage: true });
+      timeline.add(past.messages);
       timeline.first = Math.min(timeline.first, past.first);
       timeline.complete ||= past.complete;
       if (this.past === past) this.past = null;
@@ -150,9 +151,9 @@ export class RoomLog {
     const page = await this.#history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
     if (!timeline.isSameLog(page) || page.messages.length === 0) return;
     past.begin(page);
-    past.add(page.messages, { asPage: true });
+    past.add(page.messages);
     if (past.through + 1 < timeline.first) this.past = past;
-    else timeline.add(past.messages, { asPage: true });
+    else timeline.add(past.messages);
   }
 
   /** Fetch what the server has skipped, or what a page leaves out. */
@@ -165,7 +166,7 @@ export class RoomLog {
       try {
         const page = await this.#history({ after: timeline.cursorAt(after), limit: FILL_LIMIT });
         if (!timeline.isSameLog(page)) break; // a new log; the next page starts it
-        const { added, changed } = this.add(page.messages, { asPage: true });
+        const { added, changed } = this.add(page.messages);
         if (timeline.through === after) {
           timeline.accept(page.messages[0]?.offset ?? until);
           this.reactors.clear();

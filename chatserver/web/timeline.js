@@ -17,6 +17,9 @@ import { splitCursor } from './wire.js';
  */
 const isMessage = ({ type }) => type === undefined || type === 'message';
 
+/** @type {WeakMap<Message, Map<string, number>>} the offset of the last change of a message's text, or of one emoji */
+const current = new WeakMap();
+
 export class Timeline {
   /** @type {string | null} identifies one history of the log; null before the first page */
   epoch = null;
@@ -32,8 +35,6 @@ export class Timeline {
   complete = false;
   /** @type {Set<number>} offsets of records after a hole */
   #ahead = new Set();
-  /** @type {WeakMap<Message, Map<string, number>>} the offset of the last change of a message's text, or of one emoji */
-  #current = new WeakMap();
 
   /** The cursor to resume from; null before the first page. */
   get cursor() {
@@ -74,12 +75,12 @@ export class Timeline {
   /**
    * Add records of any source, in any order.
    * @param {(Message | Change)[]} records
-   * @param {{asPage?: boolean}} [how] `asPage`: the messages include the changes of the same page
+   * @param {number} [head] of a page: its messages include the changes up to here, and its own
    * @returns {{added: Message[], changed: Message[]}} new messages, ascending, and changed ones
    */
-  add(records, { asPage = false } = {}) {
+  add(records, head) {
     const sorted = [...records].sort((a, b) => a.offset - b.offset);
-    const newest = sorted.at(-1)?.offset ?? 0;
+    const newest = Math.max(head ?? 0, sorted.at(-1)?.offset ?? 0);
     const added = [];
     const changed = new Set();
     for (const record of sorted) {
@@ -91,7 +92,7 @@ export class Timeline {
         const place = this.place(record.offset);
         if (this.messages[place]?.offset === record.offset) continue;
         this.messages.splice(place, 0, record);
-        this.#current.set(record, new Map([['', asPage ? newest : record.offset]]));
+        if (!current.has(record)) current.set(record, new Map([['', head === undefined ? record.offset : newest]]));
         added.push(record);
       }
     }
@@ -114,11 +115,11 @@ export class Timeline {
   /** @returns {Message | null} the message, if it has changed */
   #apply(change) {
     const message = this.find(change.target ?? 0);
-    const current = message && this.#current.get(message);
+    const known = message && current.get(message);
     const aspect = change.emoji ?? 'text';
     if (change.type === 'edit' && !change.text) return null; // another edit followed it
-    if (!message || message.deleted || !current || change.offset <= (current.get(aspect) ?? current.get('') ?? 0)) return null;
-    current.set(aspect, change.offset);
+    if (!message || message.deleted || !known || change.offset <= (known.get(aspect) ?? known.get(''))) return null;
+    known.set(aspect, change.offset);
     if (change.type === 'edit') Object.assign(message, { text: change.text, edited: change.time });
     else if (change.type === 'delete') Object.assign(message, { text: '', deleted: true, reactions: {} });
     else if (change.type === 'reaction' && change.emoji) {

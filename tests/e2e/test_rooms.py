@@ -43,13 +43,13 @@ def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
         t.begin({ cursor: 'e-0', messages: [] });
         const texts = () => t.messages.map(({ text }) => text).join();
         const seen = [];
-        t.add([say(1, 'now'), edit(2, 1, 'before'), edit(3, 1, 'now')], { asPage: true });
+        t.add([say(1, 'now'), edit(2, 1, 'before'), edit(3, 1, 'now')], t.head);
         seen.push(texts());
         t.add([say(4, 'four'), edit(5, 4, 'five'), { type: 'news', offset: 6 }]);
         seen.push(texts(), t.cursor);
         t.add([edit(9, 4, 'nine'), react(10, 4, 2)]);
         seen.push(texts(), t.hole());
-        t.add([edit(7, 4, 'seven'), react(8, 4, 1)], { asPage: true });
+        t.add([edit(7, 4, 'seven'), react(8, 4, 1)], t.head);
         seen.push(texts(), t.messages[1].reactions['👍'], t.cursor);
         const { changed } = t.add([{ type: 'delete', offset: 11, target: 1 }, edit(12, 1, 'late')]);
         seen.push(texts(), t.messages[0].deleted, changed.length);
@@ -271,6 +271,37 @@ def test_a_deletion_during_an_outage_reaches_older_and_quoted_messages(run: Run)
         return [before, quoted, room.find(5).deleted, room.quoted(50).text, room.quoted(50).deleted];
     """
     assert run("room.js", ROOM + body) == [[None, None], "x", True, "", True]
+
+
+def test_a_reaction_on_an_older_page_does_not_replace_a_later_count(run: Run) -> None:
+    """A message comes as it is now. The next page had an earlier reaction to it, whose count was shown from then on."""
+    body = """
+        const react = (offset, count) => ({ type: 'reaction', room: 'lobby', offset, target: 5, emoji: 'x', count });
+        const page = (messages) => ({ cursor: 'e-6', recovered: true, messages });
+        const fetched = () => [page([{ ...said(5)[0], reactions: { x: 2 } }]), page([react(6, 1)])];
+
+        const visited = new m.Room(client, 'lobby');
+        visited.page({ cursor: 'e-9', recovered: true, messages: [react(9, 2)] });
+        let pages = fetched();
+        client.ask = async () => pages.shift();
+        await visited.log.visit(5);
+        await visited.log.newer();
+
+        client.isLive = true;
+        const inHole = async (late) => {
+            const filled = new m.Room(client, 'lobby');
+            pages = fetched();
+            client.ask = async () => (late && filled.take([react(7, 2)]), pages.shift());
+            filled.page({ cursor: 'e-4', recovered: true, messages: said(4) });
+            if (late) filled.pushed({ type: 'gap', until: 'e-6' });
+            else filled.take([react(7, 2)]);
+            while (filled.timeline.hole()) await new Promise((resolve) => setTimeout(resolve));
+            return filled;
+        };
+        const rooms = [visited, await inHole(false), await inHole(true)];
+        return rooms.map((each) => each.find(5).reactions.x);
+    """
+    assert run("room.js", ROOM + body) == [2, 2, 2]
 
 
 def test_more_records_are_asked_for_where_most_are_changes(run: Run) -> None:
