@@ -151,9 +151,11 @@ export class ChatClient extends EventTarget {
   }
 
   /** Over HTTP until the link is open. */
-  ask(request) {
+  async ask(request) {
     const { link } = this.connection;
-    return (link && this.state.phase === 'live' ? link : this.api).ask(request);
+    const answer = await (link && this.state.phase === 'live' ? link : this.api).ask(request);
+    this.#deliver(); // in the order of arrival
+    return answer;
   }
 
   /** An edit has no `mentions`, so the names in its text count. */

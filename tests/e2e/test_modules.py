@@ -242,6 +242,27 @@ def test_a_reply_waits_after_a_lost_connection_until_it_is_known_whether_the_log
     assert run("client.js", body) == [[[], ["publish"]], [[], []]]
 
 
+def test_what_was_pushed_before_an_answer_is_in_its_room_when_the_answer_is_read(run: Run) -> None:
+    """Pushes are gathered for a moment. A page that came in it had an edit of such a message, and that was lost."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const page = { room: 'lobby', cursor: 'e-0', recovered: true, messages: [] };
+        const link = { isSocket: true, follow() {}, close() {}, ask: async () => ({ id: 1 }) };
+        const socket = (_, handlers) => Object.assign(link, { handlers });
+        const client = new m.ChatClient('', { socket, tab: new Store(), browser: new Store() });
+        client.api = { unread: async () => ({ rooms: {} }) };
+        client.enter('lobby');
+        link.handlers.ready(link, { user: { id: 'g_1', name: 'Ann' } });
+        link.handlers.page(link, 'lobby', page);
+        link.handlers.pushed(link, { type: 'message', room: 'lobby', offset: 1, user: { id: 'u' }, text: 'x' });
+        await client.ask({ type: 'history', room: 'lobby' });
+        const { cursor } = client.current.timeline;
+        client.close();
+        return cursor;
+    """
+    assert run("client.js", body) == "e-1"
+
+
 def test_a_message_that_is_fetched_while_it_is_deleted_keeps_no_text(run: Run) -> None:
     """Over HTTP a deletion may come before the answer to an earlier request: the message kept its text."""
     body = """
