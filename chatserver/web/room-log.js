@@ -131,13 +131,15 @@ export class RoomLog {
     const { past, timeline } = this;
     if (!past?.cursor) return;
     const { messages, recovered } = await this.#history({ after: past.cursor, limit: HISTORY_LIMIT });
+    if (this.past !== past) return; // left, or of an old log
     const found = past.add(messages);
-    if (!recovered && messages.length) past.accept(messages[0].offset);
+    if (!recovered) past.accept(messages[0]?.offset ?? timeline.first);
     if (messages.length === 0 || past.through + 1 >= timeline.first) {
       timeline.add(past.messages);
       timeline.first = Math.min(timeline.first, past.first);
       timeline.complete ||= past.complete;
-      if (this.past === past) this.past = null;
+      for (const offset of past.lossesBefore) timeline.lossesBefore.add(offset);
+      this.past = null;
     }
     this.room.tell('messages', { ...found, isLive: false });
   }
@@ -149,7 +151,7 @@ export class RoomLog {
     const half = HISTORY_LIMIT / 2;
     const past = new Timeline();
     const page = await this.#history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
-    if (!timeline.isSameLog(page) || page.messages.length === 0) return;
+    if (page.messages.length === 0) return;
     past.begin(page);
     past.add(page.messages);
     if (past.through + 1 < timeline.first) this.past = past;

@@ -304,6 +304,24 @@ def test_a_reaction_on_an_older_page_does_not_replace_a_later_count(run: Run) ->
     assert run("room.js", ROOM + body) == [2, 2, 2]
 
 
+def test_an_older_range_joins_the_present_with_its_losses_and_only_if_it_is_still_shown(run: Run) -> None:
+    body = """
+        room.page({ cursor: 'e-99', recovered: true, messages: said(99) });
+        const page = { cursor: 'e-99', recovered: true };
+        client.ask = async () => ({ ...page, messages: said(5, 6) });
+        await room.log.visit(5);
+        client.ask = async () => ((room.log.past = null), { ...page, messages: [] });
+        await room.log.newer();
+        const left = room.timeline.messages.length;
+        client.ask = async () => ({ ...page, messages: said(5, 6) });
+        await room.log.visit(5);
+        client.ask = async () => ({ ...page, recovered: false, messages: [] });
+        await room.log.newer();
+        return [left, room.timeline.messages.length, room.log.past, [...room.timeline.lossesBefore]];
+    """
+    assert run("room.js", ROOM + body) == [1, 3, None, [99]]
+
+
 def test_more_records_are_asked_for_where_most_are_changes(run: Run) -> None:
     """Where a bot had written piece by piece, by edits, each request brought half a message."""
     body = """
