@@ -170,7 +170,7 @@ export class RoomLog {
         if (!timeline.isSameLog(page)) break; // a new log; the next page starts it
         const { added, changed } = this.add(page.messages);
         if (timeline.through === after) {
-          timeline.accept(page.messages[0]?.offset ?? until);
+          timeline.accept(Math.min(until, timeline.hole().until));
           this.reactors.clear();
         }
         failures = 0;

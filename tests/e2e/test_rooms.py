@@ -322,6 +322,19 @@ def test_an_older_range_joins_the_present_with_its_losses_and_only_if_it_is_stil
     assert run("room.js", ROOM + body) == [1, 3, None, [99]]
 
 
+def test_a_loss_is_shown_before_the_first_message_behind_it(run: Run) -> None:
+    """Of a hole that retention had reached, it was shown before what was fetched, and so behind what was pushed."""
+    body = """
+        client.isLive = true;
+        client.ask = async () => ({ cursor: 'e-4', recovered: false, messages: said(4) });
+        room.page({ cursor: 'e-1', recovered: true, messages: said(1) });
+        room.take(said(3));
+        while (room.timeline.hole()) await new Promise((resolve) => setTimeout(resolve));
+        return [room.timeline.cursor, [...room.timeline.lossesBefore]];
+    """
+    assert run("room.js", ROOM + body) == ["e-4", [3]]
+
+
 def test_more_records_are_asked_for_where_most_are_changes(run: Run) -> None:
     """Where a bot had written piece by piece, by edits, each request brought half a message."""
     body = """
