@@ -196,7 +196,7 @@ export class Room extends EventTarget {
 
   /** The user's messages that are not in the timeline yet. */
   get pending() {
-    const isSeen = (offset) => offset !== null && this.timeline.find(offset) !== null;
+    const isSeen = (offset) => offset !== null && (offset <= this.timeline.through || this.timeline.find(offset));
     return this.client.outbox.items.filter((item) => item.room === this.name && isBelow(item) && !isSeen(item.offset));
   }
 

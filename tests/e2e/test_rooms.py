@@ -335,6 +335,21 @@ def test_a_loss_is_shown_before_the_first_message_behind_it(run: Run) -> None:
     assert run("room.js", ROOM + body) == ["e-4", [3]]
 
 
+def test_a_message_that_is_stored_is_not_pending_although_it_is_not_loaded(run: Run) -> None:
+    """Of one sent before the first page, which began behind it, the page said for ever that it was on its way."""
+    body = """
+        outbox.items = [{ room: 'lobby', text: 'x', extras: {}, state: 'sent', offset: 8 }];
+        const before = room.pending.length;
+        room.page({ cursor: 'e-9', recovered: true, messages: said(9) });
+        const behind = room.pending.length;
+        outbox.items[0].offset = 12;
+        const unknown = room.pending.length;
+        room.take(said(12));  // before those between
+        return [before, behind, unknown, room.pending.length];
+    """
+    assert run("room.js", ROOM + body) == [1, 0, 1, 0]
+
+
 def test_more_records_are_asked_for_where_most_are_changes(run: Run) -> None:
     """Where a bot had written piece by piece, by edits, each request brought half a message."""
     body = """
