@@ -1,132 +1,169 @@
-"""The promise of a session, in random runs: each record once and in order, or a `Gap`, whatever happens.
+"""session.py in random walks: each record of a room is delivered once and in order, or its loss is reported.
 
-The server is a model: it pushes records or skips some, answers in pages of a few, refuses for now, removes old records,
-and loses the connection. The reader is slow now and then. In the end all is delivered that the server still has.
+The server is a small model. At any moment the reader is slow, the connection is cut, records are skipped or removed, or
+the log begins anew. Refusals, requests and events in detail: test_session.py.
 """
 
-import json
-import math
 import random
-from typing import Any
+from collections import deque
 
 import msgspec
 import pytest
 
-from chatserver.client import events, session, wire
-from tests.client.fake import message
-from tests.client.scripted_session import Peer, offsets
-from tests.support.examples import EXPLORED
+from chatserver.client import events, requests, session, wire
+from chatserver.client.session import Session
 
-#: With 5,000 runs it finds the rare faults that tests in test_session.py tell of, with 100 the plain ones.
-RUNS = EXPLORED or 100
-ACTS = {"say": 12, "serve": 9, "hear": 15, "slow": 6, "quick": 2, "forget": 3, "reopen": 1}
+WALKS = 1500
+STEPS = 30
+LATEST = 2  # records in an answer to the first join, or after a new epoch
+ME = wire.User("u_me", "Me")
+
+
+def place_of(cursor: str) -> tuple[int, int]:
+    epoch, offset = cursor[1:].split("-")
+    return int(epoch), int(offset)
 
 
 class World:
-    """A room's log (`first` to `last`), a connection with frames on their way, and a session in that room."""
+    """A room, the server's side of a connection to it, and what the reader got."""
 
     def __init__(self, seed: int) -> None:
-        self.dice = random.Random(seed)
-        self.first, self.last = 1, self.dice.randint(0, 5)
-        self.pushed: int | None = None  # up to here, on this connection
-        self.under_way: list[dict[str, Any]] = []
-        self.page = self.dice.choice((1, 2, 3, 200))
-        self.peer = Peer()
-        self.delivered: list[int] = []
-        self.gaps = 0
-        self.history: list[object] = []  # for the message of a failure
+        self.random = random.Random(seed)
+        self.epoch, self.first, self.head = 1, 1, 0
+        self.place: int | None = None  # offset up to which the connection was sent the room; None if it is not joined
+        self.asked: deque[requests.Request] = deque()
+        self.frames: deque[wire.Frame | wire.Record] = deque()
+        self.firsts: dict[int, int] = {}  # of each epoch, when it ended
+        self.seen: list[tuple[int, int] | None] = []  # epochs and offsets, from the first join on; None: a gap
+        self.session = Session()
+        self.session.join("lobby")
+        self.cut()
 
-    def act(self, name: str) -> None:
-        self.history.append(name)
-        getattr(self, name)()
+    # -- the server ---------------------------------------------------------------------------------------------------
+
+    def cursor(self, offset: int) -> str:
+        return f"e{self.epoch}-{offset}"
+
+    def record(self, offset: int) -> wire.Message:
+        return wire.Message("lobby", offset, self.cursor(offset), ME, "2026-11-20T12:00:00.123Z")
+
+    def page(self, after: str | int | None, limit: int) -> tuple[int, wire.History]:
+        """The end of a page, and the page."""
+        epoch, start = (0, 0) if after is None else place_of(str(after))
+        recovered = after is None
+        if epoch == self.epoch:
+            recovered = start >= self.first - 1
+            start = max(start, self.first - 1)
+        else:
+            start = max(self.first - 1, self.head - min(limit, LATEST))
+        end = min(start + limit, self.head)
+        records = tuple(msgspec.Raw(msgspec.json.encode(self.record(offset))) for offset in range(start + 1, end + 1))
+        return end, wire.History(self.cursor(end), recovered, records)
+
+    def serve(self, limit: int) -> None:
+        match self.asked.popleft():
+            case requests.Join(id=id_, after=after):
+                self.place, page = self.page(after, limit)
+                self.frames.append(wire.Joined(page.cursor, page.recovered, page.messages, id_, 1))
+            case requests.History(id=id_, after=after):
+                self.frames.append(msgspec.structs.replace(self.page(after, limit)[1], id=id_))
+
+    def push(self, place: int) -> None:
+        if place < self.first - 1:
+            self.skip(place)
+            return
+        self.frames.append(self.record(place + 1))
+        self.place = place + 1
+
+    def skip(self, place: int) -> None:
+        self.place = max(self.first - 1, self.random.randint(place + 1, self.head))
+        self.frames.append(wire.Skipped("lobby", self.cursor(self.place)))
+
+    # -- what happens -------------------------------------------------------------------------------------------------
 
     def say(self) -> None:
-        self.last += self.dice.choice((1, 1, 2, 3))
-        self.push()
+        self.head += 1
 
-    def push(self, *, skips: bool = True) -> None:
-        while self.pushed is not None and self.pushed < self.last:
-            begin = max(self.pushed, self.first - 1)
-            skipped = self.dice.choice((0, 0, 0, 1, 2)) if skips else 0
-            if begin == self.pushed and not skipped:
-                self.pushed += 1
-                self.under_way += self.dice.choice((1, 1, 1, 2)) * [{"type": "message", **message(self.pushed)}]
+    def trim(self) -> None:
+        self.first = min(self.first + 1, self.head + 1)
+
+    def anew(self) -> None:
+        self.firsts[self.epoch] = self.first
+        self.epoch, self.first, self.head = self.epoch + 1, 1, 0
+        self.cut()
+
+    def cut(self) -> None:
+        self.place = None
+        self.asked.clear()
+        self.frames.clear()
+        self.session.opened()
+
+    def deliver(self) -> None:
+        frame = self.frames.popleft()
+        for outcome in self.session.receive(frame, 0.0):
+            match outcome:
+                case wire.Record(cursor=cursor):
+                    self.seen.append(place_of(cursor))
+                case events.Entered(resumed=False) if isinstance(frame, wire.Joined):
+                    self.seen.append(place_of(frame.cursor))
+                case events.Gap():
+                    self.seen.append(None)
+
+    def step(self, *, trims: bool) -> None:
+        choices = [self.say, self.say, *([self.trim, self.trim, self.trim] if trims else [])]
+        if self.random.random() < 0.1:
+            choices += [self.cut, *([self.anew] if trims else [])]
+        choices += [lambda: self.session.pause("lobby"), lambda: self.session.resume("lobby")]
+        if self.place is not None and self.place < self.head:
+            place = self.place
+            choices += [lambda: self.push(place)] * 4 + [lambda: self.skip(place)] * 2
+        choices += [lambda: self.serve(self.random.choice((1, 1, 2, 50)))] * 4 if self.asked else []
+        choices += [self.deliver] * 4 if self.frames else []
+        self.random.choice(choices)()
+        self.asked.extend(self.session.outgoing(0.0))
+
+    def rest(self) -> None:
+        """The reader reads on, and everything is answered."""
+        self.session.resume("lobby")
+        for _ in range(40 + 4 * self.head):
+            self.asked.extend(self.session.outgoing(0.0))
+            if self.asked:
+                self.serve(3)
+            elif self.frames:
+                self.deliver()
+            elif self.place is not None and self.place < self.head:
+                self.push(self.place)
             else:
-                after, self.pushed = self.pushed, min(begin + skipped, self.last)
-                if self.pushed == self.last or self.dice.random() < 0.7:  # else the next record shows the hole
-                    gap = {"after": f"e1-{after}", "until": f"e1-{self.pushed}"}
-                    self.under_way.append({"type": "gap", "room": "lobby", **gap})
+                return
+        raise AssertionError("it asks again and again")
 
-    def serve(self, *, refuses: bool = True) -> None:
-        for sent in self.peer.session.outgoing(self.peer.now):
-            request = json.loads(msgspec.json.encode(sent))
-            self.under_way.append(self.answer(request, refused=refuses and self.dice.random() < 0.1))
-
-    def answer(self, request: dict[str, Any], *, refused: bool) -> dict[str, Any]:
-        if refused:
-            return {"type": "error", "id": request["id"], "code": "unavailable", "message": "later", "retry_after": 1}
-        after = request.get("after")
-        asked = self.last - self.dice.choice((0, 1, 50)) if after is None else int(after.removeprefix("e1-"))
-        begin = max(asked, self.first - 1)
-        end = self.last if after is None else min(begin + self.page, self.last)
-        page = {
-            "id": request["id"], "room": "lobby", "cursor": f"e1-{end}", "recovered": after is None or begin == asked,
-            "messages": [message(offset) for offset in range(begin + 1, end + 1)],
-        }  # fmt: skip
-        if request["type"] == "join":
-            self.pushed = end
-            return {"type": "joined", "members": 1, **page}
-        return {"type": "history", **page}
-
-    def hear(self) -> None:
-        if self.under_way:
-            frame = self.under_way.pop(0)
-            self.history.append(frame)
-            seen = self.peer.session.receive(wire.decode(json.dumps(frame)), self.peer.now)
-            self.delivered += offsets(seen)
-            self.gaps += sum(isinstance(event, events.Gap) for event in seen)
-
-    def slow(self) -> None:
-        self.peer.session.pause("lobby")
-
-    def quick(self) -> None:
-        self.peer.session.resume("lobby")
-
-    def forget(self) -> None:
-        self.first = min(self.first + self.dice.randint(1, 3), self.last + 1)
-
-    def reopen(self) -> None:
-        self.under_way.clear()
-        self.pushed = None
-        self.peer.session.opened()
-
-    def end(self) -> None:
-        """Let everything come."""
-        self.act("quick")
-        self.push(skips=False)
-        while self.under_way or self.peer.session.next_time() < math.inf:
-            self.peer.now += 10
-            self.serve(refuses=False)
-            self.push(skips=False)
-            self.hear()
+    def check(self) -> None:
+        self.firsts[self.epoch] = self.first
+        lost, last = False, (1, 0)
+        for number, place in enumerate(self.seen):
+            if place is None:
+                lost = True
+                continue
+            follows = number == 0 or place == (last[0], last[1] + 1)
+            was_removed = place[0] > last[0] or place[1] <= self.firsts[place[0]]
+            assert number == 0 or place > last, "a record came again"
+            assert follows or lost, "a record is missing"
+            assert follows or was_removed, "it was not lost"
+            lost, last = False, place
+        assert last == (self.epoch, self.head) or (lost and self.head < self.first), "the last ones are missing"
 
 
-@pytest.mark.parametrize("held", [1000, 2], ids=["many are held", "few are held"])
-@pytest.mark.parametrize("removes", [False, True], ids=["all is kept", "old records go"])
-def test_each_record_is_delivered_once_and_in_order_or_reported_as_lost(
-    monkeypatch: pytest.MonkeyPatch, *, held: int, removes: bool
+@pytest.mark.parametrize("trims", [False, True])
+def test_each_record_is_delivered_once_and_in_order_or_its_loss_is_reported(
+    monkeypatch: pytest.MonkeyPatch, *, trims: bool
 ) -> None:
-    monkeypatch.setattr(session, "HELD_RECORDS", held)
-    weights = ACTS | ({} if removes else {"forget": 0})
-    for seed in range(RUNS):
+    monkeypatch.setattr(session, "HELD_RECORDS", 2)
+    for seed in range(WALKS):
         world = World(seed)
-        for _ in range(3):
-            for act in world.dice.choices(list(weights), list(weights.values()), k=20):
-                world.act(act)
-            world.end()
-            got, told = world.delivered, (seed, world.history, world.delivered)
-            assert got == sorted(set(got)), told
-            missing = set(range(got[0], world.last + 1)).difference(got) if got else set()
-            assert all(offset < world.first for offset in missing), told
-            assert world.gaps >= bool(missing), told
-            assert removes or not world.gaps, told
+        try:
+            for _ in range(STEPS):
+                world.step(trims=trims)
+            world.rest()
+            world.check()
+        except AssertionError as error:
+            raise AssertionError(f"walk {seed}: {error}; {world.seen}") from error
