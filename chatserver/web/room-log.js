@@ -120,7 +120,7 @@ export class RoomLog {
   async older(timeline) {
     if (timeline.complete || timeline.epoch === null) return;
     const page = await this.#history({ before: timeline.cursorAt(timeline.first), limit: this.#olderLimit });
-    if (page.messages.length === 0) timeline.complete = true;
+    if (!page.messages.length) timeline.complete = true;
     const found = timeline.add(page.messages);
     this.#olderLimit = found.added.length < page.messages.length / 2 ? SPARSE_LIMIT : HISTORY_LIMIT;
     this.room.tell('messages', { ...found, isLive: false });
@@ -134,7 +134,7 @@ export class RoomLog {
     if (this.past !== past) return; // left, or of an old log
     const found = past.add(messages);
     if (!recovered) past.accept(messages[0]?.offset ?? timeline.first);
-    if (messages.length === 0 || past.through + 1 >= timeline.first) {
+    if (!messages.length || past.through + 1 >= timeline.first) {
       timeline.add(past.messages);
       timeline.first = Math.min(timeline.first, past.first);
       timeline.complete ||= past.complete;
@@ -151,7 +151,7 @@ export class RoomLog {
     const half = HISTORY_LIMIT / 2;
     const past = new Timeline();
     const page = await this.#history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
-    if (page.messages.length === 0) return;
+    if (!(timeline.isSameLog(page) && page.messages.length)) return;
     past.begin(page);
     past.add(page.messages);
     if (past.through + 1 < timeline.first) this.past = past;

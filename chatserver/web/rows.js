@@ -151,7 +151,7 @@ export class PendingView {
     const items = current.pending;
     const keys = new Set(items.map((item) => item.key));
     for (const [key, row] of this.#rows) if (!keys.has(key)) row.remove(), this.#rows.delete(key);
-    this.#list.hidden = items.length === 0;
+    this.#list.hidden = !items.length;
     let previous = current.timeline.messages.at(-1) ?? null;
     for (const item of items) {
       const message = this.#asMessage(item);
