@@ -157,6 +157,7 @@ class WebSocketVictim(Victim):
                     self._last = reply.id, reply.offset
             elif reply.type == "error" and isinstance(reply.id, int):
                 if self.changes.refuse(reply.id):
+                    self.said_again.add(reply.id)
                     await self._say(peer, reply.id)
                 else:
                     self.book(reply.id, f"error {reply.code}")

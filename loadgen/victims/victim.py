@@ -50,6 +50,7 @@ class Victim(Probe):
         self._begun: dict[int, float] = {}  # when each outstanding operation that is not unsent was sent
         self._heard: dict[int, int] = {}  # messages that came on this connection, and the offset of each
         self._last_heard = -1
+        self.said_again: set[int] = set()  # after later ones
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
         self._planned_ends: list[float] = []
@@ -145,10 +146,11 @@ class Victim(Probe):
             return
         if number in self._heard:
             raise OperationFailedError("a message came twice")
-        if self.keeps_messages and number < self._last_heard:  # an echo may be concurrent, a room is a sequence
-            raise OperationFailedError("a message came out of order")
+        if number not in self.said_again:
+            if self.keeps_messages and number < self._last_heard:  # an echo may be concurrent, a room is a sequence
+                raise OperationFailedError("a message came out of order")
+            self._last_heard = number
         self._heard[number] = offset
-        self._last_heard = number
         if number in self.acknowledged or not self.keeps_messages:
             self._book_done(number)
 

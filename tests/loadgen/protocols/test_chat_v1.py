@@ -142,6 +142,20 @@ async def test_a_server_that_passes_over_what_it_does_not_know_fails_the_first_c
         assert not victim.changes.begin(3, 2, 2, "", turn=1), "the next one"
 
 
+async def test_what_is_said_again_in_place_of_a_refused_change_may_come_after_later_messages(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """On a busy machine the next one had been sent by then: "a message came out of order", of a sound server."""
+    async with _changing("edit", monkeypatch) as (peer, victim):
+        victim.issue(victim.schedule.due(2) + 0.5)
+        await _serve(peer, offset=2)
+        await peer.say(type="error", id=1, code="unknown_type")
+        await _serve(peer, offset=3)
+        await until(lambda: not victim.pending)
+        [result] = victim.context.recorder.results(Counter())
+        assert (result.latency.count, result.failed) == (3, {})
+
+
 def _time_is_over(victim: Victim) -> None:
     victim.context.recorder.timeout_seconds = 0.0
     victim.fail_pending()
