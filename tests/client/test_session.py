@@ -392,17 +392,6 @@ def test_what_came_behind_a_gap_is_read_later_by_a_slow_reader(peer: Peer) -> No
     assert peer.sends_nothing()
 
 
-def test_a_slow_reader_who_has_no_record_yet_reads_from_where_it_joined(newcomer: Peer) -> None:
-    """Its first record was delivered at once, also if the server had skipped others before it: a silent loss."""
-    newcomer.answer("joined")
-    newcomer.session.pause("lobby")
-    newcomer.give("gap", room="lobby", after="e1-0", until="e1-2")
-    assert newcomer.push(3) == []
-    newcomer.session.resume("lobby")
-    assert offsets(newcomer.answer("history", 1, 2, 3)) == [1, 2, 3]
-    assert newcomer.sends_nothing()
-
-
 @pytest.mark.parametrize("pauses", [False, True])
 def test_after_a_gap_pages_are_read_to_its_end(peer: Peer, *, pauses: bool) -> None:
     if pauses:
