@@ -31,7 +31,7 @@ from tests.log.support import draft, ignore, running
 from tests.support.groups import append
 from tests.support.ports import steady_port
 from tests.support.postgres import PostgresServer
-from tests.support.serving import eventually, until
+from tests.support.serving import eventually
 
 SECRET = "correct-horse"
 
@@ -312,130 +312,6 @@ async def test_a_changed_epoch_ends_a_running_server(postgres_tables: str, monke
 async def test_a_server_that_is_too_old(postgres_tables: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(connection_module, "MINIMUM_VERSION", 99_00_00)
     assert "is too old, 99 is needed" in await complaint(postgres_tables)
-
-
-async def test_words_of_an_older_version_are_renewed(postgres_schema: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(index_module, "RENEW_STEP", 2)
-    said = ["straße", "street", "ΟΔΟΣ x", "...", "ﬂ", "strand"]
-    async with running(PostgresLog(postgres_schema)) as log:
-        for text in said:
-            await append(log, draft(text))
-    for old, text in (("straße", "straße"), ("οδος", "ΟΔΟΣ%"), ("ﬂ", "ﬂ%")):
-        execute(postgres_schema, f"UPDATE chatserver.messages SET words = '{old}'::tsvector WHERE text LIKE '{text}'")
-    execute(postgres_schema, "UPDATE chatserver.identity SET words = '0'")
-    async with running(PostgresLog(postgres_schema)) as log:
-        old = "SELECT FROM old_words"
-        await until(lambda: log.ask(lambda it: it.execute(old).fetchall()), lambda rows: not rows)
-        for asked, found in (("strasse", said[:1]), ("οδοσ", said[2:3]), ("fl", said[4:5]), ("street", said[1:2])):
-            assert [hit.record.text for hit in (await log.index.find(Question((asked,)))).hits] == found
-
-
-async def test_an_index_of_an_earlier_version_is_made_anew(postgres_schema: str) -> None:
-    """It had no authors, so a common word of one user was looked up message by message."""
-    async with running(PostgresLog(postgres_schema)) as log:
-        await append(log, draft("plum"))
-    execute(
-        postgres_schema,
-        "UPDATE chatserver.version SET version = 6",
-        "DROP FUNCTION chatserver.room_goes CASCADE",  # of a later version
-        "DROP INDEX chatserver.messages_words",
-        "CREATE INDEX messages_words ON chatserver.messages USING gin (words) WHERE words IS NOT NULL",
-        "CREATE INDEX messages_unused ON chatserver.messages (time)",
-    )
-    async with running(PostgresLog(postgres_schema)) as log:
-        made = "SELECT indexdef FROM pg_indexes WHERE indexname LIKE 'messages%' ORDER BY indexname"
-        [_, (words,)] = await log.ask(lambda it: it.execute(made).fetchall())
-        assert "(words, (ARRAY[user_id])) WITH (fastupdate='on', gin_pending_list_limit='2147483647')" in words
-        assert len((await log.index.find(Question(("plum",)))).hits) == 1
-
-
-async def test_a_newer_server_migrates_the_tables_and_those_that_run_go_on(
-    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """This happens in a rolling update. Afterwards the older version does not start any more."""
-    added = (*schema_module.MIGRATIONS, ("ALTER TABLE rooms ADD COLUMN colour text",))
-    async with running(PostgresLog(postgres_schema)) as old:
-        await append(old, draft("one", key="1"))
-        assert len(await old.read(Range("lobby", 9, last=True))) == 1
-        with monkeypatch.context() as newer:
-            newer.setattr(schema_module, "MIGRATIONS", added)
-            async with running(PostgresLog(postgres_schema)) as new:
-                assert new.identity == old.identity
-                execute(postgres_schema, "SELECT colour FROM chatserver.rooms")
-                for log, text in ((old, "two"), (new, "three"), (old, "four")):
-                    await append(log, draft(text, key=text))
-                for log in (old, new):
-                    found = await log.read(Range("lobby", 9))
-                    assert [each.text for each in found] == ["one", "two", "three", "four"]
-                    assert [each.last for each in await log.rooms(9)] == [4]
-            async with running(PostgresLog(postgres_schema)) as again:
-                assert again.identity == old.identity
-    message = await complaint(postgres_schema)
-    assert f"its tables have version {len(added)}, this server knows up to {len(added) - 1}: " in message
-    assert message.endswith(": a newer server has changed them; start that version here")
-
-
-async def test_servers_that_start_together_make_the_tables_once(postgres_schema: str) -> None:
-    logs = [PostgresLog(postgres_schema) for _ in range(4)]
-    async with trio.open_nursery() as nursery, trio.open_nursery() as starting:
-        for log in logs:
-            starting.start_soon(nursery.start, log.run, ignore)
-        await eventually(lambda: all(log._opened for log in logs))
-        assert len({log.identity for log in logs}) == 1
-        nursery.cancel_scope.cancel()
-
-
-async def test_the_wait_for_another_server_that_migrates_is_logged_and_can_be_cancelled(
-    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A start waited for ten minutes without a line in the log."""
-    waiting = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'advisory'"
-    timer = mock.Mock()  # the time is over once the start waits
-    monkeypatch.setattr(log_module, "Timer", timer)
-    with psycopg.connect(postgres_schema, autocommit=True, application_name="other") as other, capture_logs() as lines:
-        other.execute("SELECT pg_advisory_lock(%s)", (schema_module.MIGRATION_LOCK,))
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(PostgresLog(postgres_schema).run, ignore)
-            await eventually(lambda: bool(other.execute(f"SELECT {waiting}").fetchall()))
-            timer.return_value.start.assert_called_once_with()
-            seconds, look, arguments = timer.call_args.args
-            await trio.to_thread.run_sync(look, *arguments)
-            nursery.cancel_scope.cancel()
-        other.execute(f"SELECT pg_terminate_backend(pid) {waiting}")
-        waits_for = [f"process {other.info.backend_pid} (other)"]
-    assert seconds == log_module.SLOW_START
-    assert lines == [{"event": "database_opens_slowly", "log_level": "warning", "waits_for": waits_for}]
-
-
-def test_a_migration_is_not_cut_off_with_a_thousand_million_messages() -> None:
-    """With twenty million no start got through the ten minutes that there were. An index takes 30 s for a million."""
-    assert schema_module.MIGRATION_DEADLINE > 30 * 1_000
-
-
-async def test_the_migration_of_a_killed_server_ends_with_it(
-    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """PostgreSQL went on to make an index, for minutes with many messages, and the next start waited for that."""
-    monkeypatch.setattr(schema_module, "MIGRATIONS", (*schema_module.MIGRATIONS, ("SELECT pg_sleep(600)",)))
-    monkeypatch.setattr(schema_module, "LOOK_FOR_CLIENT_MS", 10)
-    sleeping = "FROM pg_stat_activity WHERE datname = current_database() AND wait_event = 'PgSleep'"
-    session = connection_module.Session(connection_module.Server(postgres_schema))
-
-    def migrate() -> None:
-        with closing(session), pytest.raises(LogUnavailable):
-            session.run("migrating", schema_module.migrate, seconds=600)
-
-    with psycopg.connect(postgres_schema, autocommit=True) as other:
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(trio.to_thread.run_sync, migrate)
-            await eventually(lambda: bool(other.execute(f"SELECT {sleeping}").fetchall()))
-            assert session._connection is not None
-            with socket.socket(fileno=os.dup(session._connection.fileno())) as end:
-                end.shutdown(socket.SHUT_RDWR)  # as the kernel does for a process that was killed
-            try:
-                await eventually(lambda: not other.execute(f"SELECT {sleeping}").fetchall())
-            finally:
-                other.execute(f"SELECT pg_terminate_backend(pid) {sleeping}")
 
 
 def test_without_the_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

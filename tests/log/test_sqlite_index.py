@@ -1,7 +1,6 @@
-"""The index of SQLite: additions, removals, and the bounds of a search."""
+"""The index of SQLite: additions and removals."""
 
 import sqlite3
-import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import closing
 from itertools import chain, count
@@ -14,13 +13,11 @@ import pytest
 import trio
 from structlog.testing import capture_logs
 
-from chatserver.log import database_index, sqlite_indexing
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
+from chatserver.log import sqlite_indexing
 from chatserver.log import sqlite_schema as schema_module
-from chatserver.log import sqlite_search as search_module
 from chatserver.log.index import Question
-from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Range
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_indexing import index_rooms
 from chatserver.log.words import VERSION
@@ -380,98 +377,3 @@ async def test_messages_that_arrive_do_not_end_the_cleaning_early(
         pages = await log.ask(lambda it: it.execute("SELECT block FROM search_data").fetchall())
         assert [page for (page,) in pages if f"{letter}x".encode() in page] == []
         messages += ["pear"] * 3  # from now on; the index is one large segment
-
-
-# -- bounds of a search
-
-
-async def test_a_search_ends_when_cancelled_or_out_of_time(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(search_module, "PROGRESS_INSTRUCTIONS", 1)
-    began, ended = [], []
-
-    def endless(question: Question, connection: sqlite3.Connection) -> Any:
-        began.append(True)
-        try:
-            return connection.execute(
-                "WITH RECURSIVE numbers(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM numbers) SELECT max(n) FROM numbers"
-            ).fetchone()
-        finally:
-            ended.append(True)
-
-    await append(log, draft("apple"))
-    with monkeypatch.context() as patch:
-        patch.setattr(search_module, "_find_in_index", endless)
-        patch.setattr(search_module, "SEARCH_BUDGET", 60.0)
-        patch.setattr(search_module, "SLOWEST_SEARCH", 60.0)
-        async with trio.open_nursery() as nursery:
-            nursery.start_soon(log.index.find, APPLE)
-            await eventually(lambda: bool(began))
-            assert not ended
-            nursery.cancel_scope.cancel()
-        await eventually(lambda: bool(ended))
-        patch.setattr(search_module, "SEARCH_BUDGET", 0.02)
-        with pytest.raises(LogUnavailable, match="interrupted"):
-            await log.index.find(APPLE)
-        patch.setattr(search_module, "SEARCH_BUDGET", 60.0)
-        patch.setattr(search_module, "SLOWEST_SEARCH", 0.02)
-        with pytest.raises(LogUnavailable, match="interrupted"):
-            await log.index.find(APPLE)
-    for _ in range(2):
-        assert await log.search(index_module._debris) == (0, 0), "a query that is no search has no limit"
-        assert len((await log.index.find(APPLE)).hits) == 1
-
-
-async def test_bounds_of_one_answer(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The next answer has none of the messages outside the index again; for one user more matches are looked at."""
-    monkeypatch.setattr(search_module, "CANDIDATES", 3)
-    await submit_all(log, [draft("apple", user="u_bob"), *[draft("apple") for _ in range(5)]])
-    await indexed(log)
-    monkeypatch.setattr(log, "change", never)
-    await append(log, draft("apple"))
-    go_on, pages = None, list[list[int]]()
-    while not pages or go_on is not None:
-        found = await log.index.find(Question(("apple",), go_on=go_on))
-        go_on = found.go_on
-        pages.append(sorted(hit.record.offset for hit in found.hits))
-    assert pages == [[4, 5, 6, 7], [1, 2, 3], []]
-    assert [hit.record.offset for hit in (await log.index.find(Question(("apple",), user="u_bob"))).hits] == [1]
-
-
-async def test_no_more_text_is_decoded_than_is_ranked(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The newest texts, in the index or not; JSON doubles each of their line feeds."""
-    for limit in ("SEARCH_BUDGET", "SLOWEST_SEARCH"):  # a slow machine may need longer for so much text
-        monkeypatch.setattr(search_module, limit, 60.0)
-    decode = mock.Mock(wraps=search_module._decode)
-    monkeypatch.setattr(search_module, "_decode", decode)
-    text = "apple".ljust(MAX_READ_BYTES // 32, "\n")
-    for is_indexed in (True, False):
-        await submit_all(log, [draft(text) for _ in range(70)])
-        if is_indexed:
-            await indexed(log)
-            monkeypatch.setattr(log, "change", never)
-        last = (await log.head("lobby")).last
-        found = await log.index.find(APPLE)
-        assert [hit.record.offset for hit in found.hits] == list(range(last, last - 32, -1))
-    assert max(len(call.args[0]) for call in decode.mock_calls) < 2.1 * MAX_READ_BYTES
-
-
-async def test_a_search_that_hangs_delays_no_other(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The deadline of a search includes the wait for the searches before it."""
-    began, go_on = threading.Event(), threading.Event()
-    await append(log, draft("apple"))
-
-    def hangs(question: Question, connection: sqlite3.Connection) -> Any:
-        began.set()
-        go_on.wait(60)
-        return [], None
-
-    monkeypatch.setattr(search_module, "_find_in_index", hangs)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(log.index.find, APPLE)
-        await trio.to_thread.run_sync(began.wait)
-        monkeypatch.setattr(database_index, "ANSWER_DEADLINE", 0.01)
-        with pytest.raises(LogUnavailable, match="took longer than"):
-            await log.index.find(APPLE)
-        assert (await append(log, draft("pear"))).record.offset == 2
-        assert len(await log.read(Range("lobby", 9, last=True))) == 2
-        go_on.set()
