@@ -1,6 +1,7 @@
 """Users who sign in, out, and whose sign-in ends, in the page."""
 
 import itertools
+import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -99,6 +100,8 @@ def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: Open
     ann.page.click("#me")
     ann.page.click("#account-out")
     ann.confirm("It ends your sign-in on all devices.")
+    # The page is loaded again: before it knows the guest, a click has no effect.
+    expect(ann.page.locator("#me")).to_have_attribute("title", re.compile("^You are .*: change name"))
     expect(ann.page.locator("#me")).not_to_contain_text("Ben")
     expect(ann.page.locator("#text")).to_have_value("")
     ann.page.click("#me")
