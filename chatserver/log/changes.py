@@ -223,7 +223,7 @@ class Changes:
             room = rooms.get(draft.room)
             outcome: Stored | LogError
             if room is not None and room.last >= HIGHEST:  # the next place in SQLite's table is another room's
-                outcome = LogUnavailable(f"room {draft.room} has used all of its {HIGHEST:,} offsets")
+                outcome = LogUnavailable(f"the log has no place for one more message in room {draft.room}")
             elif draft.kind or draft.target:
                 outcome = self._take(draft, room, now)
             else:

@@ -13,8 +13,9 @@ from chatserver.log.words import AUTHOR, VERSION
 APPLICATION_ID = 0x63686174
 
 #: The rowid of a message, its place, is the room's id times this plus the offset. So the messages of a room lie side by
-#: side without an index: 134 million rooms.
+#: side without an index, and a rowid of 63 bits leaves 134 million ids.
 OFFSETS = 1 << OFFSET_BITS
+MOST_ROOMS = (1 << 63 - OFFSET_BITS) - 1
 #: In statements: the place of offset 0 of the room in the row of `rooms`, and whether a place is in that room.
 BASE = f"(rooms.id << {OFFSET_BITS})"
 IN_ROOM = f"place BETWEEN {BASE} + 1 AND {BASE} + {OFFSETS} - 1"

@@ -23,11 +23,11 @@ from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, targ
 from chatserver.log.file_lock import FileLock
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, LogUnavailable, Record
-from chatserver.log.rows import COLUMNS, OF_MESSAGES, OFFSET_BITS, more_of
+from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, more_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import FILE_ERRORS, OpenFiles, unavailable
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import IN_ROOM, OFFSETS
+from chatserver.log.sqlite_schema import IN_ROOM, MOST_ROOMS, OFFSETS
 
 _decode_ends = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
 
@@ -49,9 +49,9 @@ _INSERT_MESSAGES = f"insert INTO messages (place, time, user_id, user_name, text
 _INSERT_RECORDS = f"insert OR ROLLBACK INTO messages (place, {COLUMNS}) {_IN_EPOCH}"
 # Past the records of rooms that another program removed, which would be in the new room.
 _MAKE_ROOM = f"""
-    INSERT INTO rooms (id, name) SELECT 1 + max(
+    INSERT INTO rooms (id, name) SELECT free, ? FROM (SELECT 1 + max(
         coalesce((SELECT max(id) FROM rooms), 0), coalesce((SELECT max(place) FROM messages) >> {OFFSET_BITS}, 0)
-    ), ?
+    ) AS free) WHERE free <= {MOST_ROOMS} RETURNING id
 """  # noqa: S608
 # OR REPLACE: a key may be used again after its lifetime, before its row is removed.
 _INSERT_KEYS = """
@@ -204,9 +204,9 @@ class SqliteWriter:
         for name in asked:
             if name in written and name not in self._rooms:
                 self._begin()
-                made = self._connection.execute(_MAKE_ROOM, (name,))
-                assert made.lastrowid is not None
-                self._rooms[name] = RoomEnd(made.lastrowid << OFFSET_BITS, 0, 0)
+                made = self._connection.execute(_MAKE_ROOM, (name,)).fetchall()
+                # Without an id left, the room is as one whose offsets are used: its drafts alone are refused.
+                self._rooms[name] = RoomEnd(made[0][0] << OFFSET_BITS, 0, 0) if made else RoomEnd(0, HIGHEST, 0)
 
     def _used_keys(self, drafts: Sequence[Draft], now: int) -> dict[Key, Record]:
         rooms = self._rooms

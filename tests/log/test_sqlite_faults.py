@@ -25,6 +25,7 @@ from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
 from chatserver.log.interface import Draft, Head, LogError, LogOpenError, LogUnavailable, Range, Stored
 from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_schema import MOST_ROOMS
 from tests.log.support import Clock, draft, offsets, running, shared_log, submit_all, texts
 from tests.log.test_records import react
 from tests.log.test_sqlite_open import execute
@@ -100,6 +101,17 @@ async def test_sqlite_without_memory_is_a_log_that_cannot_be_used(log: SqliteLog
         with pytest.raises(LogUnavailable, match="reading messages failed: no memory is left"):
             await log._opened.readers.ask(lambda _: allocate())
     assert texts(await log.read(Range("lobby", 9, last=True))) == ["before", "after"]
+
+
+async def test_without_an_id_for_a_new_room_the_other_rooms_go_on(log: SqliteLog) -> None:
+    """The place of its message was too large for SQLite, so each message to a new room failed with its whole group."""
+    connection_of(log).execute("INSERT INTO rooms (id, name) VALUES (?, 'lobby')", (MOST_ROOMS - 1,))
+    for _ in range(2):
+        *stored, refused = await submit_all(log, [draft(room="lobby"), draft(room="last"), draft(room="new", key="k")])
+        assert all(isinstance(outcome, Stored) for outcome in stored)
+        assert refusals([refused]) == ["the log has no place for one more message in room new"]
+    assert offsets(await log.read(Range("last", 9, last=True))) == [1, 2]
+    assert await log.heads(["lobby", "new"]) == {"lobby": Head(1, 2)}
 
 
 async def test_a_failed_change_of_a_message_leaves_no_record_of_it(log: SqliteLog) -> None:
