@@ -46,7 +46,7 @@ class Invalid(ChatError):
 
 
 class Rejected(ChatError):
-    """The server has told this client not to come back."""
+    """The server has told this client not to come back. A write under way may have happened."""
 
 
 class BadUrl(ChatError, ValueError):
