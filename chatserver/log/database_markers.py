@@ -40,6 +40,10 @@ class MarkerQueries(Protocol[C_contra]):
     def clock(self) -> Callable[[], float]:
         """The clock of COUNT_BUDGET, in seconds."""
 
+    @property
+    def removed_at_once(self) -> int:
+        """The most markers above MAX_MARKERS that one move removes; at least twice as many as it may add."""
+
     def move(self, markers: Sequence[Marker], now_ms: int, connection: C_contra, /) -> None:
         """Move markers."""
 
@@ -58,7 +62,7 @@ class DatabaseMarkers(Generic[C]):
         self._excess = 0  # markers above MAX_MARKERS at the last count that no move has begun to remove
 
     async def move(self, markers: Sequence[Marker]) -> None:
-        removed = min(self._excess, 2 * len(markers))
+        removed = min(self._excess, self._queries.removed_at_once)
         self._excess -= removed  # before the change, since another move may begin meanwhile
         now_ms = self._log.wall_ms()
 

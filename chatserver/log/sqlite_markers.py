@@ -18,6 +18,8 @@ from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import BASE, LAST_KEPT
 
 clock = thread_time
+#: Twice as many as a group has. They lie on as many pages, and messages wait for this thread meanwhile.
+removed_at_once = 256
 
 _UPSERT = f"""
     WITH moved (user_id, name, read) AS (ROWS)

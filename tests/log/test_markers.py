@@ -219,6 +219,16 @@ async def test_the_markers_of_all_users_are_limited(log: Log, clock: Clock, monk
     assert [len(rooms) for rooms in found] == [0, 0, 2, 1]
 
 
+async def test_markers_over_the_limit_are_removed_by_few_moves(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL reads all of them to remove some: for each two that it removed, if each move was of one marker."""
+    limit(monkeypatch, MAX_MARKERS=3, COUNT_EVERY=20)
+    await fill(log, 1)
+    users = [f"u_{number}" for number in range(20)]
+    await log.markers.move([Marker(user, "lobby", 1) for user in users])
+    await moved(log, users[0], lobby=1)
+    assert sum([len(await log.markers.of_user(user)) for user in users]) == 3
+
+
 async def test_markers_are_counted_now_and_then(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:
     """A count reads all of them."""
     if not isinstance(log, DatabaseLog):
