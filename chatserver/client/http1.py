@@ -138,10 +138,10 @@ class _Connection:
         self._until_closed = not {b"content-length", b"transfer-encoding"} & dict(event.headers).keys()
         return event
 
-    async def chunk(self, silence: float = math.inf) -> bytes | None:
-        """The next part of the body; None at its end. Raises EndedError when no byte comes for `silence` seconds."""
+    async def chunk(self, until: float = math.inf) -> bytes | None:
+        """The next part of the body; None at its end. Raises EndedError if there is none until then."""
         try:
-            with trio.move_on_after(silence):
+            with trio.move_on_at(until):
                 event = await self._event()
                 return bytes(event.data) if isinstance(event, h11.Data) else None
         except EndedError:

@@ -17,6 +17,7 @@ from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
 from chatserver.client.wire import Joined, Message
+from chatserver.exits import innermost
 from tests.client.fake import ZED, message
 from tests.support.answering import answering
 from tests.support.serving import eventually
@@ -264,16 +265,42 @@ async def test_a_stream_has_its_own_connection_and_a_deadline_for_silence() -> N
     async with talking(script) as client:
         await client.request("GET", "/")
         async with client.stream("/events") as body:
-            assert await body.chunk(50.0) == b"ab"
+            assert await body.chunk(trio.current_time() + 50.0) == b"ab"
             with pytest.raises(EndedError, match="silent"):
-                await body.chunk(50.0)
+                await body.chunk(trio.current_time() + 50.0)
         async with client.stream("/events") as body:
-            assert await body.chunk(50.0) == b"cd"
-            assert await body.chunk(50.0) is None
+            assert await body.chunk(trio.current_time() + 50.0) == b"cd"
+            assert await body.chunk(trio.current_time() + 50.0) is None
         for why in ("503", "no answer within 30 s"):
             with pytest.raises(EndedError, match=why):
                 async with client.stream("/events"):
                     pass
+
+
+async def test_a_stream_of_which_a_proxy_passes_on_single_bytes_is_silent() -> None:
+    """Each byte counted as a sign of life, so for hours there was no message, and no word of it."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while head := await stream.receive_some():
+            if b"/events" in head:
+                await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+                for byte in b"retry: 2000\n" + 20 * b"data: ":
+                    await trio.sleep(4)
+                    await stream.send_all(bytes([byte]))
+                return
+            body = json.dumps({"user": ZED, "cursor": "e1-0", "recovered": True}).encode()
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async def hear(address: str) -> None:
+        async with http_conversation("sse", parse_target(address), Credentials()) as conversation:
+            await conversation.send(Join(id=1, room="lobby"))
+            while True:
+                await conversation.receive()
+
+    async with answering(serve) as address:
+        with pytest.raises(ExceptionGroup) as raised:
+            await hear(address)
+        assert str(innermost(raised.value)) == "the server has gone silent"
 
 
 async def test_rooms_are_asked_for_side_by_side_and_one_room_in_the_order_of_its_requests() -> None:
