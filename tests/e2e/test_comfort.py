@@ -115,9 +115,12 @@ def test_a_desk(shared_server: Server, window: OpenWindow) -> None:
     ann = window(first=NOTIFICATIONS + MANY_ROOMS + LATE, room="shelf-10")
     ann.page.evaluate("location.hash = 'shelf-38'")
     expect(ann.page.locator("#rooms [aria-current]")).to_have_text(re.compile("^shelf-38"))
-    expect(ann.page.locator("#me")).to_have_text("Sign in")
+    me = ann.page.locator("#me")
+    expect(me).to_have_text("Sign in")
+    expect(me).to_have_css("animation-name", "appear")  # it was there for a moment each time, before the user's name
     ann.page.evaluate("goOn()")
-    expect(ann.page.locator("#me")).not_to_have_text("Sign in")
+    expect(me).not_to_have_text("Sign in")
+    expect(me).to_have_css("animation-name", "none")
     expect(ann.page.locator("#rooms [aria-current]")).to_be_in_viewport(ratio=1)
     expect(ann.page.locator("#rooms a").first).to_have_text("shelf-91 person here")  # before shelf-10
     expect(ann.page.locator("#rooms .count").nth(29)).to_have_text("1 person here")
