@@ -114,10 +114,11 @@ export class Outbox {
   }
 
   /**
-   * The log of a room is known. What is about a message of another log is not sent: another message has its offset there.
+   * The log of a room is known. What is about a message of another log is not sent: its offset is another message's here.
    * @param {string | null} epoch null if the room is refused
    */
   inLog(name, epoch, isNew = false) {
+    if (isNew) this.leave(name);
     for (const item of this.items.filter(({ room }) => room === name)) {
       const { state, extras } = item;
       const isOther = isNew || (epoch !== null && extras.epoch && extras.epoch !== epoch);
@@ -148,7 +149,7 @@ export class Outbox {
   retry(key) {
     const item = this.items.find((each) => each.key === key);
     if (!item) return;
-    // The user has decided to send it again, so a new key: a second message is better than none.
+    // A new key: to the user, a second message is better than none.
     Object.assign(item, { state: 'queued', problem: null, firstTried: null, key: randomKey() });
     this.#changed();
     this.#pump(item);
@@ -189,7 +190,7 @@ export class Outbox {
     this.#changed();
   }
 
-  /** Drop the stored items of a room that is not followed any more: their messages will not arrive. */
+  /** Drop the stored items of a room whose messages will not arrive. */
   leave(room) {
     this.items = this.items.filter((item) => item.room !== room || item.state !== 'sent');
     this.#changed();
@@ -225,11 +226,7 @@ export class Outbox {
    */
   async #send(item, deliver) {
     if (item.firstTried !== null && Date.now() - item.firstTried > KEY_WINDOW) {
-      if (item.offset === null) this.#fail(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent'));
-      else {
-        this.#takePromise(item.key)?.resolve(item.seen);
-        this.discard(item.key);
-      }
+      this.#giveUp(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent'));
       return null;
     }
     const { firstTried } = item;
@@ -253,9 +250,16 @@ export class Outbox {
       if (error.code === 'held' || (error.code === 'unauthenticated' && item.author)) {
         Object.assign(item, { state: 'held', firstTried });
         this.#changed();
-      } else this.#fail(item, error);
+      } else this.#giveUp(item, error);
       return null;
     }
+  }
+
+  /** An earlier attempt may have arrived. */
+  #giveUp(item, error) {
+    if (item.offset === null) return this.#fail(item, error);
+    this.#takePromise(item.key)?.resolve(item.seen);
+    this.discard(item.key);
   }
 
   #fail(item, error) {

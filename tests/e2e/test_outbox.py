@@ -130,6 +130,38 @@ def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: R
     assert run("outbox.js", body) == [[None, 6, 6, 6], [None] * 4]
 
 
+def test_a_message_that_has_arrived_does_not_fail_though_it_is_refused_when_sent_again(run: Run) -> None:
+    """Its answer was lost, and then its author was muted: it stood in the room, and below it as one that failed."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
+        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        outbox.resume(async () => {
+            outbox.resume(async () => { throw new ChatError('forbidden', 'muted'); });
+            outbox.arrived({ room: 'lobby', offset: 6, text: 'hello' }, true);
+            throw new ChatError('lost', '', { retryAfter: 0 });
+        });
+        return [(await outbox.add('lobby', 'hello', {}, 5)).offset, outbox.items.length];
+    """
+    assert run("outbox.js", body) == [6, 0]
+
+
+def test_what_was_stored_in_an_earlier_log_does_not_wait_to_arrive(run: Run) -> None:
+    """It stood below the messages as sent, until the new log had as many."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        outbox.resume(async () => ({ offset: 9 }));
+        await outbox.add('lobby', 'old');
+        await outbox.add('ops', 'other');
+        outbox.inLog('lobby', 'e');  // the same log, after a reconnection
+        const before = outbox.items.length;
+        outbox.inLog('lobby', 'f', true);
+        return [before, outbox.items.map(({ room }) => room)];
+    """
+    assert run("outbox.js", body) == [2, ["ops"]]
+
+
 def test_only_what_was_certainly_not_sent_can_be_taken_back(run: Run) -> None:
     states = ["queued", "sending", "sent", "failed", "held"]
     body = "return [null, 1].map((firstTried) => a.filter((state) => m.mayTakeBack({ state, firstTried })))"
