@@ -1,9 +1,9 @@
-"""The `chatserver` command: serve, chat, token, limits; and admin, whose commands are in cli_admin.py.
+"""The `chatserver` command: serve, limits, chat, token, doctor; and admin, whose commands are in cli_admin.py.
 
 Owns: command lines and exit codes. May not: hold a default or a limit; flags are made from `Settings`, one for each
 field. A command imports its modules when it runs, so that `--help` is quick.
 
-Exit codes: those of `serve --help`, 1 if `chat` or `admin` failed, 130 when interrupted (as cyclopts has it).
+Exit codes: those of `serve --help`, 1 if `chat`, `admin` or `doctor` failed, 130 when interrupted (as cyclopts has it).
 """
 
 import dataclasses

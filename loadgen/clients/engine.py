@@ -1,6 +1,6 @@
 """The engine: a crowd of virtual clients on one epoll and one wheel, in one trio task.
 
-Owns: the descriptors, and every system call made for them. A client is one object of 70 bytes, and costs no CPU while
+Owns: the descriptors, and every system call made for them. A client is one object of 100 bytes, and costs no CPU while
 nothing happens. May not: know what a persona's bytes mean, or how they are sealed.
 """
 

@@ -131,9 +131,8 @@ def conform(
 
     The cases have the numbers of the Autobahn test suite, if that has the same case. A case is ok, non-strict (the RFC
     leaves it to the server, and other servers do better), wrong, or not exercised: long cases may exceed a limit of the
-    server. chatserver takes all cases with up to 4,096 fragments if it runs with --max-message-bytes 33554432
-    --all-unfinished-bytes 268435456 --max-fragments 4096 --message-rate 0. The default bar: nothing is wrong. Exit
-    code 3 means that nothing was exercised: no answer, or no echo.
+    server (chatserver's flags for them are in docs/loadgen.md). The default bar: nothing is wrong. Exit code 3 means
+    that nothing was exercised: no answer, or no echo.
 
     Args:
         url: A WebSocket that echoes, for example ws://127.0.0.1:8000/echo; loopback only, see --allow-target.
