@@ -1,4 +1,4 @@
-"""Real servers: ours is never wrong, and `websockets` does what docs/loadgen.md says."""
+"""Real servers: ours is never wrong, and `websockets` does what was measured."""
 
 from contextlib import suppress
 from functools import partial
