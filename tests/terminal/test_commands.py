@@ -1,3 +1,6 @@
+import re
+from unittest import mock
+
 import pytest
 
 from chatserver.protocol.validation import check_emoji
@@ -154,6 +157,13 @@ def test_the_longest_name_behind_an_at_sign_is_mentioned() -> None:
 def test_mentions_are_as_many_as_the_server_takes() -> None:
     crowd = {f"u_{number}": f"n{number:03}" for number in range(100)}
     assert len(mentioned(" ".join(f"@{name}" for name in crowd.values()), crowd)) == MAX_MENTIONS
+
+
+def test_only_names_in_the_text_are_looked_for() -> None:
+    """With a thousand users known, each typed text took 0.1 s, and after 512 of them 70 MB of patterns were kept."""
+    with mock.patch.object(re, "findall", wraps=re.findall) as find:
+        assert mentioned("@Ann and bob", PEOPLE) == ["u_a"]
+    assert "bob" not in find.call_args.args[0]
 
 
 def test_help_has_a_line_for_each_command_that_fits_a_terminal() -> None:
