@@ -4,7 +4,7 @@ Owns: the queues of each room, how many texts are not acknowledged, typing notic
 """
 
 import math
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 
@@ -26,7 +26,7 @@ class Outgoing:
         self._all_sent = trio.Event()
         self._told_typing = -math.inf
         # Texts by room, changes by room, other commands: what is typed in a room in slow mode may wait for minutes.
-        self._queues: dict[tuple[str, str], trio.MemorySendChannel[Job]] = {}
+        self._queues: dict[tuple[str, str], deque[Job]] = {}  # those that a task is working through
 
     def say(self, room: str, publish: Job) -> None:
         """Publish a text after the others of its room."""
@@ -54,17 +54,20 @@ class Outgoing:
     async def _say(self, room: str, publish: Job) -> None:
         await publish()
         self._told_typing = -math.inf  # the message has ended it
-        self.unsent[room] -= 1
+        self.unsent -= Counter([room])  # which drops a room without any
         if not self.unsent.total():
             self._all_sent.set()
         self._changed()
 
     def _queue(self, kind: str, room: str, job: Job) -> None:
-        if (kind, room) not in self._queues:
-            self._queues[kind, room], jobs = trio.open_memory_channel[Job](math.inf)
-            self._nursery.start_soon(self._work_through, jobs)
-        self._queues[kind, room].send_nowait(job)
+        place = kind, room
+        if place not in self._queues:
+            self._queues[place] = deque()
+            self._nursery.start_soon(self._work_through, place)
+        self._queues[place].append(job)
 
-    async def _work_through(self, jobs: trio.MemoryReceiveChannel[Job]) -> None:
-        async for job in jobs:
-            await job()
+    async def _work_through(self, place: tuple[str, str]) -> None:
+        """Do the jobs of one queue. It ends with them: a client may run for months, and visit many rooms."""
+        while self._queues[place]:
+            await self._queues[place].popleft()()
+        del self._queues[place]
