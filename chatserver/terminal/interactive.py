@@ -297,7 +297,7 @@ class Interactive:
         with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):
             if (refusal := await self._chat.write_refusal(room)) is not None:
                 self._screen.note(render.printable(refusal.message))
-            self._recall.rooms.update(found.room for found in await self._chat.rooms())
+            self._recall.rooms = {found.room for found in await self._chat.rooms()}
 
     async def _show_older(self, room: str, most: int) -> None:
         words, messages = await self._older.read(room, most)
@@ -325,7 +325,7 @@ class Interactive:
 
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()
-        self._recall.rooms.update(room.room for room in rooms)
+        self._recall.rooms = {room.room for room in rooms}
         unread: dict[str, wire.Unread] = {}
         with suppress(ChatError):  # perhaps we have no markers
             unread = await self._chat.unread()

@@ -107,8 +107,15 @@ async def test_a_person_lists_rooms_and_people(server: FakeServer, person: Termi
     server.errors = [{"code": "bad_room", "message": "no such room"}]
     await person.enter("/join Nowhere!", "the server says: nowhere!: no such room")
     await person.until("no room> ")
+    server.elsewhere = 200, b'{"rooms": [{"room": "den", "cursor": "e1-1", "messages": 1, "members": 1}]}'
+    await person.enter("/rooms", "den: 1 message, 1 here")
+    person.type("/join d\t")
+    await person.until("/join den ")
     server.elsewhere = 200, b'{"rooms": []}'
-    await person.enter("/rooms", "there is no room that you may read")  # as for a user who is banned from the only one
+    # as for a user who is banned from the only one
+    await person.enter("\x15/rooms", "there is no room that you may read")
+    person.type("/join d\tx")
+    await person.until("/join dx")  # an earlier list does not count
     await eventually(lambda: len(server.asked) == 6)  # the server hears of the leave a moment later
     assert server.asked == [*[("members", "lobby")] * 3, ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
 
