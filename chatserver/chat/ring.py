@@ -188,7 +188,7 @@ class Ring:
     def _drop(self, count: int) -> None:
         self.first += count
         del self._json[:count]
-        if len(self._edits) > 2 * self._max_count:
+        if len(self._edits) > 2 * len(self._json):
             self._edits = [edit for edit in self._edits if edit[0] >= self.first]
         for pushes in self._pushes.values():
             del pushes[:count]

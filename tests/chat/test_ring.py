@@ -67,6 +67,8 @@ def test_the_texts_of_edits_go_with_their_messages() -> None:
     assert budget.used == it.kept == 2 * (len("edit 39") + 4 * ENTRY_BYTES)
     assert it.chunk(FRAMES, 35)[0] == b"M lobby 36 \nM lobby 37 \nM lobby 38 \nM lobby 39 edit 39\n"
     assert it._edits == [(39, 38)], "none is emptied twice"
+    it.cut(0)
+    assert not it._edits, "a ring that is cut, when all rings together are too large, kept up to 2,048"
 
 
 def test_all_at_one_cursor_get_one_object_until_there_is_news() -> None:
