@@ -245,7 +245,7 @@ def attack(
 
     The default bar: every operation of the victims succeeds, during the attack and after it; their p99 stays below
     1.5 times the baseline's or 25 ms above it; no honest slow client is hurt; and (with --server-pid) the server's
-    memory grows by at most 2 KiB for each attacker.
+    memory grows by at most 512 KiB, and 2 KiB for each attacker.
 
     Args:
         kind: Attacks to play at once, see `loadgen list`: slow-head,idle-connect; or all-slow, all-greedy,
