@@ -75,7 +75,7 @@ class SearchHandlers:
             check_any_user_id(user)  # it goes into the audit trail, which moderators read on a terminal
         before = parameters.cursor("before")
         if before is not None and room is None:
-            raise bad_field("before", "a place in a room; name the room")
+            raise bad_field("before", "a cursor in one room; name it with `room`")
         if before is not None and not self._services.pages.is_ours(before):
             before = None  # a place of another epoch is no place in this log
         question = Question(_words(parameters.one("q")), room, None if before is None else before.offset, user)
