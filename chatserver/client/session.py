@@ -15,7 +15,7 @@ How the promise is kept:
 
 import math
 import secrets
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -66,6 +66,7 @@ class _Room:
     entered: bool = False
     filling: bool = False  # fetching a hole by `history`, until the held records follow without one
     until: str | None = None  # fetch up to this cursor, or to LOG_END, even if nothing is held
+    asked: str | None = None  # `until` when `history` was last asked for
     paused: bool = False  # its reader is slow: new records are fetched later by `history`
     held: dict[int, wire.Record] = field(default_factory=dict)
 
@@ -323,6 +324,7 @@ class Session:
             self._ask_history(room)
 
     def _ask_history(self, room: _Room) -> None:
+        room.asked = room.until
         self._add(_Asked(requests.History(room=room.name, limit=HISTORY_LIMIT), ours=True))
 
     def _fill_from(self, history: wire.History) -> Iterator[Outcome]:
@@ -332,12 +334,14 @@ class Session:
         before = room.cursor
         if not history.recovered:
             yield self._lose(room)
-            room.cursor = history.cursor
+            room.cursor, room.last = history.cursor, _end_without(room.held, history)
         for record in history.records:
             if room.last is None or record.offset > room.last:
                 yield from self._deliver(room, record)
         yield from self._release(room)
-        more = room.cursor != before and (bool(room.held) or room.until is not None)
+        # Over HTTP, a skip may have overtaken this answer, which then does not have what was skipped.
+        may_go_on = room.cursor != before or room.until != room.asked
+        more = may_go_on and (bool(room.held) or room.until is not None)
         if more and room.paused:  # its reader is slow: `resume` continues
             if room.held:  # they may be before `until` or behind it
                 room.until = LOG_END
@@ -365,3 +369,14 @@ class Session:
         gap = events.Gap(room.name, room.cursor)
         room.last = room.cursor = None  # until the next record, or the end of the answer
         return gap
+
+
+def _end_without(held: Iterable[int], history: wire.History) -> int | None:
+    """The offset at the end of an answer without records, unless one up to there is held, which is delivered.
+
+    Over HTTP, the next record to come may be one that was delivered, or may have overtaken others.
+    """
+    offset = history.cursor.rpartition("-")[2]
+    if history.messages or not offset.isdecimal() or len(offset) > 16 or min(held, default=math.inf) <= int(offset):
+        return None
+    return int(offset)

@@ -1,7 +1,8 @@
 """session.py in random walks: each record of a room is delivered once and in order, or its loss is reported.
 
 The server is a small model. At any moment the reader is slow, the connection is cut, records are skipped or removed, or
-the log begins anew. Refusals, requests and events in detail: test_session.py.
+the log begins anew. Over HTTP, what is pushed may come before or after the answer to a request. Refusals, requests and
+events in detail: test_session.py.
 """
 
 import random
@@ -27,12 +28,14 @@ def place_of(cursor: str) -> tuple[int, int]:
 class World:
     """A room, the server's side of a connection to it, and what the reader got."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, by_http: bool) -> None:
         self.random = random.Random(seed)
         self.epoch, self.first, self.head = 1, 1, 0
         self.place: int | None = None  # offset up to which the connection was sent the room; None if it is not joined
         self.asked: deque[requests.Request] = deque()
         self.frames: deque[wire.Frame | wire.Record] = deque()
+        #: of an event stream or a poll, which have a connection of their own
+        self.pushes: deque[wire.Frame | wire.Record] = deque() if by_http else self.frames
         self.firsts: dict[int, int] = {}  # of each epoch, when it ended
         self.seen: list[tuple[int, int] | None] = []  # epochs and offsets, from the first join on; None: a gap
         self.session = Session()
@@ -72,12 +75,12 @@ class World:
         if place < self.first - 1:
             self.skip(place)
             return
-        self.frames.append(self.record(place + 1))
+        self.pushes.append(self.record(place + 1))
         self.place = place + 1
 
     def skip(self, place: int) -> None:
         self.place = max(self.first - 1, self.random.randint(place + 1, self.head))
-        self.frames.append(wire.Skipped("lobby", self.cursor(self.place)))
+        self.pushes.append(wire.Skipped("lobby", self.cursor(self.place)))
 
     # -- what happens -------------------------------------------------------------------------------------------------
 
@@ -96,10 +99,14 @@ class World:
         self.place = None
         self.asked.clear()
         self.frames.clear()
+        self.pushes.clear()
         self.session.opened()
 
     def deliver(self) -> None:
-        frame = self.frames.popleft()
+        queue = self.random.choice((self.frames, self.pushes)) or self.frames or self.pushes
+        if any(isinstance(frame, wire.Joined) for frame in self.frames):
+            queue = self.frames  # the stream is opened after that
+        frame = queue.popleft()
         for outcome in self.session.receive(frame, 0.0):
             match outcome:
                 case wire.Record(cursor=cursor):
@@ -118,7 +125,7 @@ class World:
             place = self.place
             choices += [lambda: self.push(place)] * 4 + [lambda: self.skip(place)] * 2
         choices += [lambda: self.serve(self.random.choice((1, 1, 2, 50)))] * 4 if self.asked else []
-        choices += [self.deliver] * 4 if self.frames else []
+        choices += [self.deliver] * 4 if self.frames or self.pushes else []
         self.random.choice(choices)()
         self.asked.extend(self.session.outgoing(0.0))
 
@@ -129,7 +136,7 @@ class World:
             self.asked.extend(self.session.outgoing(0.0))
             if self.asked:
                 self.serve(3)
-            elif self.frames:
+            elif self.frames or self.pushes:
                 self.deliver()
             elif self.place is not None and self.place < self.head:
                 self.push(self.place)
@@ -153,13 +160,13 @@ class World:
         assert last == (self.epoch, self.head) or (lost and self.head < self.first), "the last ones are missing"
 
 
-@pytest.mark.parametrize("trims", [False, True])
+@pytest.mark.parametrize(("trims", "by_http"), [(False, False), (True, False), (True, True)])
 def test_each_record_is_delivered_once_and_in_order_or_its_loss_is_reported(
-    monkeypatch: pytest.MonkeyPatch, *, trims: bool
+    monkeypatch: pytest.MonkeyPatch, *, trims: bool, by_http: bool
 ) -> None:
     monkeypatch.setattr(session, "HELD_RECORDS", 2)
     for seed in range(WALKS):
-        world = World(seed)
+        world = World(seed, by_http=by_http)
         try:
             for _ in range(STEPS):
                 world.step(trims=trims)
