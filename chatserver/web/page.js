@@ -285,12 +285,11 @@ addEventListener('storage', ({ key, newValue }) => {
   if ([ME_KEY, SIGN_IN_KEY].includes(key) && client.state.phase === 'stopped') client.connection.checkNow(); // signed in or out
 });
 
-// The Back button may show a page that the browser has kept, and that was told of none of them
+// The Back button may show a page that the browser has kept, and that was told of nothing
 addEventListener('pageshow', ({ persisted }) => {
   if (!persisted) return;
-  if (client.identity.user && browser.getItem(ME_KEY) === null) return startAnew(tab);
-  client.readElsewhere();
-  rooms.changedElsewhere();
+  if (client.identity.user && browser.getItem(ME_KEY) === null) startAnew(tab);
+  else location.reload();
 });
 
 enterFromAddress();

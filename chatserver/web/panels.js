@@ -206,9 +206,8 @@ const SHOWN = 'chat.shown.';
 function showToTabs(room) {
   let hide = () => {};
   const hidden = new Promise((resolve) => (hide = () => resolve(null)));
-  /** @returns {Promise<unknown>} rejected in Safari when the Back button shows this page again */
-  const hold = () => navigator.locks.request(SHOWN + room, { mode: 'shared' }, () => hidden).catch(({ name }) => name === 'AbortError' && hold());
-  if (hasLocks()) hold();
+  // Safari rejects it when the Back button shows this page again
+  if (hasLocks()) navigator.locks.request(SHOWN + room, { mode: 'shared' }, () => hidden).catch(() => {});
   return hide;
 }
 

@@ -12,7 +12,7 @@ import { ChatError, randomKey } from './wire.js';
 
 const NAME = 'chat.socket'; // of the lock and of the channel
 const LEADER_TIMEOUT = 3_000; // ms without an answer of the leader
-const ASK_EVERY = 25_000; // ms between two questions whether there is a leader
+const ASK_EVERY = 25_000; // ms; whether there is a leader
 const LEADER = 'leader';
 const ALL = 'all';
 
@@ -47,7 +47,7 @@ class Tabs {
       await navigator.locks.request(NAME, { steal }, () => {
         this.#leads = true;
         clearTimeout(this.#silence);
-        this.#followers.clear(); // until they ask for the connection
+        this.#followers.clear(); // until they ask
         this.#tell({ to: ALL, type: 'lost', loss: handover('another tab has the connection now') });
         return new Promise(() => {}); // held until the tab is closed or the lock is stolen
       });
@@ -57,7 +57,7 @@ class Tabs {
         this.#leads = false; // the lock was stolen
         this.#socket?.close();
         this.#lost(handover('another tab took the connection over'));
-      } // else Safari kept this page for the Back button, which ends what waits in it
+      } // else Safari kept this page for the Back button
       this.#lead(false);
     }
   }
@@ -141,7 +141,7 @@ let tabs = null;
 
 export class TabLink extends SocketLink {
   #isReady = false;
-  #socket = ''; // the name of the leader's socket
+  #socket = ''; // the name of the leader's
   #numbers = 0;
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */
   #waiting = new Map();

@@ -25,8 +25,9 @@ FREEZE = """() => {
     navigator.locks.request = () => new Promise(() => {});
 }"""
 
-#: `abortWaiting` ends the tab's request for the lock, as Safari does in a page that it keeps for the Back button.
-ABORTABLE = """{
+#: `abortWaiting` ends the tab's request for the lock, as Safari does in a page that it keeps for the Back button. While
+#: `isAway`, the tab gets no messages of others.
+KEPT = """{
     const { request } = LockManager.prototype;
     LockManager.prototype.request = function (name, options, run) {
         if (name !== 'chat.socket' || options.steal) return request.call(this, name, options, run);
@@ -34,7 +35,14 @@ ABORTABLE = """{
         window.abortWaiting = () => ending.abort();
         return request.call(this, name, { signal: ending.signal }, run);
     };
+    BroadcastChannel = class extends BroadcastChannel {
+        constructor(name) {
+            super(name);
+            this.addEventListener('message', (event) => window.isAway && event.stopImmediatePropagation());
+        }
+    };
 }"""
+LEAVE = "isAway = true, dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))"
 #: `told` are the kinds of messages that the tab sends to others.
 TOLD = """() => {
     window.told = [];
@@ -45,7 +53,8 @@ TOLD = """() => {
     };
 }"""
 LIST = "JSON.parse(localStorage['chat.rooms'])"  # newest first
-SHOWN_AGAIN = "dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
+SHOWN_AGAIN = "isAway = false, dispatchEvent(new PageTransitionEvent('pageshow', { persisted: true }))"
+DRAFT = "sessionStorage.getItem('chat.draft.returns')"
 WAITING = "async () => (await navigator.locks.query()).pending.length"
 
 
@@ -215,27 +224,36 @@ def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connectio
 ) -> None:
     """In Safari it did not, so it stood still for half a minute after the tab with the connection was closed.
 
-    Nor did it show what other tabs had changed meanwhile: their rooms, what they had read, a sign-out.
+    Nor did it show what was said meanwhile, what other tabs had changed: their rooms, what they had read, a sign-out.
     """
-    ann = window(first=ABORTABLE, room="returns")
+    ann = window(first=KEPT, room="returns")
     other = ann.page.context.new_page()
     errors: list[str] = []
     other.on("pageerror", lambda error: errors.append(str(error)))
     other.goto(f"{shared_server.url}/#returns")
     expect(other.locator("#connection-text")).to_contain_text("live")
-    other.evaluate("dispatchEvent(new PageTransitionEvent('pagehide', { persisted: true }))")
+    other.evaluate(LEAVE)
     assert other.evaluate("'chat.outbox' in localStorage") is False  # it sends the rest itself
+    ann.say("meanwhile")
+    texts(ann.page, ["meanwhile"])
+    with other.expect_navigation():
+        other.evaluate(SHOWN_AGAIN)
+    texts(other, ["meanwhile"])
     other.evaluate("abortWaiting()")
     wait_until(other, lambda: other.evaluate(WAITING) == 1)
     ann.page.close()
     shared_server.publish("returns", "hello")
-    texts(other, ["hello"])
+    texts(other, ["meanwhile", "hello"])
     other.evaluate("localStorage['chat.rooms'] = '[\"returns\", \"returns-too\"]'")
-    other.evaluate(SHOWN_AGAIN)
+    other.fill("#text", "a draft")
+    with other.expect_navigation():
+        other.evaluate(SHOWN_AGAIN)
     expect(other.locator("#rooms a[href='#returns-too']")).to_be_visible()
+    assert other.evaluate(DRAFT) == "a draft"
     other.evaluate("localStorage.removeItem('chat.me')")  # another tab has signed out
     with other.expect_navigation():
         other.evaluate(SHOWN_AGAIN)
+    assert other.evaluate(DRAFT) is None
     assert errors == []
 
 
