@@ -179,7 +179,7 @@ export class TabLink extends SocketLink {
       this.#waiting.delete(number);
       if (error) waiting?.reject(new ChatError(error.code, error.message, error));
       else waiting?.resolve(answer);
-    } else if (type === 'opening') this.#socket = socket;
+    } else if (type === 'opening') this.#socket = (this.#isReady && this.#socket) || socket; // the end of ours comes first
     else if (type === 'ready' && !this.#isReady) {
       this.#isReady = true;
       this.handlers.ready(this, hello);

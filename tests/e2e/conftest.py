@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -42,8 +43,21 @@ def shared_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
 @pytest.fixture(scope="module")
 def run(browser: Browser, shared_server: Server) -> Iterator[Run]:
     """Run the body of a function with the exports of a module of the page as `m`, and an argument as `a`."""
+    with _running(browser, shared_server) as run:
+        yield run
+
+
+@pytest.fixture
+def run_alone(browser: Browser, shared_server: Server) -> Iterator[Run]:
+    """The same in a browser of its own, without modules and locks of other tests."""
+    with _running(browser, shared_server) as run:
+        yield run
+
+
+@contextmanager
+def _running(browser: Browser, server: Server) -> Iterator[Run]:
     page = browser.new_page()
-    page.goto(f"{shared_server.url}/healthz")
+    page.goto(f"{server.url}/healthz")
     yield lambda module, body, argument=None: page.evaluate(
         f"async (a) => {{ const m = await import('/{module}'); {body} }}", argument
     )

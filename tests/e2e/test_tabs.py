@@ -302,3 +302,40 @@ def test_the_leader_gives_the_page_of_a_join_to_all_tabs(run: Run) -> None:
     assert asked == ["history", "join", "publish"]
     assert sorted(answers) == [[0, "e-1"], [1, "e-1"], [2, "no"]]
     assert pages == [["lobby", {"id": 2, "type": "join", "cursor": "e-1", "recovered": True}]]
+
+
+def test_a_loss_counts_though_the_next_connection_is_opened_before_it_is_told(run_alone: Run) -> None:
+    """A tab that was frozen said `live` and followed no room.
+
+    When it went on, its questions for the connection came between the end of the old one and the news of that.
+    """
+    body = """
+        const { setInterval } = globalThis;
+        let ask = null;
+        globalThis.setInterval = (run, ms) => (ms > 20_000 ? (ask = run) : setInterval(run, ms));
+        let sockets = 0;
+        let socket = null;
+        globalThis.WebSocket = class {
+            constructor() {
+                sockets += 1;
+                socket = this;
+            }
+            close() {}
+        };
+        let link = null;
+        const open = () => new Promise((ready) => {
+            link = new m.TabLink(location.origin, { ready, lost: () => open() });
+        });
+        const hello = () => socket.onmessage({ data: '{"type": "hello"}' });
+        const wait = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+        const ready = open();
+        while (!socket) await wait(10);
+        hello();
+        await ready;
+        const first = link;
+        socket.onclose({ code: 1006, reason: '' });
+        ask();
+        await wait(50);
+        return [sockets, first === link];
+    """
+    assert run_alone("tab-link.js", body) == [2, False]
