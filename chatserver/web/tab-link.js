@@ -46,7 +46,6 @@ class Tabs {
     try {
       await navigator.locks.request(NAME, { steal }, () => {
         this.#leads = true;
-        clearTimeout(this.#silence);
         this.#followers.clear(); // until they ask
         this.#tell({ to: ALL, type: 'lost', loss: handover('another tab has the connection now') });
         return new Promise(() => {}); // held until the tab is closed or the lock is stolen
@@ -67,7 +66,7 @@ class Tabs {
     const asked = { ...message, to: LEADER, from: this.id };
     if (this.#leads) return this.#serve(asked);
     this.#channel.postMessage(asked);
-    this.#silence ||= setTimeout(() => this.#lead(true), LEADER_TIMEOUT);
+    this.#silence ||= setTimeout(() => ((this.#silence = 0), this.#lead(true)), LEADER_TIMEOUT);
   }
 
   #tell(message) {

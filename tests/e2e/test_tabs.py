@@ -304,6 +304,41 @@ def test_the_leader_gives_the_page_of_a_join_to_all_tabs(run: Run) -> None:
     assert pages == [["lobby", {"id": 2, "type": "join", "cursor": "e-1", "recovered": True}]]
 
 
+#: A frozen tab holds the lock; `heard` are the messages that the tab under test sends to others.
+FROZEN_LEADER = """
+    const freeze = () => new Promise((taken) => {
+        navigator.locks.request('chat.socket', { steal: true }, () => (taken(), new Promise(() => {}))).catch(() => {});
+    });
+    const channel = new BroadcastChannel('chat.socket');
+    const heard = [];
+    channel.onmessage = ({ data }) => heard.push(data);
+    const wait = setTimeout;
+    const until = async (find) => {
+        for (let n = 0; n < 500; n++) {
+            if (find()) return find();
+            await new Promise((resolve) => wait(resolve, 10));
+        }
+        throw new Error(`never: ${find}`);
+    };
+    await freeze();
+"""
+
+
+def test_a_tab_takes_the_connection_over_again(run_alone: Run) -> None:
+    """A tab that had taken it over, and lost it to one that was frozen then, waited for an answer for ever."""
+    body = f"""{FROZEN_LEADER}
+        globalThis.setTimeout = (then, ms) => wait(then, ms / 100);
+        globalThis.WebSocket = class {{ close() {{}} }};
+        const leads = () => heard.filter(({{ loss }}) => loss?.reason === 'another tab has the connection now').length;
+        for (const times of [1, 2]) {{
+            new m.TabLink(location.origin, {{ lost() {{}} }});
+            await until(() => leads() === times);
+            await freeze();
+        }}
+    """
+    run_alone("tab-link.js", body)
+
+
 def test_a_loss_counts_though_the_next_connection_is_opened_before_it_is_told(run_alone: Run) -> None:
     """A tab that was frozen said `live` and followed no room.
 
