@@ -19,6 +19,7 @@ const ALL = 'all';
 /** This tab's end of the channel, made once. */
 class Tabs {
   id = randomKey(8);
+  numbers = 0; // of all links: a frozen leader answers an earlier one
   /** @type {TabLink | null} of this tab, while it is open */
   link = null;
   #channel = new BroadcastChannel(NAME);
@@ -141,7 +142,6 @@ let tabs = null;
 export class TabLink extends SocketLink {
   #isReady = false;
   #socket = ''; // the name of the leader's
-  #numbers = 0;
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */
   #waiting = new Map();
 
@@ -155,7 +155,7 @@ export class TabLink extends SocketLink {
 
   ask(request) {
     if (!this.#isReady) return Promise.reject(new ChatError('lost', 'the connection is gone'));
-    const number = ++this.#numbers;
+    const number = ++this.tabs.numbers;
     return new Promise((resolve, reject) => {
       this.#waiting.set(number, { resolve, reject });
       this.tabs.ask({ type: 'ask', number, request });

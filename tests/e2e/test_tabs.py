@@ -339,6 +339,34 @@ def test_a_tab_takes_the_connection_over_again(run_alone: Run) -> None:
     run_alone("tab-link.js", body)
 
 
+def test_a_late_answer_is_not_that_of_another_request(run_alone: Run) -> None:
+    """A tab that was frozen in the middle of a request answered it when another tab had long had the connection.
+
+    The number was that of another request by then, perhaps of a message: it counted as stored.
+    """
+    body = f"""{FROZEN_LEADER}
+        const asks = (type) => heard.filter((each) => each.type === type);
+        const tell = (type, more) => channel.postMessage({{ to: 'all', type, ...more }});
+        const asked = async (socket) => {{
+            let isReady = false;
+            const link = new m.TabLink(location.origin, {{ ready: () => (isReady = true), lost() {{}} }});
+            await until(() => asks('open').length === socket);
+            for (const type of ['opening', 'ready']) tell(type, {{ socket }});
+            await until(() => isReady);
+            const answer = link.ask({{ type: 'publish' }}).catch(({{ code }}) => code);
+            return [answer, (await until(() => asks('ask')[socket - 1])).number];
+        }};
+        const [first, old] = await asked(1);
+        tell('lost', {{ loss: {{}}, socket: 1 }});
+        const error = await first;
+        const [second, number] = await asked(2);
+        tell('answer', {{ number: old, answer: 'late' }});
+        tell('answer', {{ number, answer: 'right' }});
+        return [error, await second];
+    """
+    assert run_alone("tab-link.js", body) == ["lost", "right"]
+
+
 def test_a_loss_counts_though_the_next_connection_is_opened_before_it_is_told(run_alone: Run) -> None:
     """A tab that was frozen said `live` and followed no room.
 
