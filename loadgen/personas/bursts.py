@@ -23,7 +23,7 @@ ROOMS: Final = 100
 
 @persona
 class ReconnectStorm(Member):
-    """WebSocket joined to a room that disconnects with all others every 10 s and is back within a second.
+    """WebSocket in a room; it disconnects with all others every 10 s, and is back within a second.
 
     A proxy, a network or a deployment does this to every client at once: accepts, handshakes, joins and missed messages
     are all due together. Half of them leave with RST.

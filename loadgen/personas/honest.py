@@ -52,7 +52,7 @@ class Talker(Speaking, WebSocketClient):
 
 @persona
 class Idle(Member):
-    """WebSocket joined to a room that says nothing and answers pings.
+    """WebSocket in a room; it says nothing, and answers pings.
 
     Most connections of a chat are like this. A server with a task or a thread for each pays for all of them.
     """
@@ -60,7 +60,7 @@ class Idle(Member):
 
 @persona
 class Chat(Talker, Member):
-    """WebSocket joined to a room that publishes on the open-loop schedule and times acks and echoes."""
+    """WebSocket in a room; it publishes on the open-loop schedule, and times acks and echoes."""
 
     echoes = True
 
@@ -113,7 +113,7 @@ def take_page(client: Client, cursor: str, body: bytearray) -> str:
 
 @persona
 class Poll(Client):
-    """Long-poll on a room that asks again as soon as it is answered."""
+    """Long-poll on a room; it asks again as soon as it is answered."""
 
     _cursor = state("")
 
@@ -164,7 +164,7 @@ _EVENT_ID: Final = re.compile(rb"^id: ?([!-~]+)", re.MULTILINE)
 
 @persona
 class Sse(Client):
-    """Event stream on a room that is read and never answered."""
+    """Event stream of a room; all of it is read."""
 
     _last_id = state("")
     _has_begun = state(False)  # a whole line has come
