@@ -11,8 +11,8 @@ import { ROOM_NAME } from './wire.js';
 
 const ASK_ROOMS_EVERY = 20_000; // ms, while the page is visible
 const ASK_PEOPLE_EVERY = 15_000; // ms, where presence is not pushed (over HTTP)
-const ASK_AFTER = 400; // ms; a hundred newcomers cause one request
-const SPREAD = 30; // ms for each member, so that all pages of a room together send about 70 requests a second
+const ASK_AFTER = 400; // ms; many newcomers cause one request
+const SPREAD = 30; // ms for each member: about 70 requests a second in a room
 const SHOW_AFTER = 50; // ms
 export const OURS_KEY = 'chat.rooms';
 const MAX_OURS = 50;
@@ -30,7 +30,7 @@ export class RoomsView {
   #askedAt = -Infinity;
   #showing = 0;
   #isNew; // whether the browser knows no rooms of the user
-  /** Tells the other tabs that this one shows another room. */
+  /** Tells other tabs that this one shows another room. */
   #hide = () => {};
 
   constructor(client, storage) {
@@ -53,7 +53,7 @@ export class RoomsView {
   get names() {
     const rank = ({ mentions = 0, unread = 0 } = {}) => (mentions ? 2 : Number(unread > 0));
     const ours = [...this.#ours].sort((a, b) => rank(this.client.rooms.get(b)) - rank(this.client.rooms.get(a)));
-    return [...new Set([...ours, ...this.#listed.map(({ room }) => room)])];
+    return [...new Set([...ours, ...this.#listed.map(({ room }) => room), ...this.client.markers.rooms])];
   }
 
   #kept() {
@@ -77,7 +77,7 @@ export class RoomsView {
     this.#askedAt = -Infinity;
   }
 
-  /** Of too many rooms, leave those that were opened longest ago; a room that a tab shows only if all others are shown too. */
+  /** Of too many rooms, leave those opened longest ago; a room that a tab shows only if all others are shown too. */
   async #leaveOldest() {
     const most = Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
     if (this.#ours.length <= most) return;
@@ -204,11 +204,9 @@ export function badge(unread, mentions) {
 const SHOWN = 'chat.shown.';
 
 function showToTabs(room) {
-  let hide = () => {};
-  const hidden = new Promise((resolve) => (hide = () => resolve(null)));
-  // Safari rejects it when the Back button shows this page again
-  if (hasLocks()) navigator.locks.request(SHOWN + room, { mode: 'shared' }, () => hidden).catch(() => {});
-  return hide;
+  const { promise, resolve } = Promise.withResolvers();
+  if (hasLocks()) navigator.locks.request(SHOWN + room, { mode: 'shared' }, () => promise).catch(() => {}); // by Safari's Back button
+  return resolve;
 }
 
 /** @returns {Promise<Set<string>>} rooms */

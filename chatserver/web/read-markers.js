@@ -29,9 +29,10 @@ export class ReadMarkers {
     this.browser = browser;
   }
 
-  /** The rooms that the user has read, also on other devices. */
+  /** The rooms that the user has read, also on other devices, those with mentions first. */
   get rooms() {
-    return this.#marks.keys();
+    const marks = [...this.#marks];
+    return new Set([...marks.filter(([, { mentions }]) => mentions), ...marks].map(([room]) => room));
   }
 
   /** @returns {string | null} our marker */

@@ -48,7 +48,7 @@ class Tabs {
       await navigator.locks.request(NAME, { steal }, () => {
         this.#leads = true;
         this.#followers.clear(); // until they ask
-        this.#tell({ to: ALL, type: 'lost', loss: handover('another tab has the connection now') });
+        this.#tell({ to: ALL, type: 'lost', loss: HANDED_OVER });
         return new Promise(() => {}); // held until the tab is closed or the lock is stolen
       });
     } catch (error) {
@@ -56,7 +56,7 @@ class Tabs {
       if (this.#leads) {
         this.#leads = false; // the lock was stolen
         this.#socket?.close();
-        this.#lost(handover('another tab took the connection over'));
+        this.#lost(HANDED_OVER);
       } // else Safari kept this page for the Back button
       this.#lead(false);
     }
@@ -96,7 +96,7 @@ class Tabs {
     if (type === 'probe') return this.#socket?.probe();
     if (type === 'close') {
       this.#socket?.close();
-      return this.#lost(handover('another tab connects anew'));
+      return this.#lost(HANDED_OVER);
     }
     try {
       if (!this.#socket) throw new ChatError('lost', 'the connection is gone');
@@ -134,7 +134,7 @@ class Tabs {
   }
 }
 
-const handover = (reason) => ({ opened: true, retryAfter: null, forGood: false, atOnce: true, reason });
+const HANDED_OVER = { atOnce: true }; // no more is read then
 
 /** @type {Tabs | null} */
 let tabs = null;

@@ -1,9 +1,11 @@
 """A user who has signed in on two devices."""
 
 from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.browser import wait_until
 from tests.e2e.conftest import OpenWindow
@@ -51,3 +53,29 @@ def test_a_new_browser_has_the_rooms_of_the_user_and_knows_what_is_unread(server
     expect(phone.page.get_by_text("Fetching messages…")).to_be_visible()
     phone.find_connection()
     phone.expect_texts(["old"])
+
+
+def test_of_too_many_rooms_a_new_browser_has_those_with_mentions_and_finds_the_others(
+    tmp_path: Path, window: OpenWindow
+) -> None:
+    """It had those read last. Of two thousand rooms with forty mentions it showed no mention.
+
+    A room of which the user knew a few letters was not found, if two hundred others had been written to since.
+    """
+    read = {"read": 1, "unread": 0, "mentions": 0}
+    marked = {
+        "new": read,
+        "old": read,
+        "older": read,
+        "called": read | {"unread": 1, "mentions": 1},
+    }  # as the server sorts
+    with serving(tmp_path, flags=["--max-rooms-per-connection", "4"]) as server:
+        server.publish("called", "hello", "@you")
+        ann = window()
+        for path, answer in (("rooms", []), ("unread", marked)):
+            ann.page.route(f"**/{path}", partial(Route.fulfill, json={"rooms": answer}))
+        ann.open(server)
+        expect(ann.page.locator("#rooms .name")).to_have_text(["called", "lobby", "new"])
+        expect(ann.page.locator("#rooms .mentioned")).to_have_count(1)
+        ann.search("older")
+        expect(ann.page.locator("#switcher-list b")).to_have_text(["#older"])

@@ -329,7 +329,7 @@ def test_a_tab_takes_the_connection_over_again(run_alone: Run) -> None:
     body = f"""{FROZEN_LEADER}
         globalThis.setTimeout = (then, ms) => wait(then, ms / 100);
         globalThis.WebSocket = class {{ close() {{}} }};
-        const leads = () => heard.filter(({{ loss }}) => loss?.reason === 'another tab has the connection now').length;
+        const leads = () => heard.filter(({{ type, socket }}) => type === 'lost' && !socket).length;
         for (const times of [1, 2]) {{
             new m.TabLink(location.origin, {{ lost() {{}} }});
             await until(() => leads() === times);
