@@ -213,7 +213,7 @@ export class ChatClient extends EventTarget {
 
   /**
    * Whether to connect anew for this session: once for each, since a proxy may withhold its cookie from the socket. Two
-   * answers may name its end differently, by some milliseconds.
+   * answers may differ in its end by milliseconds.
    */
   #isNew({ user, expires }) {
     const { id, until } = this.#session;
@@ -281,15 +281,17 @@ export class ChatClient extends EventTarget {
     }, ({ room }) => !this.rooms.get(room)?.isJoining);
   }
 
-  /** Who we are for an item of the outbox, which the next connection sends if this one ends meanwhile: it may have another user. */
+  /** Who we are for an item of the outbox; if this connection ends meanwhile, the next one asks again. */
   async #askSession(link) {
     const session = await this.api.session();
     if (link !== this.connection.link) throw new ChatError('lost', 'the connection is gone');
     return session;
   }
 
-  #checkAuthor({ author }) {
+  #checkAuthor(item) {
+    const { author } = item;
     if (author && this.#speaker && author.id !== this.#speaker.id) throw new ChatError('held', 'another user wrote it');
+    item.speaker = this.#speaker;
   }
 
   /**

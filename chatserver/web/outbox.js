@@ -21,6 +21,7 @@
  * @property {string} text empty in a deletion or a reaction
  * @property {Extras} extras
  * @property {User | null} author who wrote it; null for a guest, who may sign in before it is sent
+ * @property {User | null} [speaker] of the last attempt
  * @property {number} created ms since the epoch
  * @property {number} after the newest offset of the room when it was written
  * @property {number | null} firstTried ms since the epoch
@@ -244,7 +245,8 @@ export class Outbox {
     } catch (error) {
       if (error.isTemporary) {
         item.state = 'queued';
-        if (!error.isLost) item.firstTried = firstTried; // refused: this attempt has stored nothing
+        if (error.isLost) item.author ??= item.speaker ?? null; // it may be stored, with that user's key
+        else item.firstTried = firstTried; // refused: it has stored nothing
         return error;
       }
       if (error.code === 'held' || (error.code === 'unauthenticated' && item.author)) {

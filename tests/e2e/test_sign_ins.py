@@ -1,6 +1,7 @@
 """Users who sign in, out, and whose sign-in ends, in the page."""
 
 import itertools
+import json
 import re
 import time
 from collections.abc import Callable, Iterator
@@ -50,6 +51,29 @@ def test_a_message_waits_for_the_user_who_wrote_it(server: Server, window: OpenW
     ann.page.reload()
     ann.expect_texts(["by a guest", "by Eva"])
     assert [each["user"]["id"] == f"eva-{transport}" for each in server.messages(room)] == [False, True]
+
+
+def test_a_message_of_a_guest_is_not_sent_again_as_another_user(server: Server, window: OpenWindow) -> None:
+    """It was, if the guest signed in before the acknowledgement came: a key belongs to one user."""
+    ann = window(is_played=True)
+
+    def accept(route: WebSocketRoute) -> None:
+        there = route.connect_to_server()
+        there.on_message(lambda text: None if json.loads(text)["type"] in {"ack", "message"} else route.send(text))
+
+    ann.accept = accept
+    ann.open(server, room="once")
+    ann.say("once")
+    wait_until(ann.page, lambda: len(server.messages("once")) == 1)
+    ann.page.click("#me")
+    ann.page.click("#account summary")
+    ann.page.fill("#account-token", token(sub="u_una", name="Una"))
+    ann.page.press("#account-token", "Enter")
+    expect(ann.page.locator("#me")).to_contain_text("Una")
+    expect(ann.pending).to_have_attribute("data-state", "held")
+    ann.page.get_by_role("button", name="Discard").click()
+    expect(ann.pending).to_have_count(0)
+    assert [message["text"] for message in server.messages("once")] == ["once"]
 
 
 def test_a_signed_in_user_has_the_name_of_the_token(server: Server, window: OpenWindow) -> None:
