@@ -96,8 +96,8 @@ def delete(
 
 @admin.command
 def sanctions(
-    url: Url, /, *, room: Room = "*", user: User = "", network: Network = "",
-    limit: Limit = 100, token: Token,
+    url: Url, /, *, room: Annotated[str, _flag("ROOM", "The room; the default is all of them.")] = "*",
+    user: User = "", network: Network = "", limit: Limit = 100, token: Token,
 ) -> int:  # fmt: skip
     """List the mutes and bans that are in force, the newest first."""
     from chatserver.terminal.moderate import print_sanctions  # noqa: PLC0415  (quick --help)
