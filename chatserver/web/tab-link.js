@@ -11,7 +11,7 @@ import { SocketLink, WebSocketLink } from './websocket-link.js';
 import { ChatError, randomKey } from './wire.js';
 
 const NAME = 'chat.socket'; // of the lock and of the channel
-const LEADER_TIMEOUT = 3_000; // ms without an answer of the leader
+const LEADER_TIMEOUT = 3_000; // ms without an answer
 const ASK_EVERY = 25_000; // ms; whether there is a leader
 const LEADER = 'leader';
 const ALL = 'all';
@@ -19,7 +19,7 @@ const ALL = 'all';
 /** This tab's end of the channel, made once. */
 class Tabs {
   id = randomKey(8);
-  numbers = 0; // of all links: a frozen leader answers an earlier one
+  numbers = 0; // of all links: a frozen leader answers late
   /** @type {TabLink | null} of this tab, while it is open */
   link = null;
   #channel = new BroadcastChannel(NAME);
@@ -28,7 +28,7 @@ class Tabs {
   #followers = new Set();
   /** @type {WebSocketLink | null} if this tab leads */
   #socket = null;
-  #name = ''; // of this socket, so that links of the next one ignore its end
+  #name = ''; // of this socket
   /** @type {Json | null} once the socket is open */
   #hello = null;
   #silence = 0;
@@ -62,7 +62,7 @@ class Tabs {
     }
   }
 
-  /** Send a message to the leader, which may be this tab. */
+  /** Send to the leader, which may be this tab. */
   ask(message) {
     const asked = { ...message, to: LEADER, from: this.id };
     if (this.#leads) return this.#serve(asked);
@@ -89,8 +89,8 @@ class Tabs {
     this.link?.heard(message);
   }
 
-  /** @param {Json} message of a follower, or of this tab's link */
-  async #serve({ type, from, number, request }) {
+  /** @param {Json} message of a tab */
+  async #serve({ type, from, number, socket, request }) {
     if (type === 'open') return this.#open(from);
     if (from !== this.id) this.#tell({ to: from, type: 'alive' });
     if (type === 'probe') return this.#socket?.probe();
@@ -99,11 +99,11 @@ class Tabs {
       return this.#lost(HANDED_OVER);
     }
     try {
-      if (!this.#socket) throw new ChatError('lost', 'the connection is gone');
+      if (!this.#socket || (socket ?? this.#name) !== this.#name) throw new ChatError('lost', 'the connection is gone');
       const answer = await this.#socket.ask(request);
       this.#tell({ to: from, type: 'answer', number, answer });
       // All tabs share one membership, and a new join restarts it: so all of them get the page.
-      if (request.type === 'join') this.#tell({ to: ALL, type: 'page', from, room: request.room, page: { ...answer, recovered: true } });
+      if (request.type === 'join') this.#tell({ to: ALL, type: 'page', from, room: request.room, page: { ...answer, recovered: true }, socket });
     } catch (error) {
       const { code, message, status, retryAfter } = error;
       this.#tell({ to: from, type: 'answer', number, error: { code, message, status, retryAfter } });
@@ -112,15 +112,16 @@ class Tabs {
 
   #open(from) {
     if (!this.#socket) this.#name = randomKey(8);
-    this.#tell({ to: from, type: 'opening', socket: this.#name });
-    if (this.#hello) return this.#tell({ to: from, type: 'ready', hello: this.#hello });
+    const socket = this.#name;
+    this.#tell({ to: from, type: 'opening', socket });
+    if (this.#hello) return this.#tell({ to: from, type: 'ready', hello: this.#hello, socket });
     /** @type {Partial<LinkHandlers>} followers ask for pages themselves */
     const handlers = {
       ready: (_, hello) => {
         this.#hello = hello;
-        this.#tell({ to: ALL, type: 'ready', hello });
+        this.#tell({ to: ALL, type: 'ready', hello, socket });
       },
-      pushed: (_, pushed) => this.#tell({ to: ALL, type: 'pushed', pushed }),
+      pushed: (_, pushed) => this.#tell({ to: ALL, type: 'pushed', pushed, socket }),
       lost: (_, loss) => this.#lost(loss),
     };
     this.#socket ??= new WebSocketLink(this.origin, handlers);
@@ -141,7 +142,7 @@ let tabs = null;
 
 export class TabLink extends SocketLink {
   #isReady = false;
-  #socket = ''; // the name of the leader's
+  #socket = ''; // the leader's name for it
   /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */
   #waiting = new Map();
 
@@ -158,7 +159,7 @@ export class TabLink extends SocketLink {
     const number = ++this.tabs.numbers;
     return new Promise((resolve, reject) => {
       this.#waiting.set(number, { resolve, reject });
-      this.tabs.ask({ type: 'ask', number, request });
+      this.tabs.ask({ type: 'ask', number, socket: this.#socket, request });
     });
   }
 
@@ -171,18 +172,19 @@ export class TabLink extends SocketLink {
     this.tabs.ask({ type: 'close' });
   }
 
-  /** @param {Json} message of the leader */
+  /** @param {Json} message of a leader; a frozen one tells of a past socket */
   heard({ type, from, number, answer, error, socket, hello, pushed, room, page, loss }) {
+    if (type === 'opening') this.#socket = (this.#isReady && this.#socket) || socket; // the end of ours comes first
+    else if ((socket ?? this.#socket) !== this.#socket) return;
     if (type === 'answer') {
       const waiting = this.#waiting.get(number);
       this.#waiting.delete(number);
       if (error) waiting?.reject(new ChatError(error.code, error.message, error));
       else waiting?.resolve(answer);
-    } else if (type === 'opening') this.#socket = (this.#isReady && this.#socket) || socket; // the end of ours comes first
-    else if (type === 'ready' && !this.#isReady) {
+    } else if (type === 'ready' && !this.#isReady) {
       this.#isReady = true;
       this.handlers.ready(this, hello);
-    } else if (type === 'lost' && (socket ?? this.#socket) === this.#socket) {
+    } else if (type === 'lost') {
       if (!this.#isReady && loss.atOnce) return this.tabs.ask({ type: 'open' }); // ask the new leader
       this.#release();
       this.handlers.lost(this, loss);
