@@ -288,7 +288,9 @@ class Interactive:
         """Join a room, after asking what is unread in it."""
         await self._chat.connected()
         with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):  # perhaps we have no markers
-            if (unread := (await self._chat.unread()).get(room)) is not None and unread.unread:
+            known = await self._chat.unread()
+            self._recall.rooms.update(known)
+            if (unread := known.get(room)) is not None and unread.unread:
                 self._rooms[room] = unread.read
                 if unread.unread > LATEST:
                     what = f"{unread.unread:,} unread in {room}; the latest {LATEST} follow"
@@ -329,7 +331,15 @@ class Interactive:
         unread: dict[str, wire.Unread] = {}
         with suppress(ChatError):  # perhaps we have no markers
             unread = await self._chat.unread()
-        lines = [render.room_line(room, unread.get(room.room), is_entered=room.room in self._rooms) for room in rooms]
+
+        def news(room: wire.RoomSummary) -> tuple[bool, bool]:
+            known = unread.get(room.room, wire.Unread(read=0))
+            return (known.mentions > 0, known.unread > 0) if room.room not in self._rooms else (False, False)
+
+        lines = [
+            render.room_line(room, unread.get(room.room), is_entered=room.room in self._rooms)
+            for room in sorted(rooms, key=news, reverse=True)  # those without news in the server's order
+        ]
         self._list(lines, none="there is no room that you may read")
 
     def _list(self, lines: Sequence[str], *, none: str) -> None:

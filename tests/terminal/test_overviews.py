@@ -12,9 +12,12 @@ from tests.terminal.commanded import terminal
 
 async def test_unread_messages_that_are_not_shown_are_told(server: FakeServer) -> None:
     """Of 3,000 messages the last 50 stood below the line of the new ones, as if they were all."""
-    server.elsewhere = (200, b'{"rooms": {"lobby": {"read": 1, "unread": 3000}}}')
-    async with terminal(server, until="3,000 unread in lobby; the latest 50 follow, /older shows those before"):
-        pass
+    server.elsewhere = (200, b'{"rooms": {"lobby": {"read": 1, "unread": 3000}, "read-long-ago": {"read": 1}}}')
+    untold = "3,000 unread in lobby; the latest 50 follow, /older shows those before"
+    async with terminal(server, until=untold) as person:
+        person.type("/join rea\t")  # was completed only if it was one of the 200 rooms written to last
+        await person.until("/join read-long-ago")
+        person.type("\x15")
 
 
 async def test_what_was_read_just_before_leaving_is_not_new_at_the_next_start() -> None:
@@ -38,6 +41,24 @@ async def test_what_was_read_just_before_leaving_is_not_new_at_the_next_start() 
             await person.enter("/join ops", "two\r\n")
             await person.enter("/leave", "left ops")
             await person.enter("/rooms", "ops: 2 messages and changes, 0 here\x1b[0m\r\n")  # nothing is unread there
+
+
+async def test_rooms_with_mentions_come_first_then_other_unread_ones() -> None:
+    """Of two thousand rooms with forty mentions the list showed none: it ended after the forty written to last."""
+    async with serving() as real:
+        server = FakeServer(port=real.address.port)  # for its address
+        async with terminal(server, "--name", "Ann") as person:
+            cookie = {"Cookie": kept_cookie(parse_target(server.url), "Ann")}
+            me = (await ask(real.address, "GET", "/session", headers=cookie)).json["user"]["id"]
+            for room, mentions in (("called", [me]), ("news", []), ("old", [])):
+                await publish(real.address, room, "one")
+                await ask(real.address, "PUT", f"/rooms/{room}/read", {"offset": 1}, headers=cookie)
+                if room != "old":
+                    body = {"text": "two", "mentions": mentions}
+                    await ask(real.address, "POST", f"/rooms/{room}/messages", body)
+            person.type("/rooms\r")
+            told = await person.until("old: 1 message")
+            assert told.index("called: ") < told.index("news: ")
 
 
 async def test_a_room_in_which_a_bot_edits_shows_its_messages() -> None:
