@@ -147,8 +147,9 @@ def test_a_link_to_a_message_is_dropped_when_another_room_is_opened_first(ann: W
 def test_a_message_of_a_link_stays_marked_when_the_page_learns_who_its_user_is(
     ann: Window, shared_server: Server
 ) -> None:
-    """All rows were made anew: the mark went, and the focus with it."""
+    """All rows were made anew: the mark went, and the focus with it. With less motion it was never seen."""
     Script(ann)
+    ann.page.emulate_media(reduced_motion="reduce")
     ann.run_first("addEventListener('animationstart', () => document.getAnimations().forEach((each) => each.pause()))")
     asked: list[Route] = []
 
@@ -159,11 +160,13 @@ def test_a_message_of_a_link_stays_marked_when_the_page_learns_who_its_user_is(
     ann.open(shared_server, transport="ws", room="lobby/1")
     marked = ann.page.locator(".message.found")
     expect(marked).to_be_focused()
+    expect(marked.locator(".bubble")).to_have_css("animation-duration", "2.5s")
     wait_until(ann.page, lambda: asked)
     for route in asked:
         route.fulfill(json={"user": SELF, "guest": False, "moderates": ["*"]})
     expect(ann.page.locator("#me")).to_have_attribute("title", f"You are {SELF['name']}: sign in or out")
     expect(marked).to_be_focused()
+    ann.page.emulate_media(reduced_motion="null")
 
 
 def test_a_message_without_an_answer_is_not_edited_and_is_sent_again_with_its_key(ann: Window, script: Script) -> None:
