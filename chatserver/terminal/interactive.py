@@ -287,19 +287,20 @@ class Interactive:
     async def _enter(self, room: str) -> None:
         """Join a room, after asking what is unread in it."""
         await self._chat.connected()
+        unread: dict[str, wire.Unread] = {}
         with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):  # perhaps we have no markers
-            known = await self._chat.unread()
-            self._recall.rooms.update(known)
-            if (unread := known.get(room)) is not None and unread.unread:
-                self._rooms[room] = unread.read
-                if unread.unread > LATEST:
-                    what = f"{unread.unread:,} unread in {room}; the latest {LATEST} follow"
+            unread = await self._chat.unread()
+            self._recall.rooms |= unread.keys()
+            if (here := unread.get(room)) is not None and here.unread:
+                self._rooms[room] = here.read
+                if here.unread > LATEST:
+                    what = f"{here.unread:,} unread in {room}; the latest {LATEST} follow"
                     self._screen.note(f"{what}, /older shows those before")
         self._chat.join(room, latest=LATEST)
         with trio.move_on_after(ENTRY_PATIENCE), suppress(ChatError):
             if (refusal := await self._chat.write_refusal(room)) is not None:
                 self._screen.note(render.printable(refusal.message))
-            self._recall.rooms = {found.room for found in await self._chat.rooms()}
+            self._recall.rooms = {found.room for found in await self._chat.rooms()} | unread.keys()
 
     async def _show_older(self, room: str, most: int) -> None:
         words, messages = await self._older.read(room, most)
@@ -327,10 +328,10 @@ class Interactive:
 
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()
-        self._recall.rooms = {room.room for room in rooms}
         unread: dict[str, wire.Unread] = {}
         with suppress(ChatError):  # perhaps we have no markers
             unread = await self._chat.unread()
+        self._recall.rooms = {room.room for room in rooms} | unread.keys()
 
         def news(room: wire.RoomSummary) -> tuple[bool, bool]:
             known = unread.get(room.room, wire.Unread(read=0))

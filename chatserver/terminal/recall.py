@@ -16,7 +16,7 @@ MAX_RECALLED = 1000  # messages, and people, at most
 
 class Recall:
     def __init__(self) -> None:
-        self.rooms: set[str] = set()  # that the server has listed last
+        self.rooms: set[str] = set()  # that the server has listed last, and those that we have read
         self.people: OrderedDict[str, str] = OrderedDict()  # names by id, the latest last
         self.reached: dict[str, int] = {}  # by room, the offset of the last record
         self._messages: OrderedDict[tuple[str, int], wire.Message] = OrderedDict()

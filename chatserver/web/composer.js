@@ -235,7 +235,7 @@ export class Composer {
     this.#text.setSelectionRange(selectionStart + mark.length, selectionEnd + mark.length);
   }
 
-  /** Text that is typed or pasted outside any field goes into the composer: focused now, it gets this key. */
+  /** What is typed or pasted outside any field goes into the composer: focused now, it gets this key. */
   #stray(event) {
     const { key, ctrlKey, metaKey, altKey, defaultPrevented, target } = event;
     // AltGr types a character but reports Ctrl and Alt; a dead key combines with the next one.

@@ -53,7 +53,7 @@ export class RoomsView {
   get names() {
     const rank = ({ mentions = 0, unread = 0 } = {}) => (mentions ? 2 : Number(unread > 0));
     const ours = [...this.#ours].sort((a, b) => rank(this.client.rooms.get(b)) - rank(this.client.rooms.get(a)));
-    return [...new Set([...ours, ...this.#listed.map(({ room }) => room), ...this.client.markers.rooms])];
+    return [...new Set([...ours, ...this.#listed.map(({ room }) => room)])];
   }
 
   #kept() {
@@ -77,7 +77,7 @@ export class RoomsView {
     this.#askedAt = -Infinity;
   }
 
-  /** Of too many rooms, leave those opened longest ago; a room that a tab shows only if all others are shown too. */
+  /** Of too many rooms, leave those opened longest ago, and last those that a tab shows. */
   async #leaveOldest() {
     const most = Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
     if (this.#ours.length <= most) return;

@@ -60,7 +60,7 @@ export class Switcher {
     const news = ({ unread = 0, mentions = 0 } = {}) => (unread ? badge(unread, mentions) : '');
     // Until something is typed the present room is last, so that Enter leads to another.
     const rank = (each) => (name ? Number(each !== name) + Number(!each.startsWith(name)) : Number(each === this.client.room));
-    const found = this.rooms.names.filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
+    const found = [...new Set([...this.rooms.names, ...this.client.markers.rooms])].filter((each) => each.includes(name)).sort((a, b) => rank(a) - rank(b));
     const hasNews = (each) => name === '' && this.client.rooms.get(each)?.unread;
     const rows = found.filter((each, at) => at < MAX_ROOMS || hasNews(each)).map((each) =>
       this.#option(`#${each}`, make('b', {}, `#${each}`), news(this.client.rooms.get(each))),
