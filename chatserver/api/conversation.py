@@ -159,7 +159,11 @@ class Conversation:
         if isinstance(result, LogError):
             self._sink.send(connection, dialect.refused(id_, *not_stored(result)))
         else:
-            self._sink.send(connection, dialect.ack(id_, result.record))
+            answer = dialect.ack(id_, result.record)
+            member = session.find(result.record.room)
+            if member is not None and not self._sink.blocked(connection):  # one write fewer, of two in a room of one
+                answer += self._hub.broadcaster.take_last(member)
+            self._sink.send(connection, answer)
         waits = session.waits
         if waits is NOTHING:
             return

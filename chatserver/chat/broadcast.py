@@ -204,13 +204,16 @@ class Broadcaster:
         return False
 
     def _deliver_alike(self, room: Room, visited: list[Member]) -> list[Member]:
-        """Offer one chunk to all visited members whose cursor equals the first one's: mostly these are all.
+        """Offer one chunk to all members at the cursor of the first one that lacks something: mostly these are all.
 
         Returns the members that may lack something still. One tight loop in the sink costs a third of a call for each
         member.
         """
-        first, ring = (visited[0] if visited else None), room.ring
-        if first is None or ring is None or first.cursor >= ring.last or not ring.holds_after(first.cursor):
+        last, ring = room.last, room.ring
+        first = next((member for member in visited if member.cursor < last and member.source is RING), None)
+        if first is None or ring is None:
+            return []
+        if not ring.holds_after(first.cursor):
             return visited
         cursor, encoding = first.cursor, first.encoding
         alike = [
@@ -218,8 +221,6 @@ class Broadcaster:
             for member in visited
             if member.cursor == cursor and member.encoding is encoding and member.source is RING
         ]
-        if not alike:
-            return visited  # the first has left; if all have, the room may have left memory
         chunk, reached = ring.chunk(encoding, cursor)
         connections = [member.connection for member in alike]
         partly = self._sink.offer_each(connections, chunk)
@@ -263,6 +264,15 @@ class Broadcaster:
             if taken >= 0:
                 self._keep_rest(member, ring.pieces(member.encoding, cursor, reached), taken)
             return
+
+    def take_last(self, member: Member) -> bytes:
+        """The room's last message, if that is all that the member lacks, for the caller to send; moves the cursor."""
+        ring, cursor = member.room.ring, member.cursor
+        if ring is None or member.source is not RING or cursor != ring.last - 1 or not ring.holds_after(cursor):
+            return b""
+        push, member.cursor = ring.chunk(member.encoding, cursor)
+        self.delivered += 1
+        return push
 
     def give(self, member: Member, chunk: bytes, pieces: list[bytes]) -> None:
         """Offer a chunk of pieces that follow the member's cursor, and move the cursor past those that were taken."""

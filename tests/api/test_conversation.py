@@ -137,6 +137,35 @@ async def test_a_publish_is_acknowledged_when_it_is_durable_or_has_failed(autoju
         assert ann.session.in_flight == 0
 
 
+async def test_an_author_gets_its_message_in_one_write_with_the_acknowledgement(autojump_clock: Clock) -> None:
+    """Unless it lacks more than that, or is blocked: then the broadcast goes on with it, and nothing comes twice."""
+    async with talking() as (it, client):
+        ann, bob, joe = client(), client(), client()  # joe takes part without joining
+        for each in (ann, bob):
+            await each.answer(Join("lobby"))
+        await trio.sleep(5.0)  # presence has been told
+
+        async def written(*authors: Talk) -> list[bytes]:
+            it.sink.chunks.clear()
+            with it.together():
+                for author in authors:
+                    author.hear(Publish("lobby", "hi"))
+            await it.until_idle()
+            return it.sink.chunks
+
+        assert await written(ann) == [b"R\nM lobby 1 hi\n", b"M lobby 1 hi\n"]
+        assert await written(joe) == [b"R\n", *[b"M lobby 2 hi\n"] * 2]
+        assert await written(ann, bob) == [b"R\n", b"R\n", *[b"M lobby 3 hi\nM lobby 4 hi\n"] * 2]
+        bob.peer.space = 5  # the acknowledgement, and a part of the message
+        assert await written(bob) == [b"R\nM lobby 5 hi\n", b"M lobby 5 hi\n"]
+        assert await written(bob) == [b"M lobby 6 hi\n"], "to ann: bob is blocked"
+        assert bob.peer.rest == [b"obby 5 hi\n", b"R\n"], "the next message is in the ring alone"
+        it.sink.take_all([bob.peer])
+        assert [each.peer.offsets("lobby") for each in (ann, bob)] == [[1, 2, 3, 4, 5, 6]] * 2
+        assert it.hub.broadcaster.delivered == 12
+        assert len(ann.replies) == 3
+
+
 async def test_a_busy_log_is_told_at_once(autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("chatserver.log.groups.MAX_PENDING", 1)
     async with talking() as (it, client):
