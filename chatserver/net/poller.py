@@ -25,6 +25,9 @@ from chatserver.reasons import Reason
 
 #: Events taken at a time; the others are reported by the next call. libuv polls 1,024, nginx 512.
 MAX_EVENTS = 1024
+#: Events from which on the kernel is asked for more before other tasks run: their work takes so long that others have
+#: come meanwhile. After fewer there are mostly none, and trio's own wait finds those that come.
+MANY_EVENTS = 5
 #: Bytes read from one peer at a time: more than nearly any request or message, and the bound on what a peer can send
 #: ahead. An item of announced length is read to its end, up to READ_MOST_BYTES (a whole message) at a time.
 READ_BYTES, READ_MOST_BYTES = 1024, 16 * 1024
@@ -204,8 +207,7 @@ class Poller:
     def _gather(self) -> bool:
         """Submit every event to the scheduler. Returns whether to poll again before other tasks run.
 
-        After a single event there are mostly no others yet, so trio's own wait is left to find them. Objects are
-        queued, not descriptors: when an item runs, its number may be another peer's.
+        Objects are queued, not descriptors: when an item runs, its number may be another peer's.
         """
         table, submit = self._connections.table, self._connections.submit
         ready = self._readiness.ready(MAX_EVENTS)
@@ -234,7 +236,7 @@ class Poller:
             submit(step, connection)
         self._events += len(ready)
         self._awaited += awaited
-        return len(ready) > 1
+        return len(ready) >= MANY_EVENTS
 
     def _accept(self, listener: Listener) -> None:
         """Accept a batch of peers; the kernel reports the listener again if there are more.

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from unittest import mock
 
 import pytest
 import trio
@@ -10,7 +11,7 @@ import trio.testing
 
 from chatserver.net import poller, scheduler
 from chatserver.net.connection import Connection
-from chatserver.net.poller import LONGEST_PASS, MAX_EXPIRED, PASS, PONG_NAP, READ_BYTES, SHARE
+from chatserver.net.poller import LONGEST_PASS, MANY_EVENTS, MAX_EXPIRED, PASS, PONG_NAP, READ_BYTES, SHARE
 from chatserver.net.readiness import READ
 from chatserver.net.scheduler import QUANTUM
 from chatserver.net.states import Priority, State
@@ -51,6 +52,20 @@ def test_a_pass_ends_for_other_tasks_after_its_share(
     it.poller._pass(least)
     assert max(lasts, work) == pytest.approx(now - began, abs=1.01 * work)
     assert len(it.of("received")) == round((now - began) / work)
+
+
+@pytest.mark.parametrize(("events", "polls"), [(1, 1), (MANY_EVENTS - 1, 1), (MANY_EVENTS, 2)])
+def test_the_kernel_is_asked_again_after_many_events(
+    it: Parked, monkeypatch: pytest.MonkeyPatch, events: int, polls: int
+) -> None:
+    """After few, which one pass reads in a moment, it mostly knows of no others."""
+    monkeypatch.setattr(poller, "others_can_run", lambda: False)
+    ready = mock.Mock(wraps=it.readiness.ready)
+    monkeypatch.setattr(it.readiness, "ready", ready)
+    for _ in range(events):
+        it.place(State.KEEPALIVE)[1].send(b"x")
+    assert not it.poller._pass(0.0)
+    assert (len(it.of("received")), ready.call_count) == (events, polls)
 
 
 @pytest.mark.parametrize(("took", "least"), [(0.001, SHARE * 0.001), (1.0, LONGEST_PASS)])
