@@ -150,7 +150,7 @@ class Server:
         # The log is outermost: it outlives its writers, and commits what it was given before it closes.
         async with trio.open_nursery() as log_nursery:
             await log_nursery.start(self._reload_at_hangup)  # files that change while the log opens have been read
-            program = Program(self._on_hints, self._hand_out, self._post, self._faulted)
+            program = Program(self._on_hints, self._hand_out, self._post, self._defer, self._faulted)
             await log_nursery.start(log.run, self._news, program)
             with ExitStack() as stack:
                 readiness = Readiness()
@@ -183,6 +183,12 @@ class Server:
 
     def _post(self, call: Callable[[], object]) -> bool:
         return self._parts is not None and self._parts.connections.scheduler.post(call)
+
+    def _defer(self, call: Callable[[], object]) -> None:
+        if self._parts is None:
+            call()
+        else:
+            self._parts.connections.scheduler.defer(call)
 
     def _news(self, records: Sequence[Record]) -> None:
         self.parts.hub.news(records)

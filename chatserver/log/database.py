@@ -110,7 +110,7 @@ class DatabaseLog(Generic[C]):
 
     def _begin_commit(self, drafts: Sequence[Draft], done: Callable[[Outcome[Outcomes]], None]) -> None:
         commit = partial(self._parts().writer.commit, drafts)
-        self._writer_thread.start(commit, done, self._groups.post_for(drafts))
+        self._writer_thread.start(commit, done, self._groups.post_for(drafts), self._groups.defer)
 
     @property
     def identity(self) -> Identity:

@@ -43,7 +43,7 @@ from chatserver.log.interface import (
     Statistics,
     Stored,
 )
-from chatserver.log.program import PLAIN_PROGRAM, Faulted, Post, Program, RunSteps, at_once, never_post
+from chatserver.log.program import PLAIN_PROGRAM, Defer, Faulted, Post, Program, RunSteps, at_once, never_post
 
 Outcomes: TypeAlias = Sequence[Stored | LogError]
 #: Begins to store a group. Later, on the loop, it calls its second argument once, with the outcome of each draft or
@@ -94,6 +94,7 @@ class GroupWriter:
         # Set by `run`.
         self._news: News
         self._schedule: RunSteps
+        self.defer: Defer
         self._post: Post
         self._faulted: Faulted
         self._now: Callable[[], float]
@@ -155,7 +156,7 @@ class GroupWriter:
     ) -> None:  # fmt: skip
         """Commit groups until cancelled, then the remaining drafts within DRAIN_DEADLINE."""
         self._news = news
-        _, self._schedule, self._post, self._faulted = program
+        _, self._schedule, self._post, self.defer, self._faulted = program
         self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call
         self.accepting = True
         task_status.started()

@@ -16,6 +16,8 @@ Step = Callable[[], bool]
 RunSteps = Callable[[Step], None]
 #: Called from any thread to have the loop make a call before its tasks run. False: it will not, so ask trio instead.
 Post = Callable[[Callable[[], object]], bool]
+#: Makes a call on the loop when that is about to wait for events, or has worked for a while. The call may not use trio.
+Defer = Callable[[Callable[[], object]], object]
 #: Called in the except clause for a fault of ours, with the object in which it happened: counts and logs it.
 Faulted = Callable[[object], None]
 
@@ -35,6 +37,11 @@ def never_post(call: Callable[[], object]) -> bool:
     return False
 
 
+def call_now(call: Callable[[], object]) -> None:
+    """The `Defer` of a program without a scheduler."""
+    call()
+
+
 def log_fault(item: object) -> None:
     """The `Faulted` of a program that counts no faults."""
     logging.getLogger(__name__).exception("a fault in %s", type(item).__name__)  # noqa: LOG004  see Faulted
@@ -46,6 +53,7 @@ class Program(NamedTuple):
     on_hints: OnHints = ignore_hints  # only of a shared log
     schedule: RunSteps = at_once  # gets a step that hands out the answers of finished groups, a few in each call
     post: Post = never_post  # brings outcomes back from threads: of reads, and of some groups
+    defer: Defer = call_now  # wakes a thread for a group
     faulted: Faulted = log_fault  # for an exception in `news`, in an answer or in the log itself, which goes on
 
 

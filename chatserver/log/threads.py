@@ -19,7 +19,7 @@ import trio
 from outcome import Error, Outcome, capture
 
 from chatserver.log.interface import LogOpenError, LogUnavailable
-from chatserver.log.program import Post, never_post
+from chatserver.log.program import Defer, Post, call_now, never_post
 
 #: Seconds after which a thread without a job ends, as in trio's own cache of threads.
 IDLE_TIMEOUT = 10.0
@@ -85,11 +85,17 @@ class ThreadPool:
         self._threads += 1
         self._idle += 1
 
-    def start(self, work: Callable[[], T], done: Callable[[Outcome[T]], object], post: Post = never_post) -> Job:
+    def start(
+        self, work: Callable[[], T], done: Callable[[Outcome[T]], object], post: Post = never_post,
+        defer: Defer = call_now,
+    ) -> Job:  # fmt: skip
         """Run `work` in a thread, after the jobs that were started before.
 
         `done` gets the outcome on the loop, later: by `post`, or by trio if `post` returns False. It may not raise, and
         is not called after the loop has ended.
+
+        `defer` wakes the thread. One that is woken while the loop works can do nothing but take the interpreter lock,
+        at the loop's next system call, and each then waits for the other.
         """
         token = trio.lowlevel.current_trio_token()
         job = work, done, post, token
@@ -99,10 +105,14 @@ class ThreadPool:
                     self._add_thread()
             except REFUSALS as error:
                 token.run_sync_soon(done, Error(LogUnavailable(f"no thread for the log: {error}")))
-            else:
-                self._waiting.append(job)
-                self._changed.notify()
+                return job
+            self._waiting.append(job)
+        defer(self._wake)
         return job
+
+    def _wake(self) -> None:
+        with self._changed:
+            self._changed.notify()
 
     async def run(
         self, work: Callable[[], T], post: Post = never_post, *, late: Callable[[], object] = lambda: None

@@ -20,7 +20,6 @@ from chatserver.net.listener import Listener
 from chatserver.net.readiness import READ, RESET, WRITE, Readiness
 from chatserver.net.states import AT_REST, READS, ROWS, Priority, Reclaim
 from chatserver.net.transport import PLAIN
-from chatserver.net.wheel import Wheel
 from chatserver.reasons import Reason
 
 #: Events taken at a time; the others are reported by the next call. libuv polls 1,024, nginx 512.
@@ -59,15 +58,22 @@ def others_can_run() -> bool:
 
 
 class PassClock(trio.abc.Instrument):
-    """Advances the wheel at the start of each pass of the loop, so that every task finds the right tick."""
+    """Advances the wheel at the start of each pass of the loop, so that every task finds the right tick.
 
-    def __init__(self, wheel: Wheel) -> None:
-        self._wheel = wheel
+    At the end of a pass it makes the scheduler's deferred calls.
+    """
+
+    def __init__(self, connections: Connections) -> None:
+        self._wheel, self._scheduler = connections.wheel, connections.scheduler
         self._now = trio.lowlevel.current_clock().current_time  # `trio.current_time` looks the clock up at each call
 
     def after_io_wait(self, timeout: float) -> None:
         """A pass begins."""
         self._wheel.advance(self._now())
+
+    def before_io_wait(self, timeout: float) -> None:
+        """The pass is over."""
+        self._scheduler.call_deferred()
 
 
 class Poller:
@@ -86,7 +92,7 @@ class Poller:
         """Run passes until cancelled, then end every connection."""
         for listener in self._listeners.values():
             self._readiness.add(listener.descriptor, READ)
-        clock = PassClock(self._connections.wheel)
+        clock = PassClock(self._connections)
         trio.lowlevel.add_instrument(clock)
         scheduler = self._scheduler
         scheduler.begin()
@@ -133,6 +139,7 @@ class Poller:
             lasted, left = perf_counter() - begin, not scheduler.idle
             if not (left or busy) or (lasted >= least and (lasted >= PASS or others_can_run())):
                 return left
+            scheduler.call_deferred()
 
     async def run_wheel(self, *, on_tick: Callable[[float], None]) -> None:
         """Turn the wheel until cancelled; `on_tick` gets the lateness of each turn in seconds."""

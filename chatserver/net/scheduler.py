@@ -30,6 +30,9 @@ QUANTUM: dict[Priority, float] = {Priority.FIRST: 0.0004, Priority.NORMAL: 0.000
 #: kernel's queue, and persons with them.
 CROWD = 64
 
+#: Steps that wait above which no call is deferred: it would come too late behind them.
+FEW = 4
+
 
 class Scheduler:
     """See the module. `round` is called by the one task that runs it."""
@@ -48,6 +51,7 @@ class Scheduler:
         self.asleep = False  # whether that task waits, and must be woken
         # Seldom more than one: a log commits one group at a time.
         self._posted: deque[Callable[[], object]] = deque()
+        self._deferred: deque[Callable[[], object]] = deque()
         self._taking = False  # whether rounds are run
         self._lock = Lock()  # guards `_taking`: after `end` the readiness object is closed, and `_wake` must not run
 
@@ -75,16 +79,25 @@ class Scheduler:
                     self._wake()
             return self._taking
 
+    def defer(self, call: Callable[[], object]) -> None:
+        """Make a call when the loop is about to wait for events, or after a round that leaves work; at once if busy."""
+        first, normal, bulk = self._queues
+        if self._taking and first.length + normal.length + bulk.length <= FEW:
+            self._deferred.append(call)
+        else:
+            call()
+
     def begin(self) -> None:
-        """Accept posted calls: rounds are run from now on."""
+        """Accept calls: rounds are run from now on."""
         self._taking = True
 
     def end(self) -> list[Callable[[], object]]:
-        """Accept no more posted calls, and wake nobody from now on. Returns the calls that were not made yet."""
+        """Accept no more calls, and wake nobody from now on. Returns the calls that were not made yet."""
         with self._lock:
             self._taking = self.asleep = False
-        left = list(self._posted)
+        left = [*self._posted, *self._deferred]
         self._posted.clear()
+        self._deferred.clear()
         return left
 
     @property
@@ -111,11 +124,18 @@ class Scheduler:
 
     def _call_posted(self) -> None:
         for _ in range(len(self._posted)):  # none posted meanwhile, or the memory log could commit for ever
-            posted = self._posted.popleft()
-            try:
-                posted()
-            except Exception:  # noqa: BLE001  the fault boundary
-                self._faulted(posted)
+            self._call(self._posted.popleft())
+
+    def call_deferred(self) -> None:
+        """Make the deferred calls."""
+        while self._deferred:
+            self._call(self._deferred.popleft())
+
+    def _call(self, call: Callable[[], object]) -> None:
+        try:
+            call()
+        except Exception:  # noqa: BLE001  the fault boundary
+            self._faulted(call)
 
     def _run(self, queue: FairQueue[_Queued], share: float, tail: FairQueue[_Queued]) -> None:
         until = perf_counter() + share

@@ -3,10 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import trio
 
+from chatserver.net.scheduler import Scheduler
 from tests.support.peers import Address, ask, chatter, publish
 from tests.support.serving import Serving, serving, until
 from tests.support.transports import TRANSPORTS, Subscriber, collect, subscribe
@@ -79,6 +81,13 @@ async def test_a_log_longer_than_the_ring_and_a_page(tmp_path: Path) -> None:
         async with readers(server.address) as found, trio.open_nursery() as nursery:
             nursery.start_soon(publish_many, server.address, 100)
             await check(found, last=500)
+
+
+async def test_the_thread_that_stores_messages_is_woken_by_a_deferred_call(tmp_path: Path) -> None:
+    with mock.patch.object(Scheduler, "defer", autospec=True, side_effect=Scheduler.defer) as defer:
+        async with serving(log=f"sqlite:{tmp_path / 'chat.db'}") as server:
+            await publish(server.address, "lobby", "hi")
+    assert defer.called
 
 
 async def test_a_reader_that_pauses_misses_nothing() -> None:

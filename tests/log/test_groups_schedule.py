@@ -1,5 +1,6 @@
 """Answers of finished groups are steps of a schedule: fair between networks, a few at a time, none lost."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -119,6 +120,22 @@ async def test_a_receiver_may_publish_from_its_step(it: Written, turns: Turns) -
         await wait_all_tasks_blocked()
         assert not turns.turn()
     assert it.seen == ["second"]
+
+
+async def test_the_thread_is_woken_for_a_group_by_a_deferred_call(nursery: trio.Nursery, tmp_path: Path) -> None:
+    """Woken at once it takes the interpreter lock from the loop, which is at work: a tenth of a message's CPU."""
+    log, deferred, answers = SqliteLog(str(tmp_path / "log.db")), list[Callable[[], object]](), list[object]()
+    await nursery.start(log.run, ignore, Program(defer=deferred.append))
+
+    async def publish(number: int) -> None:
+        log.submit(draft("hi"), answers.append)
+        await eventually(lambda: len(deferred) == number)
+        deferred[-1]()
+        await eventually(lambda: len(answers) == number)
+        assert isinstance(answers[-1], Stored)
+
+    await publish(1)
+    await publish(2)
 
 
 @pytest.mark.parametrize("engine", ["memory:", "sqlite:{}/log.db"])

@@ -2,6 +2,7 @@
 
 import itertools
 import os
+from functools import partial
 from unittest import mock
 
 import pytest
@@ -144,6 +145,27 @@ def test_the_poller_does_not_nap_after_it_has_accepted(it: Parked) -> None:
     it.knock()
     it.poller._pass(60.0)
     assert (it.connections.held, it.poller.naps) == (1, False)
+
+
+async def test_a_deferred_call_is_made_before_the_loop_waits_and_after_a_round_that_leaves_work() -> None:
+    """By whatever task it is deferred; a pass may last long."""
+    made: list[str] = []
+    left = ["by a step"]
+    async with polled() as it:
+        scheduler = it.connections.scheduler
+        scheduler.defer(partial(made.append, "by another task"))
+        assert made == []
+        await trio.testing.wait_all_tasks_blocked()
+        assert made == ["by another task"]
+
+        def step(_: object) -> bool:
+            while left:
+                scheduler.defer(partial(made.append, left.pop()))
+            return len(made) == 1
+
+        scheduler.submit(Priority.BULK, step, None)
+        assert not it.poller._pass(0.1), "this step goes on until the call is made"
+        assert made == ["by another task", "by a step"]
 
 
 async def test_a_task_that_can_run_is_seen(it: Parked) -> None:

@@ -229,6 +229,35 @@ def test_a_round_makes_each_call_that_it_has_taken(stage: Stage) -> None:
     assert stage.scheduler.end() == []
 
 
+@pytest.mark.parametrize(
+    ("waiting", "waits"), [(0, True), (scheduler_module.FEW, True), (scheduler_module.FEW + 1, False)]
+)
+def test_a_call_is_deferred_unless_many_steps_wait(stage: Stage, waiting: int, waits: bool) -> None:
+    stage.scheduler.begin()
+    for number in range(waiting):
+        stage.submit(list(Priority)[number % len(Priority)], "a peer")
+    broken = mock.Mock(side_effect=ZeroDivisionError)
+    if waits:
+        stage.scheduler.defer(broken)
+    stage.scheduler.defer(partial(stage.done.append, "deferred"))
+    assert stage.done == ([] if waits else ["deferred"])
+    stage.rounds()
+    stage.scheduler.call_deferred()
+    assert (stage.done.index("deferred"), len(stage.done)) == (waiting if waits else 0, waiting + 1)
+    assert stage.faulted == [broken] * waits
+
+
+def test_before_begin_and_after_end_deferred_calls_are_made_at_once(stage: Stage) -> None:
+    """Nothing would make them later, and a thread would wait for them."""
+    call = partial(stage.done.append, "deferred")
+    stage.scheduler.defer(call)
+    stage.scheduler.begin()
+    stage.scheduler.defer(call)
+    assert (stage.done, stage.scheduler.end()) == (["deferred"], [call])
+    stage.scheduler.defer(call)
+    assert (stage.done, stage.scheduler.end()) == (["deferred"] * 2, [])
+
+
 def test_before_begin_and_after_end_posts_are_refused_and_wake_nothing(stage: Stage) -> None:
     """The descriptor that wakes is closed by then, and its number may be in use again."""
     call = partial(stage.done.append, "posted")
