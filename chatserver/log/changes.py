@@ -259,7 +259,7 @@ class Changes:
         else:
             self._altered[place] = True
         room.last = offset = room.last + 1
-        room.time = time = max(now, room.time)
+        room.time = time = now if now > room.time else room.time  # noqa: FURB136  `max` takes five times as long
         record = alteration(draft, offset, time, message)
         self._records[place] = record.alters[0]
         if record.empties:
@@ -271,7 +271,7 @@ class Changes:
     def _append(self, draft: Draft, room: RoomEnd | None, now: int) -> Stored:
         assert room is not None, "its first message makes it"
         room.last = offset = room.last + 1
-        room.time = time = max(now, room.time)
+        room.time = time = now if now > room.time else room.time  # noqa: FURB136  as in `_take`
         record = self._records[draft.room, offset] = plain(draft, offset, time)
         return Stored(record, fresh=True)
 

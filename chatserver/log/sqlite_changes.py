@@ -5,26 +5,22 @@ Owns: their statements. May not: begin or end a transaction, or decide what may 
 
 import sqlite3
 from collections.abc import Collection, Mapping, Sequence
-from itertools import chain
 
 import msgspec
 
 from chatserver.log.changes import Place, Reacted, RoomEnd
 from chatserver.log.interface import Record
-from chatserver.log.rows import COLUMNS, more_of, record_of
+from chatserver.log.rows import OF_MESSAGES, more_of, record_of
 from chatserver.log.sqlite_indexing import MERGE_PAGES, merge
-from chatserver.log.sqlite_rows import decode_records, execute_rows
+from chatserver.log.sqlite_rows import execute_rows, execute_values
 
 # Only constants of this package are formatted into statements. CROSS JOIN fixes the order: each of the few asked rows
 # is looked up among the many kept ones. AS BLOB: else the driver would decode the text, and msgspec encode it again.
-_FIND_RECORDS = f"""
-    SELECT CAST(json_group_array(json_array(place, {COLUMNS})) AS BLOB) FROM (ROWS)
-    CROSS JOIN messages ON place = column1
+_FIND_TARGETS = f"""
+    SELECT CAST(json_group_array(json_array(column1, reactions.place IS NOT NULL, {OF_MESSAGES})) AS BLOB) FROM (ROWS)
+    CROSS JOIN messages ON messages.place = column2
+    LEFT JOIN reactions ON reactions.place = column2 AND emoji = column3 AND reactions.user_id = column4
 """  # noqa: S608
-_FIND_REACTIONS = """
-    SELECT json_group_array(column1) FROM (ROWS)
-    CROSS JOIN reactions ON place = column2 AND emoji = column3 AND user_id = column4
-"""
 # The rows exist, so none is inserted. UPDATE ... FROM would first copy all values into a temporary table.
 _RESTATE = """
     INSERT INTO messages (place, time, user_id, user_name, text, more)
@@ -38,7 +34,7 @@ _REWRITE = """
 """
 _REACT = "INSERT OR IGNORE INTO reactions SELECT * FROM (ROWS) WHERE column1 > 0"
 FORGET_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
-_decode_numbers = msgspec.json.Decoder(list[int]).decode
+_decode_targets = msgspec.json.Decoder(list[tuple[int, int, int, str, str, str, int, int, str]]).decode
 
 
 class SqliteChanges:
@@ -48,25 +44,28 @@ class SqliteChanges:
         self._connection = connection
         self._rooms = rooms
 
-    def records(self, places: Collection[Place]) -> dict[Place, Record]:
-        if not places:
-            return {}
-        rooms = self._rooms
-        asked = {rooms[place[0]].base + place[1]: place for place in places}
-        (rows,) = execute_rows(self._connection, _FIND_RECORDS, zip(asked), 1).fetchone()
+    def targets(
+        self, places: Collection[Place], reactions: Collection[Reacted]
+    ) -> tuple[dict[Place, Record], set[Reacted]]:
+        """The records at these places, and those of the reactions that exist; their messages are among the places."""
         found: dict[Place, Record] = {}
-        for place, time, user_id, user_name, text, kind, target, more in decode_records(rows):
-            room, offset = at = asked[place]
-            found[at] = record_of(room, offset, time, user_id, user_name, text, kind, target, more)
-        return found
-
-    def reactions(self, asked: Collection[Reacted]) -> set[Reacted]:
-        if not asked:
-            return set()
-        listed = list(asked)
-        rows = [(number, *row) for number, row in enumerate(self._rows_of(listed), 1)]
-        (numbers,) = execute_rows(self._connection, _FIND_REACTIONS, rows, 4).fetchone()
-        return {listed[number - 1] for number in _decode_numbers(numbers)}
+        reacted: set[Reacted] = set()
+        if not places:
+            return found, reacted
+        alone = {*places}.difference([reaction[:2] for reaction in reactions])
+        asked = [*reactions, *[(room, offset, "", "") for room, offset in alone]]
+        rooms, values = self._rooms, list[object]()
+        for number, (room, offset, emoji, user_id) in enumerate(asked):
+            values += number, rooms[room].base + offset, emoji, user_id
+        (rows,) = execute_values(self._connection, _FIND_TARGETS, values, 4).fetchone()
+        for number, is_there, time, user_id, user_name, text, kind, target, more in _decode_targets(rows):
+            room, offset, _, _ = reaction = asked[number]
+            if is_there:
+                reacted.add(reaction)
+            at = room, offset
+            if at not in found:
+                found[at] = record_of(room, offset, time, user_id, user_name, text, kind, target, more)
+        return found, reacted
 
     def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
         rooms = self._rooms
@@ -77,22 +76,26 @@ class SqliteChanges:
         merge(MERGE_PAGES, self._connection)
 
     def restate(self, messages: Sequence[Record]) -> None:
-        rooms = self._rooms
-        rows = [(rooms[message.room].base + message.offset, more_of(message)) for message in messages]
-        execute_rows(self._connection, _RESTATE, rows, 2)
+        rooms, values = self._rooms, list[object]()
+        for message in messages:
+            values += rooms[message.room].base + message.offset, more_of(message)
+        execute_values(self._connection, _RESTATE, values, 2)
 
     def react(self, reactions: Sequence[Reacted]) -> None:
-        execute_rows(self._connection, _REACT, self._rows_of(reactions), 3)
+        execute_values(self._connection, _REACT, self._values_of(reactions), 3)
 
     def unreact(self, reactions: Sequence[Reacted]) -> None:
         # One condition for each: of a list of rows only the places are looked up, and then all reactions that each has.
         asked = " OR ".join(["(place = ? AND emoji = ? AND user_id = ?)"] * len(reactions))
-        values = [*chain.from_iterable(self._rows_of(reactions))]
+        values = self._values_of(reactions)
         self._connection.execute(f"DELETE FROM reactions WHERE {asked}", values)  # noqa: S608
 
     def forget_reactions(self, messages: Sequence[Place]) -> None:
         places = [self._rooms[room].base + offset for room, offset in messages]
-        execute_rows(self._connection, FORGET_REACTIONS, zip(places), 1)
+        execute_values(self._connection, FORGET_REACTIONS, places, 1)
 
-    def _rows_of(self, reactions: Sequence[Reacted]) -> list[tuple[int, str, str]]:
-        return [(self._rooms[room].base + offset, emoji, user_id) for room, offset, emoji, user_id in reactions]
+    def _values_of(self, reactions: Sequence[Reacted]) -> list[object]:
+        rooms, values = self._rooms, list[object]()
+        for room, offset, emoji, user_id in reactions:
+            values += rooms[room].base + offset, emoji, user_id
+        return values

@@ -10,7 +10,7 @@ zeros. `executemany` and `json_each` cost more, and `json_each` silently cuts te
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
 from itertools import chain
 from typing import Any
@@ -28,12 +28,17 @@ def execute_rows(
 
     There may be no row: all are then zeros.
     """
-    values = [*chain.from_iterable(rows)]
+    return execute_values(connection, statement, [*chain.from_iterable(rows)], width, *more)
+
+
+def execute_values(
+    connection: sqlite3.Connection, statement: str, values: Sequence[object], width: int, *more: object
+) -> sqlite3.Cursor:
+    """The same, with the values of all rows in one sequence: for hot paths, where a tuple for each row costs more."""
     count = len(values) // width
     power = 1 << (count - 1).bit_length()
-    values += [0] * ((power - count) * width)
-    values += more
-    return connection.execute(_for_rows(statement, power, width), values)
+    zeros = [0] * ((power - count) * width)
+    return connection.execute(_for_rows(statement, power, width), [*values, *zeros, *more])
 
 
 @lru_cache(maxsize=256)  # a dozen statements, each for a few powers of two of rows

@@ -26,7 +26,7 @@ from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, LogUn
 from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, more_of
 from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import FILE_ERRORS, OpenFiles, unavailable
-from chatserver.log.sqlite_rows import execute_rows
+from chatserver.log.sqlite_rows import execute_rows, execute_values
 from chatserver.log.sqlite_schema import IN_ROOM, MOST_ROOMS, OFFSETS
 
 _decode_ends = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
@@ -143,16 +143,14 @@ class SqliteWriter:
     def _commit(self, drafts: Sequence[Draft]) -> Outcomes:
         now = self._wall_ms()
         rich = [draft for draft in drafts if draft.target or draft.mentions or draft.kind]
-        names = {draft.room for draft in drafts}
-        written = {draft.room for draft in drafts if not (draft.kind or draft.target)} if rich else names
         keyed = [draft for draft in drafts if draft.key is not None]
         if rich or keyed:  # before the look-ups, since a read outside of the transaction takes a lock of its own
             self._begin()
-        self._load_rooms(names, written)
-        used = self._used_keys(keyed, now)
+        self._load_rooms(drafts)
+        used = self._used_keys(keyed, now) if keyed else {}
         places, reactions = targets_of(rich, self._rooms) if rich else ((), ())
         rows = SqliteChanges(self._connection, self._rooms)
-        changes = Changes(rows, self._rooms, rows.records(places), rows.reactions(reactions))
+        changes = Changes(rows, self._rooms, *rows.targets(places, reactions))
         group = changes.apply(drafts, used, now)
         if group.fresh:
             self._insert(group.fresh, is_rich=bool(rich))
@@ -165,13 +163,14 @@ class SqliteWriter:
     def _insert(self, records: Sequence[Record], *, is_rich: bool) -> None:
         """Insert records; those of a group without rich drafts have only the first columns."""
         rooms = self._rooms
-        rows: list[tuple[object, ...]] = []
+        values: list[object] = []
         for record in records:
             place = rooms[record.room].base + record.offset
-            row = place, record.time, record.user_id, record.user_name, record.text
-            rows.append((*row, int(record.kind), record.target, more_of(record)) if is_rich else row)
+            values += place, record.time, record.user_id, record.user_name, record.text
+            if is_rich:
+                values += int(record.kind), record.target, more_of(record)
         statement, width = (_INSERT_RECORDS, 8) if is_rich else (_INSERT_MESSAGES, 5)
-        if execute_rows(self._connection, statement, rows, width, self._epoch).rowcount < len(rows):
+        if execute_values(self._connection, statement, values, width, self._epoch).rowcount < len(records):
             self._note_replaced()
             raise LogUnavailable("storing a message failed: another program removed a room or changed the epoch")
 
@@ -189,14 +188,15 @@ class SqliteWriter:
         if not self._connection.in_transaction:
             self._connection.execute("BEGIN IMMEDIATE")
 
-    def _load_rooms(self, names: set[str], written: set[str]) -> None:
-        """Load the last offsets of rooms, and create missing rooms that are in `written`."""
-        missing = {name for name in names if name not in self._rooms}  # `names - keys()` visits all keys
-        if len(self._rooms) + len(missing) > MAX_CACHED_ROOMS:
-            self._rooms.clear()
-            missing = names
+    def _load_rooms(self, drafts: Sequence[Draft]) -> None:
+        """Load the last offsets of the drafts' rooms, and create missing rooms that get a message."""
+        missing = {draft.room for draft in drafts if draft.room not in self._rooms}
         if not missing:
             return
+        if len(self._rooms) + len(missing) > MAX_CACHED_ROOMS:
+            self._rooms.clear()
+            missing = {draft.room for draft in drafts}
+        written = {draft.room for draft in drafts if not (draft.kind or draft.target)}
         asked = sorted(missing)
         ends = execute_rows(self._connection, _FIND_ENDS, enumerate(asked, 1), 2)
         for number, room_id, place, time in _decode_ends(ends.fetchone()[0]):
