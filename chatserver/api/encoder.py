@@ -54,15 +54,13 @@ class WireEncoder:
 
     def _change(self, record: Record) -> bytes:
         """The JSON of a record other than a message."""
-        what: dict[str, object] = {}
+        place = record.room, record.offset, self.epoch, record.target
+        user, reaction = encoders.User(record.user_id, record.user_name), record.reaction
         if record.kind is EDIT:
-            what = {"text": record.text}
-        elif record.reaction is not None:
-            what = {"emoji": record.reaction.emoji, "on": record.reaction.on, "count": record.reaction.count}
-        return record_json.change_json(
-            record.kind.name.lower(), record.room, record.offset, self.epoch, record.target, what,
-            encoders.User(record.user_id, record.user_name), record.time,
-        )  # fmt: skip
+            return record_json.edit_json(*place, record.text, user, record.time)
+        if reaction is None:
+            return record_json.delete_json(*place, user, record.time)
+        return record_json.reaction_json(*place, (reaction.emoji, reaction.on, reaction.count), user, record.time)
 
     def listing(self, presence: Presence) -> bytes:
         """The members of a room as JSON, up to some hundreds: 0.3 ms for 500 guests, and then kept."""

@@ -15,10 +15,11 @@ PEOPLE = [Principal(number, "here") for number in range(MAX_NAMED_MEMBERS + 5)]
 
 
 def test_an_emptied_edit_is_encoded_like_its_record() -> None:
-    edit = replace(RECORD, offset=42, kind=Kind.EDIT, target=41, user_name='"Änn"')
-    emptied = ENCODER.message(replace(edit, text=""))
-    assert ENCODER.emptied(ENCODER.message(edit)) == emptied
-    assert ENCODER.emptied(emptied) == emptied
+    for text in (RECORD.text, '","user":{"id":"', '"', '"text":"', "\\"):
+        edit = replace(RECORD, offset=42, kind=Kind.EDIT, target=41, user_name=f'"Änn"{text}', text=text)
+        emptied = ENCODER.message(replace(edit, text=""))
+        assert ENCODER.emptied(ENCODER.message(edit)) == emptied
+        assert ENCODER.emptied(emptied) == emptied
 
 
 NOISE = '"time":"2026-11-20T12:00:00.123Z"}, \\"time":\\"\\\\'
