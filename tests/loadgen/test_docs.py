@@ -1,14 +1,17 @@
-"""docs/loadgen.md names the exit codes, files, limits and commands that the code has; its tables are generated."""
+"""The pages of loadgen name the exit codes, files, limits and commands of the code, which makes their tables."""
 
 import re
 from pathlib import Path
 
 from loadgen import cli
+from loadgen.fingerprint.probes import LIMITS, PROBES
+from loadgen.fingerprint.site import Need
 from loadgen.net import target
 from loadgen.output import exports
 from loadgen.report.verdict import LAG_LIMIT_MS
 
-PAGE = (Path(__file__).parents[2] / "docs" / "loadgen.md").read_text(encoding="utf-8")
+DOCS = Path(__file__).parents[2] / "docs"
+PAGE = (DOCS / "loadgen.md").read_text(encoding="utf-8")
 EXIT_CODES = PAGE.partition("## Exit codes")[2].partition("##")[0]
 COMMANDS = {"run", "attack", "play", "capacity", "scorecard", "fingerprint", "compare", "conform", "diff"}
 
@@ -25,3 +28,9 @@ def test_names_and_numbers_are_those_of_the_code() -> None:
     assert set(re.findall(r"^\| `loadgen (\w+)", PAGE, re.MULTILINE)) == COMMANDS
     for command in COMMANDS:
         assert cli.app[command].help
+
+
+def test_the_example_of_a_fingerprint_has_every_limit() -> None:
+    """It had one less than the program for a while. Two need TLS, which is not spoken there."""
+    over_tls = sum(probe.need is Need.TLS for probe in PROBES)
+    assert f"note: {len(LIMITS) - over_tls} good\n" in (DOCS / "fingerprint.md").read_text(encoding="utf-8")
