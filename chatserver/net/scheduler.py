@@ -31,7 +31,7 @@ QUANTUM: dict[Priority, float] = {Priority.FIRST: 0.0004, Priority.NORMAL: 0.000
 CROWD = 64
 
 #: Steps that wait above which no call is deferred: it would come too late behind them.
-FEW = 4
+FEW_STEPS = 4
 
 
 class Scheduler:
@@ -82,7 +82,7 @@ class Scheduler:
     def defer(self, call: Callable[[], object]) -> None:
         """Make a call when the loop is about to wait for events, or after a round that leaves work; at once if busy."""
         first, normal, bulk = self._queues
-        if self._taking and first.length + normal.length + bulk.length <= FEW:
+        if self._taking and first.length + normal.length + bulk.length <= FEW_STEPS:
             self._deferred.append(call)
         else:
             call()

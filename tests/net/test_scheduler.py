@@ -230,7 +230,7 @@ def test_a_round_makes_each_call_that_it_has_taken(stage: Stage) -> None:
 
 
 @pytest.mark.parametrize(
-    ("waiting", "waits"), [(0, True), (scheduler_module.FEW, True), (scheduler_module.FEW + 1, False)]
+    ("waiting", "waits"), [(0, True), (scheduler_module.FEW_STEPS, True), (scheduler_module.FEW_STEPS + 1, False)]
 )
 def test_a_call_is_deferred_unless_many_steps_wait(stage: Stage, waiting: int, waits: bool) -> None:
     stage.scheduler.begin()
