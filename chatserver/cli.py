@@ -164,7 +164,13 @@ def limits(
     Takes the flags of `serve` (`serve --help-all` shows the rest of them), the environment and --config, and shows the
     values that would be in force.
     """
-    print_limits(_settings(flags, config), sys.stdout)
+    from chatserver.net.descriptors import connection_limit, raise_descriptor_limit  # noqa: PLC0415  (quick --help)
+
+    settings = _settings(flags, config)
+    if not settings.max_connections:
+        each = connection_limit(0, descriptors=raise_descriptor_limit())
+        settings = dataclasses.replace(settings, max_connections=each * settings.workers)
+    print_limits(settings, sys.stdout)
     return 0
 
 

@@ -206,6 +206,17 @@ def test_limits_in_a_pipe_are_aligned_lines(capsys: pytest.CaptureFixture[str]) 
     assert len(starts) == 1
 
 
+def test_limits_show_how_many_connections_the_descriptors_allow(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the limit that operators ask for most there was `0 (from RLIMIT_NOFILE)`."""
+    monkeypatch.setattr("chatserver.net.descriptors.raise_descriptor_limit", lambda: 1064)
+    for workers, most in (("1", "1,000"), ("3", "3,000")):
+        assert run("limits", "--workers", workers) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--max-connections ")]
+        assert line.split()[1:3] == [most, "connections"]
+
+
 def test_limits_show_what_a_small_container_allows(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
