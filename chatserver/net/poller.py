@@ -57,10 +57,10 @@ def others_can_run() -> bool:
     return trio.lowlevel.current_statistics().tasks_runnable > 0
 
 
-class PassClock(trio.abc.Instrument):
-    """Advances the wheel at the start of each pass of the loop, so that every task finds the right tick.
+class Passes(trio.abc.Instrument):
+    """What is done at the ends of each pass of the loop.
 
-    At the end of a pass it makes the scheduler's deferred calls.
+    At its start the wheel advances, so that every task finds the right tick; at its end the deferred calls are made.
     """
 
     def __init__(self, connections: Connections) -> None:
@@ -92,8 +92,8 @@ class Poller:
         """Run passes until cancelled, then end every connection."""
         for listener in self._listeners.values():
             self._readiness.add(listener.descriptor, READ)
-        clock = PassClock(self._connections)
-        trio.lowlevel.add_instrument(clock)
+        passes = Passes(self._connections)
+        trio.lowlevel.add_instrument(passes)
         scheduler = self._scheduler
         scheduler.begin()
         descriptor, left, ended = self._readiness.fileno(), False, 0.0
@@ -116,7 +116,7 @@ class Poller:
         finally:
             for call in scheduler.end():
                 trio.lowlevel.current_trio_token().run_sync_soon(call)
-            trio.lowlevel.remove_instrument(clock)
+            trio.lowlevel.remove_instrument(passes)
             self.stop_accepting()
             self._connections.close_all(Reason.DRAINING)
 
