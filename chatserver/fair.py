@@ -112,6 +112,11 @@ class FairQueue(Generic[Entry]):
                 self._fresh.append(network)
         line.append(entry)
 
+    def put_back(self, network: Hashable, entry: Entry) -> None:
+        """Make an entry that was taken the first of its network again."""
+        self.push(network, entry)
+        self._lines[network].rotate()
+
     def pop(self) -> Entry:
         """The next entry of the network whose turn it is. Raises IndexError when there is none."""
         lines, turns = self._lines, self._turns

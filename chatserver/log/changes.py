@@ -19,6 +19,7 @@ from chatserver.log.interface import (
     EDIT,
     KEY_LIFETIME_MS,
     MAX_EMOJI,
+    MAX_GROUP_TEXT,
     MAX_REACTIONS,
     MESSAGE,
     REACTION,
@@ -32,6 +33,7 @@ from chatserver.log.interface import (
     RefusalReason,
     Refused,
     Stored,
+    counted_text,
 )
 from chatserver.log.rows import HIGHEST, UNTOUCHED, record_of
 
@@ -171,7 +173,7 @@ class Rows(Protocol):
 class Group(NamedTuple):
     """What came of the drafts of a group."""
 
-    outcomes: list[Stored | LogError]  # one for each draft
+    outcomes: list[Stored | LogError | None]  # one for each draft; None: the group has no place for it
     fresh: list[Record]
     keys: dict[Key, Record]  # keys that fresh records have used
 
@@ -205,10 +207,15 @@ class Changes:
         self._altered: dict[Place, bool] = {}  # messages, and whether their text changes; else the index stays
         self._emptied: list[Place] = []
         self._deleted: list[Place] = []
+        self._removed = 0  # characters of the texts that edits and deletions have removed
 
     def apply(self, drafts: Sequence[Draft], used: Mapping[Key, Record], now: int) -> Group:
-        """Append the records of drafts to their rooms; one with a key that is `used` gets the record of that key."""
-        outcomes: list[Stored | LogError] = []
+        """Append the records of drafts to their rooms; one with a key that is `used` gets the record of that key.
+
+        Edits and deletions behind MAX_GROUP_TEXT of removed text are left for the next group. To take a text out of the
+        index lasts as long as to add it, and its length is known only here: 64 deletions would take 0.15 s.
+        """
+        outcomes: list[Stored | LogError | None] = []
         fresh: list[Record] = []
         keys: dict[Key, Record] = {}
         rooms = self._rooms
@@ -221,7 +228,7 @@ class Changes:
                     outcomes.append(Stored(first, False))
                     continue
             room = rooms.get(draft.room)
-            outcome: Stored | LogError
+            outcome: Stored | LogError | None
             if room is not None and room.last >= HIGHEST:  # the next place in SQLite's table is another room's
                 outcome = LogUnavailable(f"the log has no place for one more message in room {draft.room}")
             elif draft.kind or draft.target:
@@ -235,8 +242,8 @@ class Changes:
                     keys[key] = outcome.record
         return Group(outcomes, fresh, keys)
 
-    def _take(self, draft: Draft, room: RoomEnd | None, now: int) -> Stored | Refused:
-        """Append the record of a draft that refers to another one, or return the answer that it gets instead."""
+    def _take(self, draft: Draft, room: RoomEnd | None, now: int) -> Stored | Refused | None:
+        """Append the record of a draft that refers to another one, or return what it gets instead."""
         kind, name, target = draft.kind, draft.room, draft.target
         place = name, target
         message = self._records.get(place)
@@ -257,6 +264,9 @@ class Changes:
             self._switched[reaction] = draft.on
             self._altered.setdefault(place, False)
         else:
+            if self._removed >= MAX_GROUP_TEXT:
+                return None
+            self._removed += counted_text(message.text)
             self._altered[place] = True
         room.last = offset = room.last + 1
         room.time = time = now if now > room.time else room.time  # noqa: FURB136  `max` takes five times as long

@@ -31,7 +31,6 @@ from chatserver.log.interface import (
     MAX_GROUP_TEXT,
     MAX_PENDING,
     MAX_PENDING_TEXT,
-    REACTION,
     SHARED_PENDING,
     Draft,
     LogBusy,
@@ -42,22 +41,19 @@ from chatserver.log.interface import (
     Refused,
     Statistics,
     Stored,
+    counted_text,
 )
 from chatserver.log.program import PLAIN_PROGRAM, Defer, Faulted, Post, Program, RunSteps, at_once, never_post
 
-Outcomes: TypeAlias = Sequence[Stored | LogError]
+Outcomes: TypeAlias = Sequence[Stored | LogError | None]
 #: Begins to store a group. Later, on the loop, it calls its second argument once, with the outcome of each draft or
-#: the exception that the engine raised.
+#: the exception that the engine raised. None, which never all are, lets a draft wait for the next group.
 Begin = Callable[[Sequence[Draft], Callable[[Outcome[Outcomes]], None]], None]
 _by_deadline = attrgetter("deadline")
 T = TypeVar("T")
 
-#: Characters that an edit or a deletion counts for the text that it removes, half of the longest: its length is known
-#: only when it is read, and to remove it from the index takes as long as to add it. 64 deletions would take 0.15 s.
-REMOVED_TEXT = 4 * 1024
-#: What a character counts for in a text that is not ASCII: its words take the index three times as long, and eight
-#: times as long if they are ideographs.
-FOREIGN = 3
+#: Characters that a draft counts for once it was put back, since its group was full: as many as the longest text.
+LONGEST_TEXT = 8 * 1024
 #: Seconds from which on a commit is slow: the index and retention then wait until no draft does, for PATIENCE at most.
 #: On a fast disk they go on between two groups, since a busy log has no such time for hours.
 SLOW_COMMIT, PATIENCE = 0.5, 60.0
@@ -127,9 +123,7 @@ class GroupWriter:
             raise LogBusy(f"{waiting.length:,} messages wait to be stored, limit {MAX_PENDING:,}")
         if waiting.length >= SHARED_PENDING and waiting.has_share(draft.network):
             raise LogBusy(f"the messages of {draft.network} that wait to be stored have its share of the queue")
-        kind, text = draft.kind, len(draft.text) * (1 if draft.text.isascii() else FOREIGN)
-        if kind and kind is not REACTION:
-            text += REMOVED_TEXT
+        text = counted_text(draft.text)
         waiting_text = self._waiting_text + text
         if waiting_text > MAX_PENDING_TEXT:
             raise LogBusy(f"{self._waiting_text:,} characters wait to be stored, limit {MAX_PENDING_TEXT:,}")
@@ -244,17 +238,25 @@ class GroupWriter:
         self._committing = ()
         self._took = self._now() - self._hangs_from + ANSWER_DEADLINE
         outcomes = self._checked(outcome, len(group))
+        if None in outcomes:
+            self._put_back([entry for entry, each in zip(group[overdue:], outcomes[overdue:], strict=True) if not each])
         self._begin_when_due()  # so that the disk works while these are answered
         self._send(group[overdue:], outcomes)
         if not self._committing:
             self._idle.set()
 
+    def _put_back(self, entries: Sequence[_Entry]) -> None:
+        """Let drafts for which a group had no place wait in front of those that came after them."""
+        for entry in reversed(entries):
+            entry.text = LONGEST_TEXT
+            self._waiting.put_back(entry.draft.network, entry)
+            self._waiting_text += entry.text
+
     def _send(self, waiting: Sequence[_Entry], outcomes: Outcomes) -> None:
         """Call `news` with the records of a group, and schedule the answers to its last drafts, which still wait."""
         stored = [outcome for outcome in outcomes if isinstance(outcome, Stored)]
         fresh = [one.record for one in stored if one.fresh]
-        refused = 0 if len(stored) == len(outcomes) else sum(isinstance(outcome, Refused) for outcome in outcomes)
-        if len(stored) + refused == len(outcomes):
+        if len(stored) == len(outcomes) or all(one is None or isinstance(one, Stored | Refused) for one in outcomes):
             self._counts.groups += 1
         else:
             self._counts.failures += 1
@@ -262,7 +264,8 @@ class GroupWriter:
             self._tell(self._news, fresh)
         is_scheduled = self._unanswered.length > 0
         for entry, outcome in zip(waiting, outcomes[len(outcomes) - len(waiting) :], strict=True):
-            self._unanswered.push(entry.draft.network, (entry.done, outcome))
+            if outcome is not None:
+                self._unanswered.push(entry.draft.network, (entry.done, outcome))
         if not is_scheduled:
             self._schedule(self._hand_out)
 

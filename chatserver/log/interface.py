@@ -50,8 +50,12 @@ SHARED_PENDING = 1_000
 MAX_PENDING_TEXT = 16 * 1024 * 1024
 #: Drafts in one commit: a publish waits for the one under way and its own (docs/measurements/2026-11-24-newcomers.md).
 MAX_GROUP = 64
-#: Characters of text with which a commit takes no further draft: 64 edits of the longest texts take up to 100 ms.
+#: Characters of text, as `counted_text` has them, with which a commit takes no further draft: 64 of the longest take up
+#: to 100 ms. As many that it removes: then it takes no further edit or deletion.
 MAX_GROUP_TEXT = 64 * 1024
+#: What a character counts for in a text that is not ASCII: its words take the index three times as long, and eight
+#: times as long if they are ideographs.
+FOREIGN = 3
 #: Records or rooms in one answer of a read; a higher `limit` is cut to this.
 MAX_READ = 1_000
 #: Bytes of text in one answer of a read without a bound of its own: twice those of MAX_READ records of ordinary chat.
@@ -339,6 +343,11 @@ class Log(Protocol):
 def system_ms() -> int:
     """The clock of this machine, in ms since 1970."""
     return time_ns() // 1_000_000
+
+
+def counted_text(text: str) -> int:
+    """The characters that a text counts for in a commit."""
+    return len(text) * (1 if text.isascii() else FOREIGN)
 
 
 def bounded(limit: int) -> int:

@@ -26,7 +26,7 @@ ROUNDS = 5
 PUBLISHERS = 100
 #: All WebSockets are one guest, so that each may edit any message.
 GUEST = {"Cookie": f"chat_session={'b' * 22}"}
-#: Messages that are edited and reacted to, in turn.
+#: Messages that are edited and reacted to, in turn. They are the room's oldest, so that retention is off.
 CHANGED = 2_000
 
 
@@ -35,7 +35,7 @@ def run(scale: Scale) -> Iterator[Result]:
     edits: list[tuple[float, float]] = []
     reactions: list[tuple[float, float]] = []
     seconds, cycles = scale.of(2.0, 0.1), scale.of(20_000, 500)
-    with chatserver() as server, peer("bare_h11") as other, Crowd(server.address) as crowd:
+    with chatserver("--retain-messages", "0") as server, peer("bare_h11") as other, Crowd(server.address) as crowd:
         request = wire.post_message("bench", wire.TEXT)
         poster = Poster(request)
         posters = crowd.open(PUBLISHERS, [], poster)

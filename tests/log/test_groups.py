@@ -6,19 +6,16 @@ from itertools import chain
 
 import pytest
 import trio
-from msgspec.structs import replace
 from outcome import Error, Outcome, Value
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from chatserver.log import groups as groups_module
-from chatserver.log.groups import PATIENCE, Outcomes
+from chatserver.log.groups import LONGEST_TEXT, PATIENCE, Outcomes
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
     DRAIN_DEADLINE,
     MAX_GROUP,
-    MAX_GROUP_TEXT,
     Draft,
-    Kind,
     LogBusy,
     LogUnavailable,
 )
@@ -142,18 +139,29 @@ async def test_the_text_of_a_group_is_limited(it: Written, monkeypatch: pytest.M
     assert it.writer._waiting_text == 0
 
 
-async def test_edits_and_deletions_count_for_the_texts_that_they_remove(
-    it: Written, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Beside forty authors who deleted the longest texts, a publish took half a second: 64 were one commit."""
-    monkeypatch.setattr(groups_module, "REMOVED_TEXT", MAX_GROUP_TEXT // 4)
+async def test_drafts_without_a_place_in_their_group_are_next(it: Written, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They stay before later ones, and count for more than before."""
+    monkeypatch.setattr(it.engine, "most_capitals", 1)
+    monkeypatch.setattr(groups_module, "MAX_GROUP_TEXT", 2 * LONGEST_TEXT)
     with together(it.writer):
-        for kind in (Kind.EDIT, Kind.DELETE, Kind.REACTION, Kind.MESSAGE):
-            for number in range(8):
-                it.writer.submit(replace(draft(str(number)), kind=kind, target=1), lambda outcome: None)
+        it.submit(*"aBCdEF")
+    it.submit("g")
+    it.submit_from("others", "h")
     await wait_all_tasks_blocked()
-    assert list(map(len, it.engine.groups)) == [4, 4, 4, 4, 16]
-    assert it.writer._waiting_text == 0
+    assert it.engine.groups == [[*"aBCdEF"], [*"CEh"], [*"EF"], [*"Fg"]]
+    assert (it.seen, it.told) == ([*"aBdChEFg"], [[*"aBd"], [*"Ch"], ["E"], [*"Fg"]])
+    assert (it.writer._waiting_text, it.writer.statistics().failures) == (0, 0)
+
+
+async def test_a_draft_without_a_place_is_dropped_if_it_was_answered(
+    it: Written, monkeypatch: pytest.MonkeyPatch, autojump_clock: MockClock
+) -> None:
+    monkeypatch.setattr(it.engine, "most_capitals", 1)
+    it.engine.seconds = ANSWER_DEADLINE + 1
+    with together(it.writer):
+        it.submit("A", "B")
+    await trio.sleep(3 * ANSWER_DEADLINE)
+    assert (it.engine.groups, it.seen, it.told) == ([["A", "B"]], [LogUnavailable] * 2, [["A"]])
 
 
 async def test_drafts_of_any_network_are_answered_at_their_deadline(it: Written, autojump_clock: MockClock) -> None:

@@ -107,6 +107,25 @@ async def test_a_deletion_removes_the_text_and_all_its_edits_and_reactions(log: 
     assert await log.head("lobby") == Head(1, 4)
 
 
+async def test_a_group_removes_so_much_text_at_most(
+    log: Log, news: list[list[Record]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Beside forty authors who deleted the longest texts, a publish took half a second: 64 were one commit."""
+    if isinstance(log, MemoryLog):
+        return  # it has no index
+    monkeypatch.setattr(changes, "MAX_GROUP_TEXT", 10)
+    for _ in range(4):
+        await append(log, draft("sixteen"))
+    news.clear()
+    drafts = [edit(1, "one"), delete(2), edit(1, "two"), delete(3, key="k"), draft("hi"), react(4), delete(3, key="k")]
+    outcomes = await submit_all(log, drafts)
+    assert [[record.text or record.kind.name for record in group] for group in news] == [
+        ["one", "DELETE", "hi", "REACTION"], ["two", "DELETE"],
+    ]  # fmt: skip
+    assert [without_alters(one).offset for one in outcomes] == [5, 6, 9, 10, 7, 8, 10]
+    assert texts(await read(log))[:4] == ["two", "", "", "sixteen"]
+
+
 async def test_reactions_are_counted_one_for_each_user_and_emoji(log: Log) -> None:
     await append(log, draft())
     counts = [

@@ -23,6 +23,7 @@ from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_readers as readers_module
 from chatserver.log import sqlite_writer as writer_module
+from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft, Head, LogError, LogOpenError, LogUnavailable, Range, Stored
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_schema import MOST_ROOMS
@@ -136,7 +137,7 @@ async def test_on_a_slow_disk_publishes_that_wait_come_before_the_index_and_rete
     writer, done, released = log._writer, list[str](), threading.Event()
     commit, change = writer.commit, writer.change
 
-    def committing(drafts: Sequence[Draft]) -> Sequence[Stored | LogError]:
+    def committing(drafts: Sequence[Draft]) -> Outcomes:
         released.wait()
         done.append(drafts[0].text)
         return commit(drafts)
