@@ -41,7 +41,7 @@ from chatserver.log.threads import ThreadPool
 
 #: Records looked at in one query for messages alone: 1 ms of a reading thread. A room may have a million reactions.
 SCAN_RECORDS = 20_000
-#: Seconds between the beginnings of two groups: no longer than a sync of a disk takes.
+#: Seconds between the beginnings of two groups for each draft of the first: no longer than a sync of a disk takes.
 GROUP_INTERVAL = 0.001
 
 _log = structlog.get_logger("chatserver.log")

@@ -4,8 +4,9 @@ Owns: the queue of drafts, in which networks take turns, its bounds, the order o
 life. May not: know how a group is stored; an engine provides one function for that.
 
 A commit costs one sync of the disk whatever its size, so all waiting drafts share it. A group begins with the first
-draft that finds no commit under way, or when the commit before it ends; on a fast disk not before the engine's interval
-has passed since the last one began, because each group costs a thread's wake-up (as PostgreSQL's `commit_delay`).
+draft that finds no commit under way, or when the commit before it ends. Each costs a thread's wake-up (as PostgreSQL's
+`commit_delay`), so on a fast disk it does not begin before the engine's interval has passed since the last one began,
+for each draft that the last one had, up to STRETCH: drafts that come one at a time do not wait, and busy rooms share.
 
 A commit in a thread cannot be cancelled: closing the log waits for it, and if the disk hangs, each draft is answered at
 its deadline, and new ones are refused. A message that is stored after all is announced, and a retry with its key gets
@@ -57,6 +58,9 @@ LONGEST_TEXT = 8 * 1024
 #: Seconds from which on a commit is slow: the index and retention then wait until no draft does, for PATIENCE at most.
 #: On a fast disk they go on between two groups, since a busy log has no such time for hours.
 SLOW_COMMIT, PATIENCE = 0.5, 60.0
+#: Intervals between the beginnings of two groups at most. At 1,800 messages a second each costs a quarter less than
+#: with one, and arrives 1.3 ms later; at 500 nothing changes.
+STRETCH = 4
 #: Answers handed out in one step: 0.1 to 0.3 ms, since an answer is a write to a socket.
 ANSWERS_PER_STEP = 8
 
@@ -75,7 +79,7 @@ class GroupWriter:
 
     def __init__(self, begin: Begin, *, interval: float = 0.0) -> None:
         self._begin = begin
-        self._interval = interval  # s, the least time between the beginnings of two groups
+        self._interval = interval  # s, between the beginnings of two groups for each draft of the first
         self._next_begin = -math.inf
         self._hangs_from = math.inf  # when the commit under way counts as one that hangs; its drafts are older than it
         self.accepting = False  # from the start of `run` until it is cancelled
@@ -198,15 +202,15 @@ class GroupWriter:
         # Backpressure: with so many answers still to hand out, storing another group would only lengthen their queue.
         if not self._waiting.length or (self._unanswered.length > SHARED_PENDING and self.accepting):
             return
-        if self._now() >= self._next_begin or not self.accepting:
+        if self._now() >= self._next_begin or self._waiting.length >= MAX_GROUP or not self.accepting:
             self._begin_group()
         elif self._next_begin < self._nap.deadline:  # else it is set already; setting it is six calls in trio
             self._nap.deadline = self._next_begin
 
     def _begin_group(self) -> None:
         now = self._now()
-        self._next_begin, self._hangs_from = now + self._interval, now + ANSWER_DEADLINE
         self._committing = group = self._take_group()
+        self._next_begin, self._hangs_from = now + self._interval * min(len(group), STRETCH), now + ANSWER_DEADLINE
         finish = partial(self._finished, group)
         try:
             self._begin([entry.draft for entry in group], finish)

@@ -10,7 +10,7 @@ from outcome import Error, Outcome, Value
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from chatserver.log import groups as groups_module
-from chatserver.log.groups import LONGEST_TEXT, PATIENCE, Outcomes
+from chatserver.log.groups import LONGEST_TEXT, PATIENCE, STRETCH, Outcomes
 from chatserver.log.interface import (
     ANSWER_DEADLINE,
     DRAIN_DEADLINE,
@@ -53,7 +53,7 @@ async def test_a_group_begins_without_waiting_for_the_loop(nursery: trio.Nursery
 
 
 async def test_groups_of_a_fast_disk_begin_an_interval_apart(autojump_clock: MockClock) -> None:
-    """At the end of the log no group waits for its interval."""
+    """One for each draft of the last group, up to STRETCH. A full group does not wait, and none at the end of the log."""
     it = Written(interval=1.0)
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
@@ -61,13 +61,20 @@ async def test_groups_of_a_fast_disk_begin_an_interval_apart(autojump_clock: Moc
             began = trio.current_time()
             await it.append(text)
             assert trio.current_time() == began + waits
-        await trio.sleep(0.5)
-        it.submit("d", "e")
-        await trio.sleep(0.6)
-        assert (it.engine.groups[3:], it.seen) == ([["d", "e"]], ["d", "e"])
-        it.submit("f")
+        it.submit_together("de")
+        for text, waits in (("f", 2), ("g", 1)):
+            began = trio.current_time()
+            await it.append(text)
+            assert trio.current_time() == began + waits
+        it.submit_together("x" * MAX_GROUP)
+        await it.append("h")
+        assert trio.current_time() == began + 1 + STRETCH
+        it.submit(*"x" * MAX_GROUP)
+        await wait_all_tasks_blocked()
+        assert trio.current_time() == began + 1 + STRETCH
+        it.submit("i")
         nursery.cancel_scope.cancel()
-    assert (it.engine.groups[4:], it.seen) == ([["f"]], ["d", "e", "f"])
+    assert (it.engine.groups[-1], it.seen[-1]) == (["i"], "i")
 
 
 @pytest.mark.parametrize(
