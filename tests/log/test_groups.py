@@ -53,7 +53,7 @@ async def test_a_group_begins_without_waiting_for_the_loop(nursery: trio.Nursery
 
 
 async def test_groups_of_a_fast_disk_begin_an_interval_apart(autojump_clock: MockClock) -> None:
-    """One for each draft of the last group, up to STRETCH. A full group does not wait, and none at the end of the log."""
+    """One for each draft of the last group, up to STRETCH; a full one does not wait, nor any at the end of the log."""
     it = Written(interval=1.0)
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
