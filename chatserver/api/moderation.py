@@ -4,9 +4,9 @@ Owns: the meaning of these requests, and who may make them. May not: see a socke
 A refused request goes into the audit trail, and its answer does not depend on what exists.
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from functools import partial
-from itertools import chain, islice
+from itertools import chain
 
 import msgspec
 
@@ -114,29 +114,36 @@ class ModerationHandlers:
         self._moderator(request, "list sanctions", room)
         parameters = request.parameters("user", "network", "limit")
         user, network = parameters.one("user"), parameters.one("network")
-        found = self._moderation.listing(
-            room, user="" if user is None else check_any_user_id(user),
-            network="" if network is None else check_network(network),
-        )  # fmt: skip
+        named = {
+            "room": "" if room == EVERYWHERE else room,
+            "user": "" if user is None else check_any_user_id(user),
+            "network": "" if network is None else check_network(network),
+        }
         limit = parameters.limit(default=DEFAULT_LISTED, most=MAX_LISTED)
-        return Later(self._list_later(found, limit), partial(self._check_again, request, room))
+        fields = {name: value for name, value in named.items() if value}
+        return Later(self._list_later(limit, fields), partial(self._check_again, request, room))
 
-    async def _list_later(self, parts: Iterator[list[Sanction]], limit: int) -> Answer:
-        found = islice(chain.from_iterable(await in_steps(parts)), limit)
+    async def _list_later(self, limit: int, fields: Mapping[str, str]) -> Answer:
+        found = await self._in_force(limit, **fields)
         return Response(200, [b'{"sanctions":[%b]}\n' % b",".join(await in_steps(map(_shown, found)))])
+
+    async def _in_force(self, limit: int, **fields: str | int) -> list[Sanction]:
+        """Those in the log, since this process may not have heard yet of what another one has just answered."""
+        return await self._kept.listing(self._moderation.wall_ms(), limit, **fields)
 
     def lift(self, request: Request, room: str, number: str) -> Later:
         """`DELETE /rooms/{room}/sanctions/{id}`: 200 with the sanction; "*" finds it in any room."""
         principal = self._moderator(request, "lift sanction", room)
         request.parameters()
-        sanction = self._moderation.in_force.get(number_in(number))
-        if sanction is None or room not in (EVERYWHERE, sanction.room):
+        return Later(self._lift_later(principal, room, number), given_anyway)
+
+    async def _lift_later(self, principal: Principal, room: str, number: str) -> Answer:
+        found = await self._in_force(1, id=number_in(number))
+        if not found or room not in (EVERYWHERE, found[0].room):
             raise HttpError(ErrorCode.NOT_FOUND, f"no sanction {number[:20]} is in force in {room}")
+        [sanction] = found
         if sanction.user == principal.face.id:
             raise HttpError(ErrorCode.FORBIDDEN, "this sanction is on yourself: another moderator has to lift it")
-        return Later(self._lift_later(principal, sanction), given_anyway)
-
-    async def _lift_later(self, principal: Principal, sanction: Sanction) -> Answer:
         target = sanction.user or sanction.network
         entry = self._entry(principal, f"un{sanction.kind}", sanction.room, target, sanction.user_name)
         lifted = await self._kept.lift(sanction.id, entry)

@@ -19,8 +19,7 @@ from chatserver.chat.principal import Principal, number_behind
 from chatserver.log.interface import system_ms
 from chatserver.log.sanctions import EVERYWHERE, Penalty, Sanction
 
-#: Sanctions checked in one step, for a list or once a second for expiry: 0.1 ms. An expired one has no effect even
-#: before it is removed.
+#: Sanctions checked for expiry once a second: 0.1 ms. An expired one has no effect even before it is removed.
 SWEEP = 500
 
 #: The number of a principal, or a network.
@@ -180,23 +179,6 @@ class Moderation:
         del by_room[sanction.room]
         if not by_room:
             del self._by_key[key]
-
-    def listing(self, room: str, *, user: str = "", network: str = "") -> Iterator[list[Sanction]]:
-        """The sanctions in force in a room, or in all rooms, the newest first.
-
-        In parts that may be empty, each found in one step; others may be made or lifted in between.
-        """
-        now = self.wall_ms()
-        newest_first = list(reversed(self.in_force.values()))
-        for at in range(0, len(newest_first), SWEEP):
-            yield [
-                each
-                for each in newest_first[at : at + SWEEP]
-                if (room in (EVERYWHERE, each.room))
-                and (not user or each.user == user)
-                and (not network or each.network == network)
-                and not each.expired(now)
-            ]
 
     def sweep(self) -> None:
         """Remove some of the expired sanctions; called once a second."""

@@ -5,8 +5,10 @@ Owns: the value, the bound, the statements. May not: enforce one; chat/moderatio
 A user or network in a room has at most one sanction of each kind: a new one replaces it.
 """
 
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
 from functools import partial
+from typing import Any
 
 import msgspec
 
@@ -51,6 +53,7 @@ class TooManySanctionsError(Exception):
 
 
 _COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time, user_name'
+_IN_FORCE = f"SELECT {_COLUMNS}, id FROM sanctions WHERE (until = 0 OR until > ?)"  # noqa: S608
 
 
 class Sanctions:
@@ -62,6 +65,10 @@ class Sanctions:
     async def load(self, now_ms: int) -> list[Sanction]:
         """All sanctions in force, the oldest first."""
         return await self._database.ask_tables(partial(_load, now_ms))
+
+    async def listing(self, now_ms: int, limit: int, **fields: str | int) -> list[Sanction]:
+        """Up to `limit` of those in force that have these fields, the newest first."""
+        return await self._database.ask_tables(partial(_listing, now_ms, limit, fields))
 
     async def add(self, sanction: Sanction, entry: AuditEntry) -> Sanction:
         """Store a sanction under a new id, in place of one with the same key. Raises TooManySanctionsError."""
@@ -75,9 +82,15 @@ class Sanctions:
 
 
 def _load(now_ms: int, tables: Tables) -> list[Sanction]:
-    rows = tables.run(
-        f"SELECT {_COLUMNS}, id FROM sanctions WHERE until = 0 OR until > ? ORDER BY id", now_ms  # noqa: S608
-    )  # fmt: skip
+    return _sanctions(tables.run(f"{_IN_FORCE} ORDER BY id", now_ms))
+
+
+def _listing(now_ms: int, limit: int, fields: Mapping[str, str | int], tables: Tables) -> list[Sanction]:
+    where = "".join(f' AND "{name}" = ?' for name in fields)
+    return _sanctions(tables.run(f"{_IN_FORCE}{where} ORDER BY id DESC LIMIT ?", now_ms, *fields.values(), limit))
+
+
+def _sanctions(rows: Iterable[Sequence[Any]]) -> list[Sanction]:
     return [Sanction(room, Penalty(kind), *rest) for room, kind, *rest in rows]
 
 

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
@@ -15,7 +16,7 @@ from chatserver.log.sanctions import Penalty, Sanction
 from chatserver.log.signouts import SignOut
 from tests.api.asking import texts
 from tests.support.chatting import ControlledLog
-from tests.support.moderating import guest, id_of
+from tests.support.moderating import guest, id_of, moderate, moderated
 from tests.support.peers import Address, ask, chatter, connect, publish, request
 from tests.support.serving import Serving, eventually, serving
 
@@ -170,6 +171,19 @@ async def test_a_ban_from_elsewhere_is_enforced_and_lifted(
         moderation = server.server.parts.services.moderation
         await eventually(lambda: not moderation.in_force)
         assert (await friend.ask("join", room="lobby"))["type"] == "joined"
+
+
+async def test_a_sanction_from_elsewhere_is_listed_and_lifted_before_it_is_known_here(
+    tmp_path: Path, log: ControlledLog
+) -> None:
+    """A moderator whom another process had just answered was told 404, and the sanction stayed in force."""
+    async with moderated(tmp_path, engine=log) as server:
+        kept = await log.sanctions.add(ban("u_ann"), ENTRY)
+        listed = await moderate(server.address, "GET", "/rooms/lobby/sanctions?user=u_ann")
+        assert [each["id"] for each in listed.json["sanctions"]] == [kept.id]
+        path = f"/rooms/lobby/sanctions/{kept.id}"
+        assert [(await moderate(server.address, "DELETE", path)).status for _ in range(2)] == [200, 404]
+        assert await log.sanctions.load(0) == []
 
 
 async def test_a_sign_out_elsewhere_ends_connections_here(

@@ -50,9 +50,9 @@ class House:
         assert found is not None
         return found.sentence, found.seconds_left
 
-    def listed(self, room: str, **whom: str) -> list[int]:
-        """The ids of the listed sanctions."""
-        return [each.id for part in self.it.listing(room, **whom) for each in part]
+    def in_force(self, room: str) -> list[int]:
+        """The ids of a room's sanctions, the newest first."""
+        return [each.id for each in reversed(self.it.in_force.values()) if each.room == room]
 
     def allowed(self, who: Principal, room: str = "lobby") -> list[Action]:
         counted = dict(self.it.refused)
@@ -81,7 +81,7 @@ def test_a_ban_forbids_everything_in_its_room_or_in_all(house: House) -> None:
         house.enforce(ANN, room=room)
         assert [house.allowed(ANN, each) for each in ("lobby", "ops", EVERYWHERE)] == [[], elsewhere, elsewhere]
         assert house.allowed(BOB) == list(Action)
-        house.it.lift(house.listed(room)[0])
+        house.it.lift(house.in_force(room)[0])
 
 
 def test_a_banned_network_bans_all_its_users_but_moderators(house: House) -> None:
@@ -110,7 +110,6 @@ def test_a_sanction_ends_by_the_clock_and_tells_its_remaining_time(house: House)
     house.now += 500
     assert house.allowed(ANN) == list(Action)
     assert house.it.refused == {Penalty.MUTE: 2, Penalty.BAN: 0}
-    assert house.listed("lobby") == []
     house.now += 500
     assert house.it.refusal(made).seconds_left == 0.0, "as if it was stored late"
 
@@ -134,12 +133,12 @@ def test_a_new_sanction_replaces_an_equal_one(house: House) -> None:
     house.enforce(ANN, Penalty.MUTE, seconds=10)
     house.enforce(ANN, Penalty.MUTE, EVERYWHERE)
     later = house.enforce(ANN, Penalty.MUTE, seconds=20)
-    assert house.listed("lobby") == [later.id]
+    assert house.in_force("lobby") == [later.id]
     house.enforce(ANN, Penalty.MUTE, seconds=99, id_=1)
-    assert house.listed("lobby") == [later.id], "the earlier one arrives late and is dropped"
+    assert house.in_force("lobby") == [later.id], "the earlier one arrives late and is dropped"
     assert house.it.enforce(later), "its request resumes after the tables were read again"
     ban = house.enforce(ANN)
-    assert house.listed("lobby") == [ban.id, later.id]
+    assert house.in_force("lobby") == [ban.id, later.id]
     assert len(house.it.in_force) == 3
 
 
@@ -165,25 +164,6 @@ def test_expired_sanctions_are_removed_a_few_at_a_time(house: House, monkeypatch
         left.append(len(house.it.in_force))
     assert (left[0] > 3, left[-1]) == (True, 3)
     assert all(each.until == 0 for each in house.it.in_force.values())
-
-
-def test_a_listing_visits_a_few_sanctions_in_a_step(house: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A listing of one room visits all 50,000; others may be lifted between its steps."""
-    monkeypatch.setattr(moderation_module, "SWEEP", 2)
-    made = [house.enforce(Principal(number, HERE)) for number in range(5)]
-    parts = house.it.listing("lobby")
-    first = next(parts)
-    house.it.lift(made[0].id)
-    assert [[each.id for each in part] for part in (first, *parts)] == [[5, 4], [3, 2], [1]]
-
-
-def test_the_listing_is_of_a_room_or_of_all_newest_first(house: House) -> None:
-    for whom, room in ((ANN, "lobby"), (BOB, "ops"), (HERE, EVERYWHERE)):
-        house.enforce(whom, room=room)
-    assert house.listed("lobby") == [1]
-    assert house.listed(EVERYWHERE) == [3, 2, 1]
-    assert house.listed(EVERYWHERE, user=BOB.face.id) == [2]
-    assert house.listed(EVERYWHERE, network=HERE) == [3]
 
 
 def test_a_renewal_keeps_changes_made_here_during_the_read(house: House) -> None:

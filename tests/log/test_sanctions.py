@@ -55,6 +55,28 @@ async def test_a_sanction_replaces_an_equal_one(log: Log) -> None:
     assert await ids(log) == [2, 3, 4, 5, 6]
 
 
+async def test_the_listing_has_the_newest_of_those_with_all_named_fields(log: Log) -> None:
+    for made in (
+        sanction(until=START_MS + 9),
+        sanction("u_cid", room="ops"),
+        sanction("", network="192.0.2.9", room=EVERYWHERE),
+        sanction("u_cid"),
+        sanction(kind=Penalty.BAN, until=START_MS + 1),
+    ):
+        await log.sanctions.add(made, ENTRY)
+
+    async def listed(limit: int = 9, **fields: str | int) -> list[int]:
+        return [each.id for each in await log.sanctions.listing(START_MS + 1, limit, **fields)]
+
+    assert await listed() == [4, 3, 2, 1]
+    assert await listed(2) == [4, 3]
+    assert await listed(room="lobby") == [4, 1]
+    assert await listed(room="lobby", user="u_cid") == [4]
+    assert await listed(network="192.0.2.9") == [3]
+    assert await listed(id=1) == [1]
+    assert await listed(id=5) == [], "it is over"
+
+
 async def test_a_lifted_sanction_is_removed_and_its_id_is_not_used_again(log: Log) -> None:
     await log.sanctions.add(sanction(), ENTRY)
     assert await log.sanctions.lift(1, ENTRY)
