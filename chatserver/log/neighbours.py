@@ -119,7 +119,7 @@ class Neighbours:
                 received = _decode(datagram)
             except BlockingIOError:
                 break
-            except msgspec.DecodeError:
+            except ValueError:
                 continue  # it is no hint
             for room, offset in received.items():
                 hints[room] = max(offset, hints.get(room, 0))
