@@ -274,7 +274,7 @@ def _seconds_left(response: Response) -> float | None:
     try:
         now = parsedate_to_datetime(response.headers.get(b"date", b"").decode("latin-1"))
         return (datetime.fromisoformat(response.decode(wire.Session).expires or "") - now).total_seconds()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
 
 

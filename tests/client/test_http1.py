@@ -16,7 +16,7 @@ from chatserver.client.http1 import ANSWER_TIMEOUT, MAX_CONNECTIONS, MAX_IDLE, H
 from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
-from chatserver.client.wire import Joined, Message
+from chatserver.client.wire import Connected, Joined, Message
 from chatserver.exits import innermost
 from tests.client.fake import ZED, message
 from tests.support.answering import answering
@@ -251,6 +251,17 @@ async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
         frames = [await conversation.receive() for _ in range(3)]
         assert trio.current_time() >= began + EARLY_ANSWER, "after an answer that was early and had no news"
     assert isinstance(frames[2], Message)
+
+
+@pytest.mark.parametrize("clock", [b"soon", b"Mon, 30 Nov 2026 00:00:00 +99999999999999999999"])
+async def test_the_end_of_a_token_is_unknown_without_the_clock_of_the_server(clock: bytes) -> None:
+    body = json.dumps({"user": ZED, "expires": "2026-11-30T00:00:00Z"}).encode()
+    said = b"HTTP/1.1 200 OK\r\nDate: %b\r\nContent-Length: %d\r\n\r\n%b" % (clock, len(body), body)
+    async with (
+        talking(Script([said, SILENCE])) as client,
+        http_conversation("poll", client.target, Credentials()) as conversation,
+    ):
+        assert isinstance(await conversation.receive(), Connected)
 
 
 async def test_a_stream_has_its_own_connection_and_a_deadline_for_silence() -> None:
