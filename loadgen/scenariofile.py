@@ -71,7 +71,7 @@ def read(file: str) -> Scenario:
         return _scenario(msgspec.toml.decode(text, type=_File))
     except msgspec.ValidationError as error:
         raise UsageError(f"--scenario: {file}: {_plain(error)}") from None
-    except (msgspec.DecodeError, RecursionError, UsageError) as error:
+    except (ValueError, RecursionError, UsageError) as error:
         raise UsageError(f"--scenario: {file}: {error}") from None
 
 

@@ -66,7 +66,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     data = read_file("config", path)
     try:
         table = tomllib.loads(data.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigError("config", f"{path} is not TOML: {error}") from error
     found: dict[str, Any] = {}
     rooms = table.pop("rooms", None)

@@ -91,6 +91,7 @@ WRONG: list[tuple[str, str]] = [
     (STEADY + "rate = 1e308\n", r"phases.steady.rate: 1e\+308 is above 1,000,000"),
     (STEADY, r"groups: there are none, and no \[victims\]"),  # a KeyError after the last phase
     ("drain = -1\n" + STEADY, "drain: -1 is below 0"),
+    ("drain = " + "1" * 5000, "5000 digits"),
     ("[[groups]]\nname = 'a'\nclients = 5\nkind = ','\n" + STEADY, "groups.a: --kind: name at least one attack"),
     (_phase("drain"), "phases.drain: loadgen has a time of that name"),
     ("connect_rate = -1\n" + STEADY, "connect_rate: -1 is below 0"),
