@@ -78,8 +78,7 @@ def unban(url: Url, /, *, room: Room, user: User = "", network: Network = "", to
 def kick(url: Url, /, *, room: Room, user: User, reason: Reason = "", token: Token) -> int:
     """Take a user out of a room; the user may come back at once."""
 
-    def show(answer: Any) -> None:
-        ended = answer["ended"]
+    def show(ended: int) -> None:
         print(f"kicked {user}; connections removed: {ended}" if ended else f"{user} is not there")
 
     return _run(url, token, lambda it: it.kick(room, user=user, reason=reason), show)

@@ -7,11 +7,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 
 from chatserver import cli
-from chatserver.terminal.moderate import AdminError, Record, print_audit, print_sanctions
+from chatserver.client.wire import Sanction
+from chatserver.terminal.moderate import AdminError, Entry, print_audit, print_sanctions
 from tests.support.answering import answering
 from tests.support.moderating import MODERATOR, guest, id_of, moderated, signed_in
 from tests.support.peers import ask, chatter
@@ -154,15 +156,16 @@ def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setenv("COLUMNS", "160")
     by = {"id": "u_mod", "name": "Mod"}
     sanction: dict[str, Any] = {
-        "id": 7, "kind": "mute", "user": "u_x", "room": "*", "until": None, "by": by, "reason": "[bold]spam[/x]",
+        "id": 7, "kind": "mute", "user": "u_x", "room": "*", "until": None, "by": by, "time": "",
+        "reason": "[bold]spam[/x]",
     }  # fmt: skip
     entry = {
         "id": 3, "time": "2026-01-01T00:00:00.000Z", "by": by, "network": "192.0.2.1", "action": "ban", "room": "*",
         "target": "u_x", "detail": "60 s: [spam]",
     }  # fmt: skip
     file = Tty()
-    print_sanctions([Record(sanction)], file)
-    print_audit([Record(entry)], file)
+    print_sanctions([msgspec.convert(sanction, Sanction)], file)
+    print_audit([msgspec.convert(entry, Entry)], file)
     print_sanctions([], file)
     print_audit([], file)
     shown = file.getvalue()
@@ -180,7 +183,7 @@ def test_texts_of_users_move_no_cursor_and_make_no_line() -> None:
         "action": "search", "room": "*", "target": target, "detail": "",
     }  # fmt: skip
     for file in (Tty(), io.StringIO()):
-        print_audit([Record(entry)], file)
+        print_audit([msgspec.convert(entry, Entry)], file)
         assert not [part for part in ("\x1b]", "\x07", "\n9", "\tban") if part in file.getvalue()]
     assert "\x1b" not in str(AdminError(target))
 
@@ -189,11 +192,11 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
     answers = [
         b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>", b"HTTP/1.0 200 OK\r\n\r\n",
         b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n", b'HTTP/1.0 200 OK\r\n\r\n[["id", 1]]',
-        b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}',
+        b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}', b'HTTP/1.0 200 OK\r\n\r\n{"entries": [{"id": 1, "action": 2}]}',
     ]  # fmt: skip
     said = [
         "does not speak HTTP", *["answered 200, not as a chat server does"] * 2, "answered 302, not as",
-        "answered 200, not as", "answered without 'entries', not as",
+        *["answered 200, not as"] * 3,
     ]  # fmt: skip
 
     async def answer(stream: trio.SocketStream) -> None:
@@ -206,6 +209,9 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
         for words in said:
             code, _, err = await admin.run("audit")
             assert (code, words in err, err.count("\n")) == (1, True, 1), err
+        answers.append(b'HTTP/1.0 200 OK\r\n\r\n{"ended": "\\u001b]0;x"}')
+        code, out, err = await admin.run("kick", "--room", "*", "--user", "u_x")
+        assert (code, out, "answered 200, not as" in err) == (1, "", True)
         answers.append(b"HTTP/1.1 400 Bad\r\n\r\n")
         admin.url = f"https://{address}"
         code, _, err = await admin.run("audit")

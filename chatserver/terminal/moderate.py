@@ -4,18 +4,19 @@ Owns: the requests, and the form of an answer on a terminal and in a pipe. May n
 one in an error.
 """
 
-import json
 import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
-from typing import IO, Any, NoReturn
+from typing import IO, TypeVar
 from urllib.parse import quote
 
+import msgspec
 import trio
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from chatserver.client import wire
 from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient, Response, encoded_query
 from chatserver.client.stream import EndedError
@@ -40,11 +41,29 @@ class AdminError(Exception):
         super().__init__(printable(message))
 
 
-class Record(dict[str, Any]):
-    """An object in an answer. Raises AdminError for a field that is not there: another program has answered."""
+class Entry(msgspec.Struct):
+    """An entry of the audit trail."""
 
-    def __missing__(self, name: str) -> NoReturn:
-        raise AdminError(f"URL: the server answered without {name!r}, not as a chat server does")
+    id: int
+    time: str
+    by: wire.User
+    network: str
+    action: str
+    room: str
+    target: str
+    detail: str
+    target_name: str | None = None
+
+
+class _Audit(msgspec.Struct):
+    entries: tuple[Entry, ...]
+
+
+class _Refused(msgspec.Struct):
+    error: wire.Error
+
+
+_T = TypeVar("_T", bound=msgspec.Struct)
 
 
 class Admin:
@@ -55,52 +74,54 @@ class Admin:
         if not self._token:
             raise ConfigError("token", "this is no token")
 
-    def sanction(self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str) -> Record:
+    def sanction(
+        self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
+    ) -> wire.Sanction:
         self._check_id(room, whom.get("user", ""))
         fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason}
-        return self._ask(
-            "POST", room, "sanctions", {name: value for name, value in fields.items() if value is not None}
-        )
+        given = {name: value for name, value in fields.items() if value is not None}
+        return self._ask(wire.Sanction, "POST", room, "sanctions", given)
 
-    def lift(self, kind: str, room: str, *, whom: Mapping[str, str]) -> Record:
+    def lift(self, kind: str, room: str, *, whom: Mapping[str, str]) -> wire.Sanction:
         for found in self.sanctions(room, whom=whom, limit=1000):
-            if (found["kind"], found["room"]) == (kind, room):
-                return self._ask("DELETE", room, f"sanctions/{found['id']}")
+            if (found.kind, found.room) == (kind, room):
+                return self._ask(wire.Sanction, "DELETE", room, f"sanctions/{found.id}")
         [(what, who)] = whom.items()
         raise AdminError(f"no {kind} of {what} {who} is in force in {room}; `admin sanctions` lists those that are")
 
-    def sanctions(self, room: str, *, whom: Mapping[str, str], limit: int) -> Sequence[Record]:
+    def sanctions(self, room: str, *, whom: Mapping[str, str], limit: int) -> Sequence[wire.Sanction]:
         """The sanctions in force in a room, or in all."""
         query = encoded_query(**whom, limit=limit)
-        found: Sequence[Record] = self._ask("GET", room, f"sanctions?{query}")["sanctions"]
-        return found
+        return self._ask(wire.Sanctions, "GET", room, f"sanctions?{query}").sanctions
 
-    def kick(self, room: str, *, user: str, reason: str) -> Record:
+    def kick(self, room: str, *, user: str, reason: str) -> int:
+        """Returns the number of connections that were removed."""
         self._check_id(room, user)
-        return self._ask("POST", room, "kick", {"user": user, "reason": reason})
+        return self._ask(wire.Kicked, "POST", room, "kick", {"user": user, "reason": reason}).ended
 
-    def delete(self, room: str, *, offset: int) -> Record:
-        return self._ask("DELETE", room, f"messages/{offset}")
+    def delete(self, room: str, *, offset: int) -> wire.Ack:
+        return self._ask(wire.Ack, "DELETE", room, f"messages/{offset}")
 
-    def audit(self, *, after: int | None, limit: int) -> Sequence[Record]:
-        found: Sequence[Record] = self._request("GET", f"/audit?{encoded_query(after=after, limit=limit)}")["entries"]
-        return found
+    def audit(self, *, after: int | None, limit: int) -> Sequence[Entry]:
+        return self._request(_Audit, "GET", f"/audit?{encoded_query(after=after, limit=limit)}").entries
 
     def _check_id(self, room: str, user: str) -> None:
         """Refuse a name in place of an id: the server knows no absent users, so it would put any id in force."""
         if not user or room == "*":
             return
-        members = self._ask("GET", room, "members")["members"]
-        ids = [member["id"] for member in members if member["name"] == user]
-        if ids and user not in [member["id"] for member in members]:
+        members = self._ask(wire.Members, "GET", room, "members").members
+        ids = [member.id for member in members if member.name == user]
+        if ids and user not in [member.id for member in members]:
             raise ConfigError("user", printable(f"{user} is a name; in {room} it is that of {', '.join(ids)}"))
 
-    def _ask(self, method: str, room: str, rest: str, fields: Mapping[str, object] | None = None) -> Record:
-        return self._request(method, f"/rooms/{quote(room, safe='*')}/{rest}", fields)
+    def _ask(
+        self, kind: type[_T], method: str, room: str, rest: str, fields: Mapping[str, object] | None = None
+    ) -> _T:  # fmt: skip
+        return self._request(kind, method, f"/rooms/{quote(room, safe='*')}/{rest}", fields)
 
-    def _request(self, method: str, path: str, fields: Mapping[str, object] | None = None) -> Record:
+    def _request(self, kind: type[_T], method: str, path: str, fields: Mapping[str, object] | None = None) -> _T:
         try:
-            return _decoded(trio.run(self._fetch, method, path, fields))
+            return _decoded(trio.run(self._fetch, method, path, fields), kind)
         except EndedError as ended:
             raise AdminError(f"URL: {self._target.authority}: {ended.why}") from ended
 
@@ -109,49 +130,46 @@ class Admin:
             return await http.request(method, path, fields)
 
 
-def _decoded(response: Response) -> Record:
-    status = response.status
+def _decoded(response: Response, kind: type[_T]) -> _T:
     try:
-        content = json.loads(response.body, object_hook=Record)
-        if status < 300 and isinstance(content, Record):
-            return content
-        code, message = str(content["error"]["code"]), str(content["error"]["message"])
-    except (ValueError, TypeError, RecursionError) as error:
-        raise AdminError(f"URL: the server answered {status}, not as a chat server does") from error
-    if code in _SIGN_IN:
-        raise AdminError(f"--token: {message}")
-    name = message.partition(":")[0]
+        if not response.failed:
+            return response.decode(kind)
+        error = response.decode(_Refused).error
+    except wire.ProtocolError as foreign:
+        raise AdminError(f"URL: the server answered {response.status}, not as a chat server does") from foreign
+    if error.code in _SIGN_IN:
+        raise AdminError(f"--token: {error.message}")
+    name = error.message.partition(":")[0]
     if flag := _FLAGS.get(name):
-        raise ConfigError(flag, printable(message.removeprefix(f"{name}: ")))
-    raise AdminError(message)
+        raise ConfigError(flag, printable(error.message.removeprefix(f"{name}: ")))
+    raise AdminError(error.message)
 
 
-def done(what: str, sanction: Record) -> str:
+def done(what: str, sanction: wire.Sanction) -> str:
     """The line that reports a made or lifted sanction."""
     is_made = not what.startswith("un")
-    until = f" until {sanction['until']}" if sanction["until"] and is_made else ""
-    place = "all rooms" if sanction["room"] == "*" else sanction["room"]
+    until = f" until {sanction.until}" if sanction.until and is_made else ""
+    place = "all rooms" if sanction.room == "*" else sanction.room
     # Perhaps a name in place of an id: the server puts any id in force, since it knows no absent users.
-    is_there = not sanction.get("user") or sanction.get("user_name")
+    is_there = not sanction.user or sanction.user_name
     absence = "; nobody with this id is there now" if is_made and not is_there else ""
-    return printable(f"{what} {_whom(sanction)} in {place}{until} (sanction {sanction['id']}){absence}")
+    return printable(f"{what} {_whom(sanction)} in {place}{until} (sanction {sanction.id}){absence}")
 
 
-def print_sanctions(sanctions: Sequence[Record], file: IO[str]) -> None:
+def print_sanctions(sanctions: Sequence[wire.Sanction], file: IO[str]) -> None:
     """Print a table, or in a pipe lines with tabs between the columns."""
     rows = [
-        (str(each["id"]), each["kind"], _whom(each), each["room"], each["until"] or "no end", each["by"]["name"],
-         each["reason"])
+        (str(each.id), each.kind, _whom(each), each.room, each.until or "no end", each.by.name, each.reason)
         for each in sanctions
-    ]  # fmt: skip
+    ]
     _print(("id", "kind", "whom", "room", "until", "by", "reason"), rows, file, none="no sanction is in force there")
 
 
-def print_audit(entries: Sequence[Record], file: IO[str]) -> None:
+def print_audit(entries: Sequence[Entry], file: IO[str]) -> None:
     """Print a table, or in a pipe lines with tabs between the columns."""
     rows = [
-        (str(each["id"]), each["time"], _named(each["by"]["id"], each["by"]["name"]), each["network"],
-         each["action"], each["room"], _named(each["target"], each.get("target_name")), each["detail"])
+        (str(each.id), each.time, _named(each.by.id, each.by.name), each.network, each.action, each.room,
+         _named(each.target, each.target_name), each.detail)
         for each in entries
     ]  # fmt: skip
     columns = ("id", "time", "by", "from", "action", "room", "target", "detail")
@@ -182,8 +200,8 @@ def _short(time: str) -> str:
     return time[:19].replace("T", " ")
 
 
-def _whom(sanction: Record) -> str:
-    return _named(sanction.get("user") or sanction["network"], sanction.get("user_name"))
+def _whom(sanction: wire.Sanction) -> str:
+    return _named(sanction.user or sanction.network or "", sanction.user_name)
 
 
 def _named(id_: str, name: str | None) -> str:
