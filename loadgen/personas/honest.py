@@ -82,7 +82,8 @@ class Chat(Talker, Member):
             self._traffic.heard(self, message.text)
         elif message.type == "ack" and isinstance(message.id, int):
             self.require_room(message.room)
-            self._traffic.acknowledged(self, message.id)
+            if not self._traffic.acknowledged(self, message.id):
+                self._traffic.refused(message.id, "acknowledged twice, or what was never said")
         elif message.type == "error" and isinstance(message.id, int) and message.id >= 0:
             self._traffic.refused(message.id, message.code)
         else:
