@@ -56,6 +56,11 @@ class Changes:
         self._offers[kind] = False
         return True
 
+    @property
+    def replaced(self) -> set[int]:
+        """The operations whose messages were edited or deleted: their texts are gone, or will be."""
+        return {self._messages[number] for number, kind in self.kinds.items() if kind != "react"}
+
     def undone(self, offset: int, text: str) -> int | None:
         """Return the operation that edited or deleted the message at this offset, if that has another text."""
         number = self._operations.get(offset)

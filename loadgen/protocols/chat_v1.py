@@ -134,8 +134,6 @@ class WebSocketVictim(Victim):
             await _publish(peer, self.room, number)
             return
         self._last = _NOTHING
-        if change["type"] != "react":
-            self.acknowledged.pop(last, None)  # its text will be gone
         await _say(peer, room=self.room, **change)
 
     async def _listen(self, peer: WebSocket) -> None:
@@ -150,6 +148,8 @@ class WebSocketVictim(Victim):
                 self.heard(self.text(number), reply.offset, reply.room)
             elif reply.type == "ack" and isinstance(reply.id, int):
                 require_room(reply.room, self.room)
+                if reply.id in self.acknowledged or not self.has_said(reply.id):
+                    raise OperationFailedError("acknowledged twice, or what was never said")
                 self.acknowledge(reply.id, reply.offset)
                 if reply.id in self.changes.kinds:
                     self.changes.accept(reply.id)

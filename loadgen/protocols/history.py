@@ -63,8 +63,9 @@ class _Said(NamedTuple):
             return Reread(unreadable=kept) if kept in {UNANSWERED, *NOT_SERVED} else Reread(refused=kept)
         numbers, complete = kept
         oldest = 0 if complete else min(numbers, default=0)  # no retention explains a room without its latest message
-        wanted = {number for number in self.acknowledged if number >= oldest}
-        gone = "the server no longer has the oldest" if oldest > min(self.acknowledged) else ""
+        known = self.acknowledged.keys() - self.changes.replaced
+        wanted = {number for number in known if number >= oldest}
+        gone = "the server no longer has the oldest" if len(wanted) < len(known) else ""
         return Reread(asked=len(wanted), lost=len(wanted - numbers), unreadable=gone)
 
 

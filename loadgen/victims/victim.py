@@ -49,7 +49,7 @@ class Victim(Probe):
         self._unsent: deque[int] = deque()
         self._begun: dict[int, float] = {}  # when each outstanding operation that is not unsent was sent
         self._heard: dict[int, int] = {}  # messages that came on this connection, and the offset of each
-        self._last_heard = -1
+        self._last_heard = self._last_offset = -1
         self.said_again: set[int] = set()  # after later ones
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
@@ -64,7 +64,7 @@ class Victim(Probe):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.keep_schedule)
             while True:
-                self._heard, self._last_heard = {}, -1
+                self._heard, self._last_heard, self._last_offset = {}, -1, -1
                 failure: BaseException | None = None
                 try:
                     await self.live()
@@ -132,6 +132,9 @@ class Victim(Probe):
                     return number
             await self._issue.park()
 
+    def has_said(self, number: int) -> bool:
+        return 0 <= number < self._issued and number not in self._unsent
+
     def text(self, number: int) -> str:
         return text_of(self.room, number)
 
@@ -150,6 +153,9 @@ class Victim(Probe):
             if self.keeps_messages and number < self._last_heard:  # an echo may be concurrent, a room is a sequence
                 raise OperationFailedError("a message came out of order")
             self._last_heard = number
+        if 0 < offset <= self._last_offset:
+            raise OperationFailedError("a message at the offset of another, or of a later one")
+        self._last_offset = offset
         self._heard[number] = offset
         if number in self.acknowledged or not self.keeps_messages:
             self._book_done(number)

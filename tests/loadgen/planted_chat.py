@@ -374,8 +374,9 @@ class Server:
 
     def _tell(self, author: Peer, message: dict[str, object], *, silent: bool) -> None:
         if author in self.peers and not (self.attackers and self.plant.acknowledges_nothing):
-            receipt = {"room": author.room, "offset": len(self.rooms.get(author.room, [])) + 1}
-            self._write(author, json_frame({"type": "ack", "id": message["id"], **receipt}))
+            offset = self.plant.one_offset or len(self.rooms.get(author.room, [])) + 1
+            receipt = json_frame({"type": "ack", "id": message["id"], "room": author.room, "offset": offset})
+            self._write(author, receipt * (1 + self.plant.acknowledges_twice))
         if not silent:
             if message["type"] == "edit":
                 self.rooms[author.room][int(str(message["offset"])) - 1] = str(message["text"])
@@ -389,8 +390,9 @@ class Server:
 
     def _publish(self, where: str, text: str, alone: Peer | None = None, author: Peer | None = None) -> None:
         self.rooms.setdefault(where, []).append(text)
-        told = {"type": "message", "text": text, "cursor": f"e-{len(self.rooms[where])}"}
+        told: dict[str, object] = {"type": "message", "text": text, "cursor": f"e-{len(self.rooms[where])}"}
         told["room"] = "" if self.plant.tells_everybody else where
+        told |= {"offset": self.plant.one_offset} if self.plant.one_offset else {}
         its_own = json_frame(told)
         if self.plant.mislabels:
             told["room"] = "another"

@@ -61,6 +61,8 @@ class Plant:
     repeats_every: int = 0  # tell all but its author the message before once more, instead of every n-th
     mislabels: bool = False  # tell all but its author each message as one of another room
     reverses: float = 0.0  # tell so much later the message that came last, of those that are not told yet
+    acknowledges_twice: bool = False
+    one_offset: int = 0  # of each message, and of its receipt
     echo_delay: float = 0.0  # acknowledge at once, and tell so much later
     others_later: float = 0.0  # tell all but its author so much later
     per_address: int = 0  # close on clients from an address that has so many

@@ -260,6 +260,7 @@ def brief_drain(monkeypatch: pytest.MonkeyPatch) -> None:
             {},  # a busy machine may publish while a member is away
         ),
         (Plant(mislabels=True), ("ended",), {"message_errors": 0}),
+        (Plant(acknowledges_twice=True), ("message_errors",), {"unacknowledged": 0, "unreturned": 0, "ended": 0}),
         (Plant(reverses=0.3), ("message_errors",), {"unacknowledged": 0, "ended": 0}),
     ],
 )
@@ -366,6 +367,12 @@ def test_messages_that_are_never_acknowledged_are_no_success() -> None:
     plant = Plant(acknowledges_nothing=True)
     blamed = ("attack_failed", "newcomers_failed")
     falls_short(plant, "idle-connect", "--victim", "ws", blamed=blamed, timeout=1.0, duration=1.5)
+
+
+@pytest.mark.parametrize("plant", [Plant(acknowledges_twice=True), Plant(one_offset=1)])
+def test_receipts_that_come_twice_and_offsets_that_name_several_messages_are_no_success(plant: Plant) -> None:
+    """A second receipt overwrote the first, and nobody compared one message with another."""
+    falls_short(plant, "idle-connect", "--victim", "ws", blamed=("attack_failed",), duration=1.0)
 
 
 @pytest.mark.usefixtures("lateness_is_no_fault")

@@ -125,7 +125,20 @@ async def test_a_change_is_done_when_the_right_message_has_changed_in_the_right_
         await until(lambda: not victim.pending)
         [result] = victim.context.recorder.results(Counter())
         assert (result.latency.count, result.failed) == (2, {failed: 1} if failed else {})
-        assert (0 in victim.acknowledged) is (kind == "react"), "of the others the text is gone"
+        assert victim.changes.replaced == ({0} if kind != "react" else set()), "of these the text is gone"
+
+
+@pytest.mark.parametrize("number", [0, 2, -1])
+async def test_a_receipt_that_comes_twice_or_for_what_was_not_said_is_a_failure(
+    number: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was no failure, or that of a message that nobody had sent and that was lost."""
+    async with _changing("edit", monkeypatch) as (peer, victim):
+        await peer.say(type="ack", id=number, offset=1)
+        await until(lambda: not victim.pending)
+        [result] = victim.context.recorder.results(Counter())
+        assert result.failed == {"acknowledged twice, or what was never said": 1}
+        assert victim.acknowledged == {0: 1}
 
 
 async def test_a_server_that_passes_over_what_it_does_not_know_fails_the_first_change_of_each_kind_for_that(

@@ -164,6 +164,15 @@ def test_a_victim_takes_its_own_messages_once_and_in_order(
     assert sorted({0, 1, 2} - victim.pending.keys()) == booked
 
 
+@pytest.mark.parametrize(("offsets", "is_wrong"), [((3, 4), False), ((0, 0), False), ((3, 3), True), ((3, 2), True)])
+def test_each_message_has_an_offset_above_those_before_it(offsets: tuple[int, int], is_wrong: bool) -> None:
+    """A server that gave all messages one offset was held: nobody could have resumed from there."""
+    victim = PollVictim(Context(find("http://127.0.0.1:1"), "run"), 3, Schedule(0.0, 1.0))
+    victim.heard("run-3 0", offsets[0])
+    with pytest.raises(OperationFailedError, match="at the offset of another") if is_wrong else nullcontext():
+        victim.heard("run-3 1", offsets[1])
+
+
 @pytest.mark.parametrize("kind", [WebSocketVictim, PollVictim, StreamVictim])
 def test_a_message_must_be_both_acknowledged_and_back(kind: type[Victim]) -> None:
     """By POST it counted as soon as it was back, whatever was answered then."""
