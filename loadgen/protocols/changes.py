@@ -4,7 +4,7 @@ Owns: what is sent for each kind and the record that tells of it, and which kind
 touch a socket.
 """
 
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Final, NamedTuple
 
 
@@ -56,21 +56,14 @@ class Changes:
         self._offers[kind] = False
         return True
 
-    @property
-    def replaced(self) -> set[int]:
-        """The operations whose messages were edited or deleted: their texts are gone, or will be."""
-        return {self._messages[number] for number, kind in self.kinds.items() if kind != "react"}
+    def replaced(self, numbers: Iterable[int]) -> set[int]:
+        """Return the operations whose messages these operations edited or deleted, so that their texts are gone."""
+        return {self._messages[number] for number in numbers if self.kinds.get(number, "react") != "react"}
 
     def undone(self, offset: int, text: str) -> int | None:
         """Return the operation that edited or deleted the message at this offset, if that has another text."""
         number = self._operations.get(offset)
         return number if number in self.kinds and text != self._texts.get(offset, text) else None
-
-    def deleted(self, acknowledged: Container[int]) -> int | None:
-        """Return the operation whose message the last acknowledged deletion removed."""
-        done = (number for number, kind in self.kinds.items() if kind == "delete" and number in acknowledged)
-        last = max(done, default=None)
-        return None if last is None else self._messages[last]
 
     def operation(self, record: str, target: int) -> int | None:
         """Return the operation that changed the message at this offset, if a record of this type tells of it."""

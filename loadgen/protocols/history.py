@@ -4,8 +4,9 @@ Owns: what counts as lost. If the server reports that older messages are gone (`
 the oldest remaining one on can.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from functools import reduce
+from random import Random
 from typing import Final, NamedTuple
 from urllib.parse import quote
 
@@ -33,6 +34,10 @@ REREAD_SECONDS: Final = 60.0
 #: Time for a server that answers "not now", and the pause between two requests.
 NOT_NOW_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = 0.5
+
+#: Time to search a room for texts that are gone, and for how many: more would be a load.
+SEARCH_SECONDS: Final = 5.0
+MOST_SEARCHES: Final = 20
 
 _PAGE_MESSAGES: Final = 50
 
@@ -63,7 +68,7 @@ class _Said(NamedTuple):
             return Reread(unreadable=kept) if kept in {UNANSWERED, *NOT_SERVED} else Reread(refused=kept)
         numbers, complete = kept
         oldest = 0 if complete else min(numbers, default=0)  # no retention explains a room without its latest message
-        known = self.acknowledged.keys() - self.changes.replaced
+        known = self.acknowledged.keys() - self.changes.replaced(self.changes.kinds)
         wanted = {number for number in known if number >= oldest}
         gone = "the server no longer has the oldest" if len(wanted) < len(known) else ""
         return Reread(asked=len(wanted), lost=len(wanted - numbers), unreadable=gone)
@@ -122,10 +127,16 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
     kept, undone = set[int](), set[int | None]()
     complete = True
 
-    def operation(record: Record) -> int | None:
+    def take(record: Record) -> None:
+        number = said.changes.operation(record.type, record.target)
         if record.text:
-            return number_in(record.text, said.room, context.tag)
-        return said.changes.operation(record.type, record.target)
+            number = number_in(record.text, said.room, context.tag)
+        if number is None:
+            return
+        kept.add(number)
+        is_changed = record.type == "message" and number in said.changes.kinds  # it has the text of a later edit
+        if not is_changed and 0 < record.offset != said.acknowledged.get(number, 0) > 0:
+            undone.add(number)  # it is elsewhere than its receipt says, or there a second time
 
     cursor = str(max(min(said.acknowledged.values()) - 1, 0))
     async with http_peer(context, said.reader) as peer:
@@ -133,23 +144,32 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
             page = await get_page(peer, f"/rooms/{said.room}/messages?{query}")
             complete = complete and page.recovered
-            kept |= {number for each in page.messages if (number := operation(each)) is not None}
+            for each in page.messages:
+                take(each)
             undone |= {said.changes.undone(each.offset, each.text) for each in page.messages if each.type == "message"}
             if not page.messages or page.cursor == cursor:
                 break
             cursor = page.cursor
-        undone |= {said.changes.undone(each.offset, each.text) for each in await _found(peer, said)}
+        with trio.move_on_after(SEARCH_SECONDS):
+            async for found in _found(peer, said):
+                undone.add(said.changes.undone(found.offset, found.text))
     return kept - undone, complete
 
 
-async def _found(peer: HttpPeer, said: _Said) -> tuple[Message, ...]:
-    """Search for the text that was deleted last; a server may offer no search, or not now."""
-    deleted = said.changes.deleted(said.acknowledged)
-    if deleted is None:
-        return ()
-    path = f"/search?room={said.room}&q={quote(text_of(said.room, deleted))}"
-    try:
-        status, body = await peer.request("GET", path)
-        return _results.decode(body).results if status == 200 else ()
-    except (EndedError, *wire.UNREADABLE):  # no answer to what it does not know, or a page for every path
-        return ()
+async def _found(peer: HttpPeer, said: _Said) -> AsyncIterator[Message]:
+    """Search for texts that were deleted or edited; a server may offer no search, or not now.
+
+    Which ones is left to chance, since a server that limits searches answers only the first.
+    """
+    gone = sorted(said.changes.replaced(said.acknowledged))
+    for number in Random(said.room).sample(gone, min(len(gone), MOST_SEARCHES)):  # noqa: S311
+        path = f"/search?room={said.room}&q={quote(text_of(said.room, number))}"
+        try:
+            status, body = await peer.request("GET", path)
+            results = _results.decode(body).results if status == 200 else ()
+        except (EndedError, *wire.UNREADABLE):  # no answer to what it does not know, or a page for every path
+            return
+        for each in results:
+            yield each
+        if status != 200:
+            return

@@ -187,8 +187,8 @@ _VICTIMS: Final = (
 _MESSAGES_KEPT: Final = (
     Figure("acknowledged", "", "messages that the server acknowledged and that were read again after the attack",
            better=_NEITHER, own_tolerance=_PACED),
-    Figure("acknowledged_lost", "", "acknowledged messages and changes that the history lacks", _none(When.KEPT),
-           proof=True),
+    Figure("acknowledged_lost", "", "acknowledged messages and changes that the history lacks, or has twice or"
+           " elsewhere", _none(When.KEPT), proof=True),
 )  # fmt: skip
 
 _NEIGHBOURS: Final = (
