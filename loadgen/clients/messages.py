@@ -87,6 +87,8 @@ class Reread(msgspec.Struct, frozen=True, kw_only=True):
     lost: int = 0  # of these, missing in the room's history
     unreadable: str = ""  # why nothing is known of some, which is no fault of the server's
     refused: str = ""  # how the server refused to give others
+    rooms: int = 0  # whose members the server has told
+    members_wrong: int = 0  # that are missing there, or have left
 
 
 class PhaseResult(msgspec.Struct, kw_only=True):

@@ -16,7 +16,7 @@ from loadgen.clients.client import Needs
 from loadgen.net import wire
 from loadgen.net.answers import RETRY, UNANSWERED
 from loadgen.net.line import Line
-from loadgen.net.timers import NEVER
+from loadgen.net.timers import NEVER, now
 from loadgen.net.websocket import WebSocket
 from loadgen.personas._websocket import JOIN_ID, Envelope, Message, Page
 from loadgen.protocols.changes import RECORDS, Changes
@@ -262,6 +262,8 @@ class StreamVictim(_Poster):
 
 async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
     room = f"{context.tag}-new-{number % ADDRESSES}"
+    left = context.newcomers_left[room]
+    left[number] = NEVER
     peer = await connect(context, line)
     await _join(peer, room)
     await _publish(peer, room, number)
@@ -279,6 +281,7 @@ async def _come(context: Context, line: Line, number: int, done: Callable[[], No
             missing.discard(reply.type)
     done()
     await peer.close()
+    left[number] = now()
 
 
 PROTOCOL: Final = Protocol(

@@ -4,8 +4,8 @@ Owns: what counts as lost. If the server reports that older messages are gone (`
 the oldest remaining one on can.
 """
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from functools import reduce
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from functools import partial, reduce
 from random import Random
 from typing import Final, NamedTuple
 from urllib.parse import quote
@@ -18,6 +18,7 @@ from loadgen.net import wire
 from loadgen.net.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
 from loadgen.net.line import EndedError
 from loadgen.personas._websocket import Message
+from loadgen.protocols import presence
 from loadgen.protocols.changes import Changes
 from loadgen.protocols.chat_v1 import PollVictim, Record, WebSocketVictim, get_page
 from loadgen.protocols.http import HttpPeer, http_peer
@@ -61,6 +62,7 @@ class _Said(NamedTuple):
     reader: int  # the victim from whose address it is read again
     acknowledged: Mapping[int, int]
     changes: Changes
+    members: Callable[[], presence.Expected]
 
     def compared(self, kept: tuple[set[int], bool] | str) -> Reread:
         """What is lost of it, given what the room has kept and whether the server calls that complete, or why not."""
@@ -82,8 +84,14 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         return victim.changes if isinstance(victim, WebSocketVictim) else Changes()
 
     rooms = [
-        *(_Said(each.room, each.index, each.acknowledged, changes_of(each)) for each in victims),
-        *(_Said(room, index, acknowledged, Changes()) for index, (room, acknowledged) in enumerate(by_newcomers)),
+        *(
+            _Said(each.room, each.index, each.acknowledged, changes_of(each), partial(presence.of_victim, each))
+            for each in victims
+        ),
+        *(
+            _Said(room, index, acknowledged, Changes(), partial(presence.of_newcomers, context, room))
+            for index, (room, acknowledged) in enumerate(by_newcomers)
+        ),
     ]
     limiter, found = trio.CapacityLimiter(AT_ONCE), list[Reread]()
     # Others may keep no history. A victim that polls has read the page of its room before it said anything.
@@ -105,6 +113,8 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         async with limiter:
             while (kept := await history(said)) in _NOT_NOW and trio.current_time() < patience:  # noqa: ASYNC110
                 await trio.sleep(RETRY_SECONDS)
+            if not isinstance(kept, str):
+                found.append(await presence.check(context, said.room, said.reader, said.members, patience))
         found.append(said.compared(kept))
         if kept == UNANSWERED and not any(each.asked for each in found):  # a server that answers at all has, by now
             limit.cancel()

@@ -23,6 +23,7 @@ class When(Enum):
     NEWCOMERS = "newcomers came"
     NEIGHBOURS = "honest slow clients are beside it"
     KEPT = "messages were read again"
+    MEMBERS = "the server told who is in a room"
     MALFORMED = "malformed requests were sent"
     WATCHED = "the server's process is known, and attackers came"
 
@@ -189,6 +190,8 @@ _MESSAGES_KEPT: Final = (
            better=_NEITHER, own_tolerance=_PACED),
     Figure("acknowledged_lost", "", "acknowledged messages and changes that the history lacks, or has twice or"
            " elsewhere", _none(When.KEPT), proof=True),
+    Figure("members_wrong", "", "victims that are missing among the members of their rooms after the attack, and"
+           " newcomers that are still there half a minute after they left", _none(When.MEMBERS)),
 )  # fmt: skip
 
 _NEIGHBOURS: Final = (

@@ -92,6 +92,7 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
         When.NEWCOMERS: bool(measured.operations.kinds("attack", NEWCOMERS)),
         When.NEIGHBOURS: bool(measured.groups(BESIDE)) and not _no_collateral(measured, figures),
         When.KEPT: bool(figures.get("acknowledged") or measured.session.totals.reread.refused),
+        When.MEMBERS: figures.get("members_wrong") is not None,
         When.MALFORMED: figures.get("malformed_accepted") is not None,
         # without attackers the server's growth is not the attack's
         When.WATCHED: measured.plan.server is not None and bool(figures.get("attackers_came")),

@@ -164,7 +164,11 @@ class Measured:
     def _messages(self) -> Figures:
         found = self.session.totals.reread
         is_known = found.lost or (found.asked and not found.refused)
-        return {"acknowledged": found.asked or None, "acknowledged_lost": found.lost if is_known else None}
+        return {
+            "acknowledged": found.asked or None,
+            "acknowledged_lost": found.lost if is_known else None,
+            "members_wrong": found.members_wrong if found.rooms else None,
+        }
 
     def accepted(self) -> dict[str, int]:
         """Malformed requests that were accepted, by case."""

@@ -126,6 +126,7 @@ class Context:
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
         self.sent_again: set[int] = set()  # the indices of those whose packets were, before the second phase
         self.newcomers_said: defaultdict[str, dict[int, int]] = defaultdict(dict)  # acknowledged, by room, with offsets
+        self.newcomers_left: defaultdict[str, dict[int, float]] = defaultdict(dict)  # when each left a room, or NEVER
         self._least_page = 0  # bytes of the smallest page before the first phase; an empty one is none
 
     def fault_in_page(self, status: int, size: int) -> str:

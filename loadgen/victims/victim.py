@@ -71,7 +71,7 @@ class Victim(Probe):
                 except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
                     failure = failure_in(error)
                 reason = self.context.reason_of(failure) if failure else CLOSED
-                was_connected = not self._locked_out
+                was_connected = self.is_connected
                 self._locked_out = self.context.last_failure = reason
                 self.context.failures += 1
                 sent = self.pending.keys() - set(self._unsent)  # unsent ones may go out on the next connection
@@ -108,6 +108,10 @@ class Victim(Probe):
             self._unsent.append(number)
 
     # What a kind of victim uses
+
+    @property
+    def is_connected(self) -> bool:
+        return not self._locked_out
 
     def connected(self) -> None:
         """Count the victim as connected."""

@@ -48,7 +48,7 @@ async def _run(url: str) -> tuple[ProbeRunner, list[Victim]]:
         await until(lambda: not runner.status(0).outstanding)
         await runner.end(reread=True)
         nursery.cancel_scope.cancel()
-    assert runner.result().reread == Reread(asked=_kept(victims), lost=0)
+    assert runner.result().reread == Reread(asked=_kept(victims), rooms=len(victims))
     return runner, victims
 
 
@@ -207,8 +207,9 @@ async def test_a_text_that_is_gone_and_can_still_be_read_or_found_is_a_lost_chan
             victim.acknowledge(number, number + 1)
         assert await history.reread(context, [victim]) == Reread(asked=3, lost=lost)
     searches = {b"/search?room=run-0&q=run-0%20" + number for number in (b"0", b"2")}
-    assert set(asked[2:]) <= searches, "what the deleted message said, and the edited one"
-    assert set(asked[2:]) == searches or b"results" not in found
+    done = {each for each in asked if each.startswith(b"/search")}
+    assert done <= searches, "what the deleted message said, and the edited one"
+    assert done == searches or (done and b"results" not in found)
 
 
 @pytest.mark.parametrize(

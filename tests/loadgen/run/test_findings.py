@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import msgspec
 import pytest
@@ -129,7 +130,7 @@ def failed(phase: str, kind: str = "ws") -> PhaseResult:
     return operations(phase, kind, 1, 5000, failed=1)
 
 
-def rereads(asked: int, lost: int = 0, **why: str) -> Change:
+def rereads(asked: int, lost: int = 0, **why: Any) -> Change:
     return partial(total, reread=Reread(asked=asked, lost=lost, **why))
 
 
@@ -155,6 +156,7 @@ UNKNOWN = "acknowledged_lost was not measured, so acknowledged_lost>0 cannot be 
         (rereads(5, lost=2, refused="answered 503"), ["acknowledged_lost is 2"]),
         (rereads(5, refused="answered 503"), [UNKNOWN]),
         (rereads(0, refused="answered 503"), [UNKNOWN]),
+        (rereads(5, rooms=2, members_wrong=1), ["members_wrong is 1 (members_wrong>0)"]),
         (grows(came=1), ["server_bytes_over_bar is 9,756,672"]),
         # by memory it fell short, and of its latency nothing is known
         *(
