@@ -240,8 +240,10 @@ def failure_in(error: BaseException) -> BaseException:
     raise rest or error
 
 
-#: Addresses and rooms that newcomers use in turn: several, so that they do not meet a cap per address.
+#: Addresses and rooms that newcomers use in turn: several, so that they do not meet a cap per address. In each phase
+#: they have addresses of their own, since a server may let only those in that it knew before the attack.
 ADDRESSES: Final = 64
+_OF_A_PHASE: Final = 10_000
 
 
 class Newcomer(NamedTuple):
@@ -274,7 +276,7 @@ class Newcomers(Probe):
         self._nursery.start_soon(self._come, number, self.pending[number])
 
     async def _come(self, number: int, due: float) -> None:
-        index = self._first_index + number % ADDRESSES
+        index = self._first_index + number % ADDRESSES + _OF_A_PHASE * len(self.context.recorder.phases)
         try:
             with trio.fail_after(max(due + self.context.timeout_seconds - now(), 0)):
                 async with self.context.dial(index) as line:

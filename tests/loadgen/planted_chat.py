@@ -115,8 +115,8 @@ class Server:
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, self.plant.send_buffer)
             peer = Peer(sock, address=address[0])
             self._count(peer, 1)
-            self.accepted_from.add(peer.address)
             is_attacker = is_crowd(peer.address)
+            is_known = peer.address in self.accepted_from
             if is_attacker and self.plant.accepts_every:
                 time.sleep(self.plant.accepts_every)
             if 0 < self.plant.per_address < self._by_address[peer.address]:
@@ -128,9 +128,11 @@ class Server:
                 self._attack_begins()
             closed_to_all = self.attacked_at is not None and self.plant.locks_out
             closed_to_newcomers = self.attackers and self.plant.no_newcomers and not is_attacker
-            if closed_to_all or closed_to_newcomers:
+            closed_to_strangers = self.attacked_at is not None and self.plant.knows_its_own
+            if closed_to_all or closed_to_newcomers or (closed_to_strangers and not is_attacker and not is_known):
                 self._forget(peer)
                 continue
+            self.accepted_from.add(peer.address)
             if is_attacker and self.plant.leaks_descriptors:
                 self._hoard_of_files.append(sock.dup())
             if is_attacker and self.plant.keeps_descriptors:

@@ -76,6 +76,7 @@ class Plant:
 
     # from the attack's first connection on, for ever
     locks_out: bool = False  # cut all connections, and close each that comes afterwards
+    knows_its_own: bool = False  # close on clients from addresses that it has not seen before
     forgets: str = ""  # have half of what was acknowledged in rooms of such a name no more in the history
     starts_anew: bool = False  # have nothing of it, and say so (`recovered` is false)
     cannot_read: int = 0  # answer this for it

@@ -48,6 +48,12 @@ def test_v2_and_v8_nobody_new_is_let_in_and_what_the_attack_leaves_behind(monkey
     assert not ended.blames("attack_failed"), ended
 
 
+def test_v2_a_server_that_lets_nobody_in_whose_address_it_does_not_know() -> None:
+    """Newcomers had the same addresses before the attack: it was held."""
+    plant = Plant(knows_its_own=True)
+    falls_short(plant, "idle-connect", "--victim", "ws", newcomers=50.0, baseline=2.0, blamed=("newcomers_failed",))
+
+
 def test_v10_and_v12_one_failure_is_one_beside_what_was_asked_for() -> None:
     def failed(ended: Ended) -> int:
         """What the server did, and no operation that a loaded machine cost."""
