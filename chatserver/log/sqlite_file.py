@@ -30,6 +30,8 @@ PAGE_CACHE = 512
 WAL_KEPT = 64 * 1024 * 1024
 #: Bytes up to which a file is checked whole when it is opened, in about 0.3 s.
 MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
+#: Bytes of the longest path that SQLite opens: with the ending of a journal it has 512.
+LONGEST_PATH = 504
 #: Errors for damage that SQLite does not notice, in JSON and in UTF-8.
 _DAMAGE = (msgspec.DecodeError, UnicodeDecodeError)
 #: Nanoseconds after which a change of a file gets another time: FAT keeps times to 2 s, and the kernel takes that of
@@ -77,6 +79,8 @@ def checked_path(name: str) -> Path:
         raise LogOpenError(f"{path} is a directory; name a file in it, as in sqlite:{name.rstrip('/')}/chat.db")
     if not path.parent.is_dir():
         raise LogOpenError(f"the directory {path.parent} does not exist; make it or choose another path")
+    if (length := len(os.fsencode(path))) > LONGEST_PATH:
+        raise LogOpenError(f"{path} has {length} bytes, SQLite takes up to {LONGEST_PATH}; choose a shorter path")
     return path
 
 

@@ -25,6 +25,7 @@ from chatserver.log.interface import Head, LogOpenError, LogUnavailable, Range
 from chatserver.log.memory import MemoryLog
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.sqlite import SqliteLog
+from chatserver.log.sqlite_file import LONGEST_PATH
 from tests.log.support import Clock, draft, ignore, listing, running, submit_all, texts
 from tests.log.test_records import delete
 from tests.support.groups import append
@@ -75,6 +76,16 @@ async def test_an_impossible_path_is_refused_with_the_reason(tmp_path: Path, mon
         ("a\0.db", "cannot open a\0.db: "),
     ):
         assert message.format(tmp_path) in await refused(name)
+
+
+async def test_a_path_may_be_as_long_as_sqlite_takes_it(tmp_path: Path) -> None:
+    folder = tmp_path / ("ü" * 100) / "f"
+    folder.mkdir(parents=True)
+    longest = folder / ("n" * (LONGEST_PATH - len(os.fsencode(folder)) - 1))
+    async with running(SqliteLog(str(longest))) as log:
+        await append(log, draft())
+    assert f"{LONGEST_PATH + 1} bytes" in await refused(f"{longest}n")
+    assert {path.name for path in folder.glob("*n")} == {longest.name}
 
 
 async def test_a_path_in_the_home_directory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
