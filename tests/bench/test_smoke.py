@@ -44,7 +44,7 @@ def test_a_bench_runs_and_gives_figures(name: str, server: Process, monkeypatch:
     """Of the server that they start one is enough for all."""
     module = import_module(f"tests.bench.{name}")
     if hasattr(module, "chatserver"):
-        monkeypatch.setattr(module, "chatserver", lambda: nullcontext(server))
+        monkeypatch.setattr(module, "chatserver", lambda *flags: nullcontext(server))
     results = list(bench.run(name, Scale.QUICK))
     assert results
     assert all(isinstance(result, Result) and result.value > 0 for result in results)
