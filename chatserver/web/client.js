@@ -93,7 +93,6 @@ export class ChatClient extends EventTarget {
     return room;
   }
 
-  /** Open a room; one that is not followed yet is followed from now on. */
   enter(name) {
     if (name === this.room && this.rooms.has(name)) return;
     this.room = name;

@@ -28,7 +28,6 @@ export class Completion {
     this.field = field;
     field.addEventListener('input', () => this.#offer());
     field.addEventListener('blur', () => this.close());
-    // The user has left the word.
     document.addEventListener('selectionchange', () => field.selectionEnd !== this.#end && this.close());
   }
 

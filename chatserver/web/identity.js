@@ -24,7 +24,6 @@ export function patternOf(pattern) {
 export class Identity {
   /** @type {User | null} */
   user = null;
-  /** Whether the server takes tokens. */
   takesTokens = true;
   /** Whether the user is a guest, and patterns of the rooms that the user moderates. */
   #told = GUEST;
@@ -85,7 +84,6 @@ export class Identity {
     return id === this.user?.id ? this.user.name : this.#names.get(id);
   }
 
-  /** The known names that a text mentions. */
   namesIn(text) {
     if (!text.includes('@')) return [];
     return mentionsIn(text, [...this.#names.values(), this.user?.name ?? '']).map(({ name }) => name);

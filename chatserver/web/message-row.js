@@ -44,7 +44,6 @@ export function placeBelow(row, message, previous, { lossesBefore }, divider) {
   if (day) row.prepend(make('p', { className: 'day' }, make('span', {}, day)));
 }
 
-/** Whether the Tab key stops at a row, and at what stands in it. */
 export function stopIn(row, tabIndex) {
   for (const each of [row, ...row.querySelectorAll(IN_ROW)]) each.tabIndex = tabIndex;
 }

@@ -305,7 +305,6 @@ export class MessagesView {
     this.#scrolled();
   }
 
-  /** Update the line above the list, and the text of an empty room. */
   #edges() {
     const { timeline, out } = this.client.current;
     byId('empty').hidden = timeline.epoch === null || timeline.messages.length > 0 || !timeline.complete;
@@ -315,7 +314,6 @@ export class MessagesView {
     setText(this.#edge, complete ? start : 'Fetching messages…');
   }
 
-  /** Called once the list is scrolled. */
   async #fetchOn() {
     const room = this.client.current;
     const timeline = this.#timeline;

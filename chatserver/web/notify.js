@@ -96,7 +96,6 @@ export class Notifier {
     setTimeout(() => spoken.forEach((each) => each.remove()), SPOKEN_FOR);
   }
 
-  /** The messages that mention the user and did not before. */
   #mentions(added, changed) {
     for (const message of added) this.#forOthers.add(message);
     return [...changed, ...added].filter((message) => this.client.mentionsUs(message) && this.#forOthers.delete(message));

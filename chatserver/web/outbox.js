@@ -131,7 +131,6 @@ export class Outbox {
     }
   }
 
-  /** Whether anything in this room is about an earlier message. */
   isAbout(name) {
     return this.items.some(({ room, extras }) => room === name && isAbout(extras));
   }

@@ -194,8 +194,6 @@ visualViewport?.addEventListener('resize', () => {
   scrollTo(0, 0); // Safari has scrolled the page to show the field
 });
 
-// The banner stays until it is dismissed, the toast for some seconds
-
 const TOAST = 4_000; // ms
 let toasting = 0;
 

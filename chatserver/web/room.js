@@ -119,7 +119,6 @@ export class Room extends EventTarget {
     this.client.follow(this);
   }
 
-  /** Tell the other members that the user types, as often as the server allows. */
   typing() {
     const now = performance.now();
     if (now - this.#typedAt < TYPING_EVERY) return;
@@ -144,7 +143,6 @@ export class Room extends EventTarget {
     return this.timeline.epoch === null || epoch === this.timeline.epoch ? offset : 0;
   }
 
-  /** The offset of the first message that is not read, if any is. */
   get firstUnread() {
     return this.unread ? this.#readOffset + 1 : null;
   }

@@ -24,7 +24,6 @@ export class Rows {
   #scroller = byId('scroller');
   /** @type {Map<number, HTMLElement>} by offset */
   #rows = new Map();
-  /** The offsets of the first and the last row. */
   from = Infinity;
   to = -1;
 

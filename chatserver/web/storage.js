@@ -53,7 +53,6 @@ function isLike(value, example) {
   return typeof example !== 'object' || Object.keys(example).every((field) => isLike(value[field], example[field]));
 }
 
-/** A stored value, if it is like the example. */
 export function readJson(storage, key, example, otherwise) {
   try {
     const value = JSON.parse(storage.getItem(key) ?? 'null');

@@ -16,7 +16,6 @@ const ASK_EVERY = 25_000; // ms; whether there is a leader
 const LEADER = 'leader';
 const ALL = 'all';
 
-/** This tab's end of the channel, made once. */
 class Tabs {
   id = randomKey(8);
   numbers = 0; // of all links: a frozen leader answers late
