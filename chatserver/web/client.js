@@ -272,7 +272,7 @@ export class ChatClient extends EventTarget {
     if (link !== this.connection.link) return; // it has ended meanwhile, or just now
     this.#mayBeAnother = false;
     this.outbox.resume(async (item) => {
-      if (item.author && !hello) this.#isUser(await this.#askSession(link)); // the sign-in may have ended since the last request
+      if (!hello && (item.author || !this.#speaker)) this.#isUser(await this.#askSession(link)); // the sign-in may have ended since the last request
       this.#checkAuthor(item);
       const { room, text, key, extras } = item;
       const { replyTo: reply_to, mentions, change } = extras;

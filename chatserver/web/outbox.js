@@ -74,7 +74,8 @@ export class Outbox {
     this.tab = tab;
     this.browser = browser;
     this.handlers = handlers;
-    this.items = kept(tab).map((item) => ({ ...item, state: item.state === 'failed' ? 'failed' : 'queued' }));
+    const queued = (item) => ({ ...item, state: 'queued', author: item.author ?? (item.firstTried && item.speaker) ?? null });
+    this.items = kept(tab).map((item) => (item.state === 'failed' ? item : queued(item)));
     const known = new Set(this.items.map(({ key }) => key)); // after a reload: what this tab left itself
     const left = kept(browser).filter(({ key, text }) => text !== '' && !known.has(key));
     this.items.push(...left.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent' })));
@@ -232,9 +233,10 @@ export class Outbox {
     const { firstTried } = item;
     item.firstTried ??= Date.now();
     Object.assign(item, { state: 'sending', until: null });
-    this.#changed();
     try {
-      const ack = await deliver(item);
+      const answer = deliver(item);
+      this.#changed(); // with the speaker
+      const ack = await answer;
       item.state = 'sent';
       item.offset = ack.offset;
       this.#takePromise(item.key)?.resolve(ack);

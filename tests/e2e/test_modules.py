@@ -426,3 +426,39 @@ def test_the_page_works_with_a_full_storage(run: Run) -> None:
     """
     late = ["late", "early"]
     assert run("storage.js", body) == [late, late, "later", "of another tab", None, ["b"]]
+
+
+def test_a_message_is_not_sent_before_it_is_known_whose_it_is(run: Run) -> None:
+    """Over long-poll a request for the session had failed, and the answer to the message was lost.
+
+    Nobody knew then whose key it was, and after a sign-in the message was stored a second time.
+    """
+    body = """
+        const store = new (await import('/storage.js')).Store();
+        const { ChatError } = await import('/wire.js');
+        const client = new m.ChatClient('', { kind: 'poll', tab: store, browser: store });
+        const sent = [];
+        let user = { id: 'g_1', name: 'Guest' };
+        let requests = 0;
+        client.api = {
+            page: async () => ({ room: 'lobby', cursor: 'e-0', recovered: true, messages: [] }),
+            poll: () => new Promise(() => {}),
+            unread: async () => ({ rooms: {} }),
+            session: async () => {
+                if (!requests++) throw new ChatError('unavailable', 'not now', { status: 503 });
+                return { user };
+            },
+            ask: async ({ text }) => {
+                sent.push(user.id);
+                user = { id: 'u_ann', name: 'Ann' };
+                throw new ChatError('lost', 'no answer');
+            },
+        };
+        client.enter('lobby');
+        const { outbox } = client;
+        client.current.publish('by a guest').catch(() => {});
+        while (outbox.items[0].state !== 'held' && sent.length < 2) await new Promise((resolve) => setTimeout(resolve, 20));
+        client.close();
+        return sent;
+    """
+    assert run("client.js", body) == ["g_1"]
