@@ -291,6 +291,7 @@ export class ChatClient extends EventTarget {
     const { author } = item;
     if (author && this.#speaker && author.id !== this.#speaker.id) throw new ChatError('held', 'another user wrote it');
     item.speaker = this.#speaker;
+    this.outbox.save(); // for a reload before the answer comes
   }
 
   /**

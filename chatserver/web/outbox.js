@@ -233,10 +233,9 @@ export class Outbox {
     const { firstTried } = item;
     item.firstTried ??= Date.now();
     Object.assign(item, { state: 'sending', until: null });
+    this.#changed();
     try {
-      const answer = deliver(item);
-      this.#changed(); // with the speaker
-      const ack = await answer;
+      const ack = await deliver(item);
       item.state = 'sent';
       item.offset = ack.offset;
       this.#takePromise(item.key)?.resolve(ack);
@@ -278,8 +277,12 @@ export class Outbox {
     return promise;
   }
 
-  #changed() {
+  save() {
     this.tab.setItem(STORAGE_KEY, JSON.stringify(this.#unsent));
+  }
+
+  #changed() {
+    this.save();
     this.handlers.changed();
   }
 }
