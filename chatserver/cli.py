@@ -47,6 +47,8 @@ _GROUPS = {section: Group(section.value, sort_key=order) for order, section in e
 _DEFAULTS = Settings()
 #: The names of types in the complaint about a value that is not of its type.
 _KINDS = {int: "a whole number", float: "a number", bool: "true or false"}
+#: Errors of output: a full disk, a quota, a limit on the size of files (`ulimit -f`), a terminal that is gone.
+_CANNOT_WRITE = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 def _flag(name: str, *, shown: bool) -> tuple[str, Any, Any]:
@@ -331,7 +333,7 @@ def run_command(tokens: list[str]) -> int:
         drop_output()
         return EXIT_CLEAN
     except OSError as error:
-        if error.errno != errno.ENOSPC:
+        if error.errno not in _CANNOT_WRITE:
             raise
         drop_output()
         complain(f"standard output: {error.strerror}")

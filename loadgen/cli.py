@@ -17,6 +17,8 @@ from cyclopts import App, Parameter
 
 BAD_FLAGS: Final = 2
 REFUSED: Final = 4
+#: Errors of output: a full disk, a quota, a limit on the size of files (`ulimit -f`), a terminal that is gone.
+_CANNOT_WRITE: Final = frozenset((errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO))
 
 
 def shown_default(default: object) -> str | None:
@@ -112,7 +114,7 @@ def _end(error: BaseException) -> int:
             _drop(sys.stdout)
             _drop(sys.stderr)
             return Outcome.INTERRUPTED.exit_code
-        case OSError(errno=errno.ENOSPC) as full:
+        case OSError() as full if full.errno in _CANNOT_WRITE:
             _drop(sys.stdout)
             return _complain(f"{full.filename or 'standard output'}: {full.strerror}", BAD_FLAGS)
     traceback.print_exc()

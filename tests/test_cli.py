@@ -291,14 +291,18 @@ def test_what_was_imported_is_not_collected_at_the_exit(monkeypatch: pytest.Monk
         freeze.assert_called_once_with()
 
 
-def test_output_to_a_full_disk_is_an_error_of_one_line() -> None:
-    with Path("/dev/full").open("wb") as full:
-        for program, command, code in (
-            ("chatserver", "limits", 1), ("chatserver", "serve --help", 1), ("chatserver", TOKEN, 1),
-            ("loadgen", "list", 2),
-        ):  # fmt: skip
-            line = f"{program}: standard output: No space left on device\n"
-            assert with_output_to(full.fileno(), program, command) == (code, line), command
+def test_output_that_cannot_be_written_is_an_error_of_one_line() -> None:
+    """Only a full disk was: a quota, a limit on the size of files and a terminal that is gone ended in a traceback."""
+    terminal, gone = os.openpty()
+    os.close(terminal)
+    with Path("/dev/full").open("wb") as full, os.fdopen(gone, "wb"):
+        for output, why in ((full.fileno(), "No space left on device"), (gone, "Input/output error")):
+            for program, command, code in (
+                ("chatserver", "limits", 1), ("chatserver", "serve --help", 1), ("chatserver", TOKEN, 1),
+                ("loadgen", "list", 2),
+            ):  # fmt: skip
+                line = f"{program}: standard output: {why}\n"
+                assert with_output_to(output, program, command) == (code, line), command
 
 
 def test_a_server_that_cannot_print_its_address_says_so_and_serves() -> None:
