@@ -164,11 +164,6 @@ class Server:
         """Call `check` with new connections from now on, and treat a connection's refusal as temporary."""
         self._check = check
 
-    @property
-    def retry_in(self) -> float:
-        """Seconds until the next attempt to connect makes sense."""
-        return max(self._not_before - monotonic(), 0.0)
-
     def connect(self, seconds: float, prepare: Check | None = None) -> Connection:
         """Make a connection, and check and prepare it within `seconds`. Raises LogUnavailable, at once in the back-off.
 

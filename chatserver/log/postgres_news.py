@@ -72,7 +72,9 @@ class Listener:
                     await self._listen(task_status)
                 except LogUnavailable:
                     await self._thread.close(self._close)
-                    await trio.sleep(max(self._server.retry_in, RETRY_FIRST))
+                    # Not for the whole back-off: once another connection is made, messages are stored again, and bans
+                    # of other servers must not come later than these.
+                    await trio.sleep(RETRY_FIRST)
         finally:
             with trio.move_on_after(DRAIN_DEADLINE, shield=True):
                 await self._thread.close(self._close)

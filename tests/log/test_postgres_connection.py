@@ -43,5 +43,5 @@ def test_a_connection_for_which_there_is_no_descriptor_is_tried_again(
         with pytest.raises(LogUnavailable, match="no descriptor left"):
             server.connect(PATIENCE)
     assert not server.reachable
-    sleep(server.retry_in)
+    sleep(connection_module.RETRY_FIRST)
     server.connect(PATIENCE).close()

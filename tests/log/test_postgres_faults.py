@@ -230,7 +230,7 @@ def test_attempts_to_connect_become_rarer_and_an_outage_is_two_lines(monkeypatch
         gaps = [later - earlier for earlier, later in pairwise(attempts)]
         assert connection_module.RETRY_FIRST / 2 <= gaps[0] <= connection_module.RETRY_FIRST + 0.02
         assert connection_module.RETRY_MOST / 2 <= gaps[-1] <= connection_module.RETRY_MOST + 0.02
-        now, is_up = now + server.retry_in, True
+        now, is_up = now + connection_module.RETRY_MOST, True
         for _ in range(2):
             server.connect(PATIENCE)
     assert [line["event"] for line in lines] == ["database_lost", "database_reached"]

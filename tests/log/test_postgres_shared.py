@@ -11,6 +11,7 @@ import psycopg
 import pytest
 import trio
 
+from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_news as news_module
 from chatserver.log import threads as threads_module
 from chatserver.log.interface import Head, LogOpenError, Range
@@ -97,6 +98,27 @@ async def test_records_written_while_the_listener_is_disconnected(
         await other.until(lambda: {"meanwhile", "*sanctions"} <= other.heard.keys())
         await append(one.log, draft(room="after"))
         await other.until(lambda: "after" in other.heard)
+
+
+async def test_a_listener_connects_as_soon_as_another_connection_is_made(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It waited for its own back-off, in which banned users were let in again."""
+    server, heard = Server(postgres_tables), list[Mapping[str, int]]()
+    server.opened(lambda connection: None)
+    listener = news_module.Listener(server, "this", heard.append, lambda now_ms: None)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(listener.run)
+        monkeypatch.setattr(connection_module, "RETRY_FIRST", 3600.0)
+        monkeypatch.setattr(connection_module, "RETRY_MOST", 3600.0)
+        server._failed("planted")
+        assert listener._connection is not None
+        execute(postgres_tables, f"SELECT pg_terminate_backend({listener._connection.info.backend_pid})")
+        await eventually(lambda: listener._connection is None)
+        server._not_before = 0.0  # as after any connection
+        heard.clear()
+        await eventually(lambda: any("*sanctions" in hints for hints in heard))
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_connection_that_is_never_quiet_is_checked_too(
