@@ -72,7 +72,7 @@ async def take(shard: "ValkeyShard", key: str, interval: int, span: int) -> floa
     """
     wait = await shard.run_script(_TAKE, [key], interval, span)
     if type(wait) is not int or not 0 <= wait <= interval + 1:
-        raise SharedError(f"{shard.name}: a wait of {wait!r} us")
+        raise SharedError(f"{shard.name}: a wait was asked for")
     return wait * MICROSECOND
 
 
@@ -84,5 +84,5 @@ async def spend(shard: "ValkeyShard", spent: Sequence[Spent]) -> list[int]:
         raise SharedError(f"{shard.name}: {len(spent)} levels were asked for")
     for level, each in zip(levels, spent, strict=True):
         if type(level) is not int or not 0 <= level <= each.span * MAX_DEBT + 1:
-            raise SharedError(f"{shard.name}: a level of {level!r} us")
+            raise SharedError(f"{shard.name}: a level was asked for")
     return levels

@@ -13,6 +13,7 @@ from coredis.connection import TCPConnection
 from coredis.exceptions import ConnectionError as RefusedError
 
 from chatserver.shared import open_shards, valkey
+from chatserver.shared.limits import Spent, spend, take
 from chatserver.shared.shards import Script, SharedError
 from tests.shared.keeping import PATIENCE, Keeping, keeping
 from tests.support.answering import answering
@@ -373,3 +374,14 @@ async def test_garbage_in_an_answer_loses_the_connection_and_nothing_else() -> N
         with pytest.raises(SharedError):
             await it.shard.call(b"GET", "a")
         await eventually(lambda: it.events()[:2] == ["shard_lost", "shard_found"])
+
+
+async def test_a_limit_ignores_lists_in_lists() -> None:
+    """To name one in the error took Python too many calls."""
+    deep = b"*1\r\n" * 2000 + b":1\r\n"
+    async with serving(answers_each({**GOOD, b"EVALSHA": deep})) as url, keeping(url) as it:
+        await it.up()
+        with pytest.raises(SharedError):
+            await take(it.shard, "a", 1, 1)
+        with pytest.raises(SharedError):
+            await spend(it.shard, [Spent("a", 1, 1, 1)])
