@@ -11,7 +11,7 @@ from typing import Final
 import trio
 
 from loadgen.fingerprint.clients import join
-from loadgen.fingerprint.found import Failed, NotApplicable
+from loadgen.fingerprint.found import Failed, Finding, NotApplicable
 from loadgen.fingerprint.site import (
     ANSWER_SECONDS,
     BODY_BEGIN,
@@ -24,6 +24,7 @@ from loadgen.fingerprint.site import (
     TurnedAwayError,
     tried,
 )
+from loadgen.net.answers import TURNED_AWAY
 from loadgen.net.line import Answer, Exchange, describe
 from loadgen.net.wire import UPGRADE_FIELDS
 
@@ -68,7 +69,7 @@ async def _plain(site: Site) -> Answer | None:
 
 async def _body(site: Site) -> None:
     """Find a path on which the server waits for the body before it answers."""
-    reasons = []
+    reasons, answers = [], set[int | None]()
     for path in dict.fromkeys((site.options.post_path, site.options.path)):
         try:
             early = await _early_answer(site, path)
@@ -78,8 +79,10 @@ async def _body(site: Site) -> None:
         if early is None:
             site.body_path = path
             return
+        answers.add(early)
         reasons.append(f"POST {path} is answered {early} before the body")
-    site.lacks[Need.BODY] = NotApplicable(why="; ".join(reasons))
+    lack = Failed if answers & TURNED_AWAY else NotApplicable
+    site.lacks[Need.BODY] = lack(why="; ".join(reasons))
 
 
 async def _early_answer(site: Site, path: str) -> int | None:
@@ -105,14 +108,17 @@ async def _poll(site: Site) -> None:
 
 
 async def _websocket(site: Site) -> None:
+    lack: Finding
     try:
         async with join(site):
             return
+    except TurnedAwayError as error:
+        lack = Failed(why=f"an upgrade at {site.options.ws_path} is {error}")
     except NotServedError as error:
-        why = str(error)
+        lack = NotApplicable(why=str(error))
     except TROUBLE as error:
-        why = f"an upgrade at {site.options.ws_path}: {describe(error)}"
-    site.lacks[Need.WEBSOCKET] = NotApplicable(why=why)
+        lack = NotApplicable(why=f"an upgrade at {site.options.ws_path}: {describe(error)}")
+    site.lacks[Need.WEBSOCKET] = lack
 
 
 def _choose(site: Site, plain: Answer) -> None:

@@ -49,7 +49,7 @@ async def silence(site: Site) -> Finding:
                 while True:
                     heard = await member.hear()
                     if heard.opcode is Opcode.CLOSE:
-                        return _ended_before_a_ping(member, close_words(heard))
+                        return _ended_before_a_ping(member, trio.current_time(), close_words(heard))
                     if heard.opcode is not Opcode.PING:
                         continue
                     silence = member.pinged[-1] - silent_since
@@ -58,12 +58,12 @@ async def silence(site: Site) -> Finding:
                     silent_since = member.pinged[-1]
                     await member.socket.pong(heard)
             except EndedError as error:
-                return _ended_before_a_ping(member, error.ending)
+                return _ended_before_a_ping(member, trio.current_time(), error.ending)
         return NoneSeen(looked=site.until - silent_since)
 
 
-def _ended_before_a_ping(member: Member, how: str) -> Finding:
-    return NotApplicable(why=f"it ended the silent connection after {trio.current_time() - member.opened:.1f} s: {how}")
+def _ended_before_a_ping(member: Member, at: float, how: str) -> Finding:
+    return NotApplicable(why=f"it ended the silent connection after {at - member.opened:.1f} s: {how}")
 
 
 async def no_pong(site: Site) -> Finding:
@@ -72,7 +72,7 @@ async def no_pong(site: Site) -> Finding:
         if not member.pinged:
             if sign is None:
                 return NotApplicable(why=f"no ping came within {site.options.within:.0f} s")
-            return _ended_before_a_ping(member, sign.how)
+            return _ended_before_a_ping(member, sign.at, sign.how)
         return elapsed(site, member.line, member.pinged[0], sign)
 
 

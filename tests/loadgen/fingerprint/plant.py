@@ -54,6 +54,9 @@ class Plant:
     max_fragments: float = NEVER
     websocket: bool = True
     posts: bool = True  # else 405, before the body
+    turns_away: str = ""  # "POST" or "GET /ws" are answered 503
+    close_first: bool = False  # a WebSocket is closed with 1001 when it would be pinged
+    reserved: str = "close"  # or "reset" or "nothing": the answer to a frame that breaks the protocol
     chunked: int = 0  # what a chunked body is answered, before it comes
     timeout_status: int = 408  # what a head or a body is answered at its deadline
     late_head: int = 0  # what a head is answered that took longer than LATE_SECONDS

@@ -126,6 +126,9 @@ class Conversation:
             return False
         path = urlsplit(request.target.decode())
         fields = dict(request.headers)
+        if self.plant.turns_away and f"{request.method.decode()} {path.path}".startswith(self.plant.turns_away):
+            await self._answer(503, close=True)
+            return False
         if path.path == "/ws" and self.plant.websocket and b"upgrade" in fields:
             await Frames(self, fields[b"sec-websocket-key"]).run()
             return False
@@ -291,6 +294,8 @@ class Frames:
         except LateError:
             if trio.current_time() >= cut_at:
                 return await self._close(1008)
+            if plant.close_first:
+                return await self._close(1001)
             self.pinged = trio.current_time()
             await self._send(0x9, b"")
             return True
@@ -300,7 +305,11 @@ class Frames:
                 if not await self._frame(frame):
                     return False
         except ParseFailed as error:
-            return await self._close(error.code)
+            if plant.reserved == "reset":
+                self.conversation.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_LINGER, RESET)
+            if plant.reserved == "nothing":
+                await self.conversation.receive(NEVER)
+            return plant.reserved == "close" and await self._close(error.code)
         return True
 
     async def _frame(self, frame: Frame) -> bool:

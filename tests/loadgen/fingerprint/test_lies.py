@@ -57,6 +57,32 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         ("chunk_overhead_bytes", replace(GOOD, chunked=411), NotApplicable, Mark.NONE, "411"),
         # express takes an empty body and no blank one, which was a limit of the chunks: "0 B (to 128)"
         ("chunk_overhead_bytes", replace(GOOD, max_overhead=NEVER, blank=400), NoneSeen, Mark.MISSING, ""),
+        # one that has no place for these only was said to lack them, and was held
+        (BODY, replace(GOOD, turns_away="POST"), Failed, Mark.NONE, "POST /post is answered 503 before the body"),
+        (
+            "ws_message_bytes",
+            replace(GOOD, turns_away="GET /ws"),
+            Failed,
+            Mark.NONE,
+            "an upgrade at /ws is turned away",
+        ),
+        (
+            "ws_ping_s",
+            replace(GOOD, close_first=True),
+            NotApplicable,
+            Mark.NONE,
+            "silent connection after 25.0 s: close 1001",
+        ),
+        ("ws_pong_deadline_s", replace(GOOD, close_first=True), NotApplicable, Mark.NONE, "after 25.0 s: close 1001"),
+        ("ws_pong_deadline_s", replace(GOOD, ping_every=NEVER), NotApplicable, Mark.NONE, "no ping came within 105 s"),
+        (
+            "ws_close_deadline_s",
+            replace(GOOD, reserved="reset"),
+            NotApplicable,
+            Mark.NONE,
+            "without a close frame: RST",
+        ),
+        ("ws_close_deadline_s", replace(GOOD, reserved="nothing"), NotApplicable, Mark.NONE, "did not make it close"),
         # a server without a free place was given a limit
         (CHUNKED, replace(GOOD, chunked=503), Failed, Mark.NONE, "503"),
         ("chunk_overhead_bytes", replace(GOOD, chunked=503), Failed, Mark.NONE, "503"),
