@@ -306,6 +306,7 @@ def test_v13_an_echo_that_comes_twice_is_one_too_many() -> None:
             "run", url, "--ws-path", "/", "--mix", "echo=100", "--clients", "3", "--rate", "20", "--duration", "1"
         )
     assert ended.blames("message_errors"), ended
+    assert any("an echo came twice, or to another client" in row.failed for row in ended.report.phases), ended
 
 
 def test_v13_requests_that_are_read_and_never_answered() -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -136,7 +136,34 @@ async def test_what_an_answer_says_of_acknowledged_messages(
     if answer is None:
         monkeypatch.setattr(history, "REREAD_SECONDS", 0.2)
     monkeypatch.setattr(history, "NOT_NOW_SECONDS", 0.2)
-    assert await _reread(kind, serve) == found
+    assert await _reread([kind], serve) == found
+
+
+@pytest.mark.parametrize("recovered", [(False, True), (True, False)])
+async def test_a_history_is_complete_if_every_page_of_it_is(recovered: tuple[bool, bool]) -> None:
+    """Retention may pass the cursor between two pages."""
+    pages = [
+        {"cursor": f"e-{at}", "messages": [{"text": "run-0 1"}], "recovered": each} for at, each in enumerate(recovered)
+    ]
+
+    async def serve(stream: trio.SocketStream) -> None:
+        for page in (*pages, pages[-1]):
+            await stream.receive_some()
+            await stream.send_all(_answer(200, json.dumps(page)))
+        await stream.receive_some()
+
+    found = await _reread([WebSocketVictim], serve)
+    assert found == Reread(asked=1, lost=0, unreadable="the server no longer has the oldest")
+
+
+async def test_a_server_that_was_polled_has_a_history_for_all() -> None:
+    """Where some victims poll and others do not, 404 is no answer for either."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            await stream.send_all(_answer(404))
+
+    assert await _reread([WebSocketVictim, PollVictim], serve) == Reread(asked=4, lost=4)
 
 
 async def test_a_server_may_need_a_moment_before_it_serves_its_history(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -147,7 +174,7 @@ async def test_a_server_may_need_a_moment_before_it_serves_its_history(monkeypat
             await stream.send_all(next(answers, _answer(200, _page(0, 1))))
 
     monkeypatch.setattr(history, "RETRY_SECONDS", 0.01)
-    assert await _reread(WebSocketVictim, serve) == Reread(asked=2, lost=0)
+    assert await _reread([WebSocketVictim], serve) == Reread(asked=2, lost=0)
 
 
 async def test_a_server_that_answers_for_no_room_is_not_asked_for_all(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -160,7 +187,7 @@ async def test_a_server_that_answers_for_no_room_is_not_asked_for_all(monkeypatc
         await trio.sleep_forever()
 
     monkeypatch.setattr(history, "ROOM_SECONDS", 0.1)
-    assert await _reread(WebSocketVictim, serve, victims=100) == Reread(asked=0, lost=0, unreadable=UNANSWERED)
+    assert await _reread([WebSocketVictim] * 100, serve) == Reread(asked=0, lost=0, unreadable=UNANSWERED)
     assert asked <= 2 * history.AT_ONCE
 
 
@@ -258,13 +285,11 @@ async def test_all_texts_that_are_gone_are_searched_for_until_the_server_has_had
             assert len(set(found)) == len(found) == min(most, 12)
 
 
-async def _reread(
-    kind: type[Victim], serve: Callable[[trio.SocketStream], Awaitable[None]], *, victims: int = 1
-) -> Reread:
-    """What victims of this kind read again, each of which was told that its messages 0 and 1 are kept."""
+async def _reread(kinds: Sequence[type[Victim]], serve: Callable[[trio.SocketStream], Awaitable[None]]) -> Reread:
+    """What victims of these kinds read again, each of which was told that its messages 0 and 1 are kept."""
     async with answering(serve) as port:
         context = Context(target.find(f"http://127.0.0.1:{port}"), "run")
-        readers = [kind(context, index, Schedule(0.0, 1.0)) for index in range(victims)]
+        readers = [kind(context, index, Schedule(0.0, 1.0)) for index, kind in enumerate(kinds)]
         for reader in readers:
             for number in (0, 1):
                 reader.acknowledge(number)

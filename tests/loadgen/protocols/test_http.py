@@ -87,23 +87,26 @@ async def test_what_is_asked_is_what_was_said() -> None:
 @pytest.mark.parametrize(
     ("answer", "closes", "errors"),
     [
-        (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", False, {"answered 500": 1}),
-        (b"", True, {"closed": 1}),
-        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", True, {"closed": 1}),
-        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", False, {}),
-        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", False, {}),  # it closes, though it does not say so
+        (b"HTTP/1.1 500 Oh\r\nContent-Length: 0\r\n\r\n", "", {"answered 500": 1}),
+        (b"", "FIN", {"closed": 1}),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhi", "FIN", {"closed": 1}),
+        (b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 2\r\n\r\nhi", "", {}),
+        (b"HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nhi", "", {}),  # it closes, though it does not say so
         # as a server says it that does not know the length before: an HTTP/1.0 one, or a proxy of one
-        (b"HTTP/1.0 200 OK\r\n\r\nhello", True, {}),
-        (b"HTTP/1.1 200 OK\r\n\r\nhello", True, {}),
+        (b"HTTP/1.0 200 OK\r\n\r\nhello", "FIN", {}),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", "FIN", {}),
+        (b"HTTP/1.1 200 OK\r\n\r\nhello", "RST", {"connection reset by peer": 1}),  # then the rest may be missing
     ],
 )
-async def test_how_an_answer_is_booked(answer: bytes, closes: bool, errors: dict[str, int]) -> None:
+async def test_how_an_answer_is_booked(answer: bytes, closes: str, errors: dict[str, int]) -> None:
     async with requesting() as (server, stream, play, traffic):
         send(traffic)
         await read_until(stream, _whole)
         for half in (answer[:-2], answer[-2:]):
             await stream.send_all(half)
-        if closes:
+        if closes == "RST":
+            reset(stream)
+        elif closes:
             await stream.aclose()
         await until(lambda: not traffic.outstanding)
         assert dict(traffic.booked.errors) == errors
@@ -301,6 +304,7 @@ async def test_a_server_that_reads_a_request_and_closes_fails_it(is_reset: bool)
     async with fetching(serve) as context:
         await until(lambda: _booked(context)[1])
         assert set(_booked(context)[1]) == {"reset" if is_reset else "closed"}
+        assert is_reset or _booked(context)[0] <= 2, "who has read it has not crossed with it"
 
 
 async def test_a_page_that_comes_twice_fails() -> None:
