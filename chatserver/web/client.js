@@ -111,7 +111,10 @@ export class ChatClient extends EventTarget {
   /** @param {string} name of a room that another tab left, over the connection that all tabs share */
   forget(name) {
     if (!this.rooms.delete(name)) return;
+    const { link } = this.connection;
+    if (link?.isSocket === false) link.unfollow(name); // each tab has its own
     this.outbox.leave(name);
+    this.outbox.inLog(name, null); // what waited for an answer to a join
     this.tell('left', { room: name });
     if (this.current) return; // the page has entered another
     const next = [...this.rooms.values()].find(({ out }) => !out);

@@ -463,3 +463,51 @@ def test_a_message_is_not_sent_before_it_is_known_whose_it_is(run: Run) -> None:
         return sent;
     """
     assert run("client.js", body) == ["g_1"]
+
+
+LEAVING = """
+    const store = new (await import('/storage.js')).Store();
+    const client = new m.ChatClient('', { tab: store, browser: store });
+    const told = [];
+    const link = (isSocket) => ({
+        isSocket,
+        follow: (room, cursor) => told.push(`follow ${room} ${cursor}`),
+        unfollow: (room) => told.push(`unfollow ${room}`),
+        ask: async ({ type, text }) => (told.push(`${type} ${text}`), { offset: 2 }),
+    });
+    client.api = { unread: async () => ({ rooms: {} }), session: async () => ({ user: { id: 'g_1', name: 'Guest' } }) };
+    client.connection.start = () => {};
+    client.markers.fetch = async () => {};
+    const open = async (isSocket) => {
+        client.connection.state.phase = 'live';
+        await client.up((client.connection.link = link(isSocket)), { user: { id: 'g_1', name: 'Guest' } });
+    };
+    const turn = () => new Promise((resolve) => setTimeout(resolve));
+    client.enter('lobby');
+    client.join('ops');
+"""
+
+
+def test_a_room_that_another_tab_leaves_and_enters_is_followed_again(run: Run) -> None:
+    """Over long-poll and event stream a tab still followed it, so the room stayed empty until something was said."""
+    body = f"""{LEAVING}
+        await open(false);
+        client.forget('ops');
+        client.join('ops');
+        return told.filter((each) => each.endsWith('ops') || each.endsWith('ops null'));
+    """
+    assert run("client.js", body) == ["follow ops null", "unfollow ops", "follow ops null"]
+
+
+def test_a_reply_goes_out_although_its_room_is_left_before_it_is_joined(run: Run) -> None:
+    """It waited for the next connection, shown nowhere."""
+    body = f"""{LEAVING}
+        client.rooms.get('ops').publish('a reply', {{ replyTo: 1 }}).catch(() => {{}});
+        await open(true);
+        await turn();
+        const before = told.includes('publish a reply');
+        client.forget('ops');
+        await turn();
+        return [before, told.includes('publish a reply')];
+    """
+    assert run("client.js", body) == [False, True]
