@@ -254,7 +254,9 @@ export class Room extends EventTarget {
 
   pushed({ type, ...pushed }) {
     if (type === 'gap') {
-      this.timeline.expect(splitCursor(pushed.until).offset);
+      const { epoch, offset } = splitCursor(pushed.until);
+      if (epoch !== this.timeline.epoch) return this.client.follow(this); // a new log
+      this.timeline.expect(offset);
       this.log.fill();
     } else if (type === 'presence') {
       this.members = pushed.members;

@@ -511,3 +511,18 @@ def test_a_reply_goes_out_although_its_room_is_left_before_it_is_joined(run: Run
         return [before, told.includes('publish a reply')];
     """
     assert run("client.js", body) == [False, True]
+
+
+@pytest.mark.parametrize("end", [1, 9])
+def test_a_stream_that_begins_in_a_new_log_shows_that_log(run: Run, end: int) -> None:
+    """The server began it between the room's page and the stream: the room went on to show the old log."""
+    body = f"""{LEAVING}
+        client.enter('ops');
+        await open(false);
+        const page = (cursor) => ({{ room: 'ops', cursor, recovered: cursor === 'old-5', messages: [] }});
+        client.page('ops', page('old-5'));
+        told.length = 0;
+        client.pushed({{ type: 'gap', room: 'ops', after: 'new-0', until: `new-${{a}}` }});
+        return told.filter((each) => each.startsWith('follow ops'));
+    """
+    assert run("client.js", body, end) == ["follow ops old-5"]
