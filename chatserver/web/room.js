@@ -265,6 +265,7 @@ export class Room extends EventTarget {
       this.tell('presence', pushed);
     } else if (type === 'typing') this.#types(pushed.user);
     else if (type === 'read') this.markRead(pushed.offset);
+    else if (type === 'left') this.client.follow(this); // by another tab, which could not store that
     else if (type === 'error') this.#isOut(new ChatError(pushed.code, pushed.message, { retryAfter: pushed.retry_after ?? null }));
   }
 

@@ -7,7 +7,7 @@
 export const hasLocks = () => 'locks' in navigator && navigator.cookieEnabled;
 
 export class Store {
-  /** Values that the browser does not keep. */
+  /** Values that the browser does not keep, and what it has instead: if that changes, another tab has written it. */
   #kept = new Map();
 
   constructor(storage = null) {
@@ -15,16 +15,18 @@ export class Store {
   }
 
   getItem(key) {
-    return this.#kept.get(key) ?? this.storage?.getItem(key) ?? null;
+    const stored = this.storage?.getItem(key) ?? null;
+    const kept = this.#kept.get(key);
+    return kept?.stored === stored ? kept.value : stored;
   }
 
   setItem(key, value) {
-    this.#kept.set(key, value);
-    if (this.storage === null) return;
     try {
       this.storage.setItem(key, value);
       this.#kept.delete(key);
-    } catch {} // it is full
+    } catch {
+      this.#kept.set(key, { value, stored: this.storage?.getItem(key) ?? null }); // it is full, or none
+    }
   }
 
   removeItem(key) {

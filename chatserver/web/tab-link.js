@@ -102,6 +102,7 @@ class Tabs {
       const answer = await this.#socket.ask(request);
       this.#tell({ to: from, type: 'answer', number, answer });
       // All tabs share one membership, and a new join restarts it: so all of them get the page.
+      if (request.type === 'leave') this.#tell({ to: ALL, type: 'pushed', from, pushed: answer, socket });
       if (request.type === 'join') this.#tell({ to: ALL, type: 'page', from, room: request.room, page: { ...answer, recovered: true }, socket });
     } catch (error) {
       const { code, message, status, retryAfter } = error;
@@ -187,8 +188,9 @@ export class TabLink extends SocketLink {
       if (!this.#isReady && loss.atOnce) return this.tabs.ask({ type: 'open' }); // ask the new leader
       this.#release();
       this.handlers.lost(this, loss);
-    } else if (type === 'pushed') this.handlers.pushed(this, pushed);
-    else if (type === 'page' && from !== this.tabs.id) this.handlers.page(this, room, page);
+    } else if (from === this.tabs.id) return;
+    else if (type === 'pushed') this.handlers.pushed(this, pushed);
+    else if (type === 'page') this.handlers.page(this, room, page);
   }
 
   #release() {

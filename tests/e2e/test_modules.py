@@ -403,7 +403,7 @@ def test_a_websocket_is_tried_again_now_and_then_and_replaces_what_is_there(run:
 
 
 def test_the_page_works_with_a_full_storage(run: Run) -> None:
-    """An error when something is stored must not keep rooms from opening."""
+    """An error when something is stored must not keep rooms from opening, nor hide what another tab stores later."""
     body = """
         const store = m.openStorage('localStorage');
         store.setItem('a', 'early');
@@ -413,6 +413,8 @@ def test_the_page_works_with_a_full_storage(run: Run) -> None:
         const full = [store.getItem('a'), localStorage.getItem('a')];
         Storage.prototype.setItem = setItem;
         const again = [store.getItem('a'), m.openStorage('localStorage').getItem('a')];
+        localStorage.setItem('a', 'by another tab');
+        const other = store.getItem('a');
         store.setItem('a', 'later');
         const kept = localStorage.getItem('a');
         localStorage.setItem('a', 'of another tab');
@@ -422,10 +424,10 @@ def test_the_page_works_with_a_full_storage(run: Run) -> None:
         store.clear();
         const others = Object.keys(localStorage);
         localStorage.clear();
-        return [full, again, kept, seen, store.getItem('a'), others];
+        return [full, again, other, kept, seen, store.getItem('a'), others];
     """
     late = ["late", "early"]
-    assert run("storage.js", body) == [late, late, "later", "of another tab", None, ["b"]]
+    assert run("storage.js", body) == [late, late, "by another tab", "later", "of another tab", None, ["b"]]
 
 
 def test_a_message_is_not_sent_before_it_is_known_whose_it_is(run: Run) -> None:

@@ -158,6 +158,21 @@ def test_a_room_that_another_tab_shows_is_not_left_for_a_newer_one(tmp_path: Pat
         wait_until(other, lambda: other.evaluate(LIST) == ["four", "three", "two"])
 
 
+def test_a_room_that_a_tab_leaves_stays_live_in_a_tab_that_does_not_learn_of_it(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """Storage was full, so the other tabs kept the room, which the connection of all had left."""
+    ann = window(room="full")
+    other = ann.page.context.new_page()
+    other.goto(f"{shared_server.url}/#full")
+    expect(other.locator("#connection-text")).to_contain_text("live · WebSocket")
+    ann.page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
+    ann.page.evaluate("document.querySelector('#leave').click()")
+    expect(ann.page.locator("#room-title")).not_to_have_text("full")
+    shared_server.publish("full", "still here")
+    texts(other, ["still here"])
+
+
 def test_tabs_without_a_websocket_leave_connections_for_what_they_send(
     shared_server: Server, window: OpenWindow
 ) -> None:
