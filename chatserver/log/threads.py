@@ -34,7 +34,7 @@ Job: TypeAlias = tuple[Callable[[], Any], Callable[[Outcome[Any]], object], Post
 
 
 async def run_to_open(work: Callable[..., T], *args: object, abandon_on_cancel: bool = False) -> T:
-    """Open a log in a thread of trio's. Raises LogOpenError if the system refuses one."""
+    """Open a log in a thread of trio's. Raises LogOpenError, also if the system refuses a thread, a file or a lock."""
     began = False
 
     def begin() -> T:
@@ -48,6 +48,8 @@ async def run_to_open(work: Callable[..., T], *args: object, abandon_on_cancel: 
         if began:
             raise
         raise LogOpenError(f"no thread for the log: {error}") from error
+    except (OSError, LogUnavailable) as error:
+        raise LogOpenError(f"it cannot be opened: {error}") from error
 
 
 class ThreadPool:

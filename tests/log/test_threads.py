@@ -1,5 +1,7 @@
 """Jobs run in order, a bounded number at a time; outcomes arrive on the loop; a hanging job blocks its thread only."""
 
+import errno
+import re
 import threading
 import time
 import weakref
@@ -91,6 +93,13 @@ async def test_a_log_without_a_thread_cannot_be_opened(monkeypatch: pytest.Monke
     monkeypatch.setattr("trio.to_thread.run_sync", Mock(side_effect=fault))
     with pytest.raises(LogOpenError, match=f"no thread for the log: {fault}"):
         await run_to_open(lambda: None)
+
+
+@pytest.mark.parametrize("error", [OSError(errno.EMFILE, "Too many open files", "chat.db"), LogUnavailable("no lock")])
+async def test_a_log_whose_files_the_system_refuses_cannot_be_opened(error: Exception) -> None:
+    """Where descriptors ended before the last file, which is not SQLite's, it was a fault with a traceback."""
+    with pytest.raises(LogOpenError, match=f"it cannot be opened: {re.escape(str(error))}"):
+        await run_to_open(Mock(side_effect=error))
 
 
 async def test_a_thread_that_cannot_wait_ends_and_another_takes_its_place(
