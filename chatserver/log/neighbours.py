@@ -117,7 +117,7 @@ class Neighbours:
             try:
                 datagram = source.recv(MAX_DATAGRAM)
                 received = _decode(datagram)
-            except BlockingIOError:
+            except OSError:  # there is no more, or no memory to receive it
                 break
             except ValueError:
                 continue  # it is no hint

@@ -1,9 +1,11 @@
 """Hints between processes: sent hints arrive, a bounded number waits, and garbage is ignored."""
 
+import errno
 import socket
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -102,6 +104,12 @@ def test_garbage_is_ignored(datagrams: list[bytes]) -> None:
             assert all(offset >= 0 for offset in neighbours._receive(ours).values())
         theirs.send(b'{"lobby":4}')
         assert neighbours._receive(ours) == {"lobby": 4}
+
+
+def test_a_failing_receive_costs_no_hint_and_no_process(tmp_path: Path) -> None:
+    """recv(2) may fail for lack of memory too, which ended the worker."""
+    source = Mock(recv=Mock(side_effect=[b'{"lobby": 3}', OSError(errno.ENOMEM, "Cannot allocate memory")]))
+    assert neighbours_in(tmp_path, 0, 1)._receive(source) == {"lobby": 3}
 
 
 def test_a_long_or_missing_path_is_refused_with_its_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
