@@ -11,13 +11,14 @@ import os
 from pathlib import Path
 from types import TracebackType
 
-from chatserver.log.interface import LogOpenError
+from chatserver.log.interface import LogOpenError, LogUnavailable
 
 
 class FileLock:
-    """A lock between processes. Entering it blocks; `try_acquire` does not."""
+    """A lock between processes. Entering it blocks; `try_acquire` does not. Both raise LogUnavailable."""
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         try:
             self.descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
@@ -27,7 +28,7 @@ class FileLock:
     def try_acquire(self) -> bool:
         """Take the lock unless another process holds it; harmless if this one does. Returns whether it is held here."""
         try:
-            fcntl.flock(self.descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._acquire(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
@@ -35,8 +36,16 @@ class FileLock:
     def release(self) -> None:
         fcntl.flock(self.descriptor, fcntl.LOCK_UN)
 
+    def _acquire(self, how: int) -> None:
+        try:
+            fcntl.flock(self.descriptor, how)
+        except BlockingIOError:
+            raise
+        except OSError as error:  # a file system without locks, or a kernel without memory for one
+            raise LogUnavailable(f"cannot lock {self._path}: {error.strerror}") from error
+
     def __enter__(self) -> None:
-        fcntl.flock(self.descriptor, fcntl.LOCK_EX)
+        self._acquire(fcntl.LOCK_EX)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None

@@ -53,8 +53,8 @@ def lock_file(database: Path) -> FileLock:
         undo.callback(lock.close)
         try:
             is_ours = lock.try_acquire()
-        except OSError as error:
-            raise LogOpenError(f"cannot lock {path}: {error.strerror}; put it on a local disk") from error
+        except LogUnavailable as error:
+            raise LogOpenError(f"{error}; put it on a local disk") from error
         if not is_ours:
             owner = os.pread(lock.descriptor, 20, 0).decode("ascii", "replace").strip() or "unknown"
             message = f"{database} is in use by another server (process {owner}); stop that one or choose another --log"

@@ -96,7 +96,8 @@ class SqliteWriter:
             # until then a thread keeps the connection, which Python would else close.
             Thread(target=lambda _: Event().wait(), args=(self._connection,), daemon=True).start()
         else:
-            with self._turn:  # of processes that close at the same time each would leave the writing back to the other
+            # Of processes that close at the same time each would leave the writing back to the other.
+            with suppress(LogUnavailable), self._turn:
                 self._connection.close()
 
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:

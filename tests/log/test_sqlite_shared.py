@@ -1,10 +1,12 @@
 """One file with several writers: two logs in one process. Several processes, some killed: tests/soak/test_round.py."""
 
+import errno
 import sqlite3
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -56,6 +58,27 @@ async def test_a_group_is_decided_under_both_write_locks(tmp_path: Path) -> None
         await append(log, draft())
     assert refused == ["database is locked"]
     ours.close()
+
+
+async def test_a_turn_that_the_kernel_refuses_fails_what_asks_for_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was a fault of the server's own: a traceback for each group, and 500 for what is stored beside messages."""
+    refused, told = OSError(errno.ENOLCK, "No locks available"), "cannot lock .*: No locks available"
+    with monkeypatch.context() as kernel:
+        kernel.setattr("fcntl.flock", Mock(side_effect=refused))
+        with pytest.raises(ExceptionGroup) as caught:
+            async with running(shared_log(tmp_path)):
+                pass
+    assert caught.group_contains(LogOpenError, match=told)
+    async with running(shared_log(tmp_path)) as log:
+        with monkeypatch.context() as kernel:
+            kernel.setattr("fcntl.flock", Mock(side_effect=refused))
+            for attempt in (append(log, draft()), log.change("adding", str), log.retain(lambda _: (0, 1))):
+                with pytest.raises(LogUnavailable, match=told):
+                    await attempt
+        await append(log, draft())
+        monkeypatch.setattr("fcntl.flock", Mock(side_effect=refused))  # also while it closes
 
 
 async def test_a_process_that_opens_another_epoch_ends_those_of_the_old_one(tmp_path: Path, path: Path) -> None:
