@@ -54,6 +54,7 @@ def parse_target(text: str) -> Target:
     try:
         parts = urlsplit(text if "://" in text else f"ws://{text}")
         named = parts.hostname or ""
+        path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     except ValueError as error:
         raise BadUrl(f"{text!r} is no URL: {error}") from error
     if parts.scheme not in _SECURE:
@@ -70,7 +71,6 @@ def parse_target(text: str) -> Target:
     if parts.username is not None or parts.query or parts.fragment:
         what = "a user, a query or a fragment has no meaning here; a room is named apart, as with --room"
         raise BadUrl(f"{text!r}: {what}")
-    path = quote(parts.path.rstrip("/"), safe="/%:@!$&'()*+,;=~")
     base, _, inside = path.partition("/rooms/")
     if inside not in ("", "ws"):  # a proxy may serve the whole server below /rooms
         server = f"{parts.scheme}://{parts.netloc}{base}"

@@ -38,7 +38,7 @@ def test_other_urls_are_refused_with_a_reason() -> None:
         *((text, "is no port, which is a number from 1 to 65535") for text in ("host:port", "h:99999", "h:0", "h:8,")),
         *((text, "an IPv6 address stands in brackets") for text in ("::1:8000", "host:8000:")),
         ("http://a..b", "'a..b' cannot be the name of a host"),
-        ("[::1", "is no URL: "),
+        *((text, "is no URL: ") for text in ("[::1", "http://h/\ud800")),
         ("ftp://host", "is none of http://"),
         *((text, "has no meaning here") for text in ("http://me:pw@host", "http://h/?token=x")),
         ("http://h:8000/rooms/ops", "is the address of a room; say http://h:8000 --room ops "),
