@@ -20,6 +20,8 @@ MAX_TEXT = 107
 MAX_BINARY = 4096
 #: Addresses that are read in `X-Forwarded-For`, from the right. Chains have two or three; an address takes 3 µs.
 MAX_HOPS = 32
+#: Characters of an address at most, with IPv4 in it; to find out that 16 KiB are none takes 0.4 ms.
+MAX_ADDRESS = 45
 
 _TEXT = b"PROXY "
 _BINARY = b"\r\n\r\n\x00\r\nQUIT\n"
@@ -120,7 +122,8 @@ def _hop_address(hop: str) -> str | None:
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
     try:
-        return str(ipaddress.ip_address(hop.partition("%")[0]))  # a zone may be any text, of any length
+        # A zone may be any text, of any length; an address that is too long stays so.
+        return str(ipaddress.ip_address(hop.partition("%")[0][: MAX_ADDRESS + 1]))
     except ValueError:
         return None
 

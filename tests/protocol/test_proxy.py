@@ -1,6 +1,7 @@
 """PROXY headers: whole, a byte at a time, with bytes after them, and bytes that are no header."""
 
 import ipaddress
+import tracemalloc
 from unittest.mock import Mock
 
 from hypothesis import example, given
@@ -130,6 +131,8 @@ def test_the_client_is_the_first_untrusted_address_from_the_right() -> None:
         ("[2001:db8::7]", "2001:db8::7"),
         ("[2001:db8::7]:5678, fd00::1", "2001:db8::7"),
         ("2001:0DB8:0::7", "2001:db8::7"),
+        ("0000:0000:0000:0000:0000:ffff:192.168.100.200", "::ffff:c0a8:64c8"),
+        ("0000:0000:0000:0000:0000:ffff:192.168.100.2000", None),
         ("fe80::7%eth0", "fe80::7"),  # of a zone a client in the proxy's network could send 16 KB, and it was kept
         (" 192.0.2.7\t,  10.0.0.1 ", "192.0.2.7"),
         ("", None),
@@ -158,3 +161,14 @@ def test_no_more_hops_are_looked_at_than_a_chain_has() -> None:
         trusts = Mock(return_value=True)
         assert client_of(", ".join(["192.0.2.7"] + ["10.0.0.1"] * (hops - 1)), trusts) is not None
         assert trusts.call_count == MAX_HOPS, hops
+
+
+def test_of_a_long_text_only_the_length_of_an_address_is_read() -> None:
+    """`ipaddress` puts all of it into its error, four times as long: 0.4 ms of the loop."""
+    claimed = "\x81" * 16_000
+    tracemalloc.start()
+    try:
+        assert client_of(claimed, trusted) is None
+        assert tracemalloc.get_traced_memory()[1] < 10_000
+    finally:
+        tracemalloc.stop()

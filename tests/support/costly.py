@@ -151,6 +151,7 @@ REQUESTS: dict[str, bytes] = {
     "a list of 8,000 lengths": request(b"", b"Content-Length: " + b"1," * 8_000 + b"1"),
     "8,000 transfer codings": request(b"", b"Transfer-Encoding: " + b"a," * 8_000),
     "900 proxies": request(b"", b"X-Forwarded-For: " + b"::1," * 900 + b"::1"),
+    "a proxy of 16 KB": request(b"", b"X-Forwarded-For: " + b"\x81" * 16_000),
     "8,000 proxies": request(b"", b"X-Forwarded-For: " + b"::1," * 4_000 + b"::1"),
     "8 KB of escapes in the path": request(target=b"/" + b"%41" * 2_700),
     "8 KB of escapes in the query": request(target=b"/poll?room=" + b"%41" * 2_700),
