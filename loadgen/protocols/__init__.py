@@ -15,7 +15,7 @@ VICTIMS: Final = MappingProxyType({victim.name: victim for each in ADAPTERS for 
 
 #: What reports call the victims that stay connected, and those that connect, do one operation and leave.
 ESTABLISHED: Final = MappingProxyType({kind: victim.words for kind, victim in VICTIMS.items()})
-NEWCOMERS: Final = MappingProxyType({each.newcomer.kind: each.newcomer.words for each in ADAPTERS})
+NEWCOMERS: Final = MappingProxyType({new.kind: new.words for each in ADAPTERS for new in each.newcomers})
 WHAT: Final = MappingProxyType({**ESTABLISHED, **NEWCOMERS})
 
 #: Shares of victims, by the name of a protocol.
@@ -30,8 +30,8 @@ def _of(kind: str) -> Protocol:
 
 
 def newcomers_of(kinds: Iterable[str]) -> list[Newcomer]:
-    """The newcomers for these kinds of victims: one for each protocol, so polls and streams get WebSocket newcomers."""
-    return sorted({_of(kind).newcomer for kind in kinds})
+    """The newcomers for these kinds of victims: one for each, as new clients of one transport may be served alone."""
+    return [new for kind in sorted(kinds) for new in _of(kind).newcomers if new.kind == f"new-{kind}"]
 
 
 def served(victims: Iterable[str]) -> frozenset[Needs]:

@@ -3,8 +3,8 @@
 Owns: the part of the contract that healthy clients need.
 """
 
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from functools import partial
 from typing import Final
 from urllib.parse import quote
@@ -15,7 +15,7 @@ import trio
 from loadgen.clients.client import Needs
 from loadgen.net import wire
 from loadgen.net.answers import RETRY, UNANSWERED
-from loadgen.net.line import Line
+from loadgen.net.line import Exchange
 from loadgen.net.timers import NEVER, now
 from loadgen.net.websocket import WebSocket
 from loadgen.personas._websocket import JOIN_ID, Envelope, Message, Page
@@ -80,6 +80,17 @@ async def _join(peer: WebSocket, room: str) -> tuple[Record, ...]:
         if reply.type == "error":
             raise OperationFailedError(f"error {reply.code}")
     return reply.messages
+
+
+async def _post(peer: HttpPeer, room: str, text: str) -> Message | str:
+    """Publish, and return the receipt, or how it was refused."""
+    path, fields = f"/rooms/{room}/messages", ("Content-Type: text/plain",)
+    status, body = await peer.asked(partial(peer.request, "POST", path, text.encode(), fields))
+    if status != 201:
+        return f"answered {status}"
+    receipt = _messages.decode(body)
+    require_room(receipt.room, room)
+    return receipt
 
 
 async def get_page(peer: HttpPeer, path: str) -> _Page:
@@ -187,15 +198,12 @@ class _Poster(Victim):
             await self.speak(partial(self._post, speaking))
 
     async def _post(self, peer: HttpPeer, number: int) -> None:
-        path, fields = f"/rooms/{self.room}/messages", ("Content-Type: text/plain",)
         async with self.posting:
-            status, body = await peer.asked(partial(peer.request, "POST", path, self.text(number).encode(), fields))
-            if status == 201:
-                receipt = _messages.decode(body)
-                require_room(receipt.room, self.room)
-                self.acknowledge(number, receipt.offset)
+            receipt = await _post(peer, self.room, self.text(number))
+            if isinstance(receipt, str):
+                self.book(number, receipt)
             else:
-                self.book(number, f"answered {status}")
+                self.acknowledge(number, receipt.offset)
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         raise NotImplementedError
@@ -222,6 +230,17 @@ class PollVictim(_Poster):
                 self.heard(message.text, message.offset, message.room)
 
 
+async def _lines(exchange: Exchange) -> AsyncGenerator[list[bytes], None]:
+    """Yield the complete lines that are not blank, whenever something has come, if only a part of one."""
+    rest = b""
+    async with aclosing(exchange.body()) as parts:
+        async for part in parts:
+            *lines, rest = (rest + part).split(b"\n")
+            if len(rest) > wire.MAX_LINE_BYTES:
+                raise OperationFailedError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
+            yield [line for line in lines if line.strip()]
+
+
 class StreamVictim(_Poster):
     """Waits for its own messages on an event stream, and as browsers do, resumes it after the last event."""
 
@@ -234,19 +253,16 @@ class StreamVictim(_Poster):
         self._last_id = ""
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
-        has_begun, is_told, rest = False, False, b""
+        has_begun, is_told = False, False
         with trio.fail_after(CONNECT_TIMEOUT_SECONDS) as connecting:
             fields = [f"Last-Event-ID: {self._last_id}"] if self._last_id else []
             exchange = await peer.stream(f"/rooms/{self.room}/events", fields)
-            async with aclosing(exchange.body()) as parts:
-                async for part in parts:
+            async with aclosing(_lines(exchange)) as came:
+                async for lines in came:
                     if connecting.deadline != NEVER:  # the first bytes, which servers send at once (`retry:`, say)
                         connecting.deadline = NEVER
                         task_status.started()
-                    *lines, rest = (rest + part).split(b"\n")
-                    if len(rest) > wire.MAX_LINE_BYTES:
-                        raise OperationFailedError(f"a line of more than {wire.MAX_LINE_BYTES:,} bytes")
-                    for line in filter(bytes.strip, lines):
+                    for line in lines:
                         has_begun, is_told = True, has_begun and line.startswith(RETRY)
                         if line.startswith(_EVENT_DATA):
                             message = _messages.decode(line[len(_EVENT_DATA) :])
@@ -260,34 +276,80 @@ class StreamVictim(_Poster):
             raise PlannedEndError("the event stream ended")
 
 
-async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
-    room = f"{context.tag}-new-{number % ADDRESSES}"
+@contextmanager
+def _visiting(context: Context, kind: str, number: int) -> Iterator[str]:
+    """The room of a newcomer, of which it is no member any more afterwards, unless it failed."""
+    room = f"{context.tag}-{kind}-{number % ADDRESSES}"
     left = context.newcomers_left[room]
     left[number] = NEVER
-    peer = await connect(context, line)
-    await _join(peer, room)
-    await _publish(peer, room, number)
-    missing = {"message", "ack"}
-    while missing:
-        reply = _replies.decode(await peer.message())
-        if reply.type == "error":
-            raise OperationFailedError(f"error {reply.code}")
-        if reply.type in missing:
-            require_room(reply.room, room)
-        about = reply.id if reply.type == "ack" else number_in(reply.text, room, context.tag)
-        if about == number:
-            if reply.type == "ack":
-                context.newcomers_said[room][number] = reply.offset
-            missing.discard(reply.type)
-    done()
-    await peer.close()
+    yield room
     left[number] = now()
+
+
+async def _come(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
+    with _visiting(context, "new-ws", number) as room:
+        async with context.dial(index) as line:
+            peer = await connect(context, line)
+            await _join(peer, room)
+            await _publish(peer, room, number)
+            missing = {"message", "ack"}
+            while missing:
+                reply = _replies.decode(await peer.message())
+                if reply.type == "error":
+                    raise OperationFailedError(f"error {reply.code}")
+                if reply.type in missing:
+                    require_room(reply.room, room)
+                about = reply.id if reply.type == "ack" else number_in(reply.text, room, context.tag)
+                if about == number:
+                    if reply.type == "ack":
+                        context.newcomers_said[room][number] = reply.offset
+                    missing.discard(reply.type)
+            done()
+            await peer.close()
+
+
+async def _post_new(context: Context, peer: HttpPeer, room: str, number: int) -> None:
+    receipt = await _post(peer, room, text_of(room, number))
+    if isinstance(receipt, str):
+        raise OperationFailedError(receipt)
+    context.newcomers_said[room][number] = receipt.offset
+
+
+async def _come_to_poll(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
+    with _visiting(context, "new-poll", number) as room:
+        async with http_peer(context, index) as peer:
+            page = await get_page(peer, f"/rooms/{room}/messages?limit=1")
+            await _post_new(context, peer, room, number)
+            while all(number_in(each.text, room, context.tag) != number for each in page.messages):
+                query = f"after={quote(page.cursor, safe='')}&wait={POLL_WAIT_SECONDS}"
+                page = await get_page(peer, f"/rooms/{room}/messages?{query}")
+            done()
+
+
+async def _come_to_stream(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
+    with _visiting(context, "new-sse", number) as room:
+        async with http_peer(context, index) as listening, http_peer(context, index) as speaking:
+            has_said = False
+            async with aclosing(_lines(await listening.stream(f"/rooms/{room}/events"))) as came:
+                async for lines in came:
+                    if not has_said:
+                        has_said = True
+                        await _post_new(context, speaking, room, number)
+                    data = (line[len(_EVENT_DATA) :] for line in lines if line.startswith(_EVENT_DATA))
+                    if any(number_in(_messages.decode(each).text, room, context.tag) == number for each in data):
+                        done()
+                        return
+        raise OperationFailedError("the event stream ended")
 
 
 PROTOCOL: Final = Protocol(
     name="chat",
     victims=(WebSocketVictim, PollVictim, StreamVictim),
-    newcomer=Newcomer("new-ws", "newcomer, WebSocket", _come),
+    newcomers=(
+        Newcomer("new-ws", "newcomer, WebSocket", _come),
+        Newcomer("new-poll", "newcomer, long-poll", _come_to_poll),
+        Newcomer("new-sse", "newcomer, event stream", _come_to_stream),
+    ),
     speaker="chat",
     idle="idle",
     proves=frozenset(Needs),

@@ -37,8 +37,8 @@ class HttpPeer:
         self,
         line: Line,
         context: Context,
-        dial: Callable[[], Awaitable[Line]] | None = None,
-        hang_up: Callable[[], Awaitable[None]] | None = None,
+        dial: Callable[[], Awaitable[Line]],
+        hang_up: Callable[[], Awaitable[None]],
     ) -> None:
         self._line = line
         self._context = context
@@ -80,11 +80,10 @@ class HttpPeer:
         self._is_open, self.is_reused = not exchange.closes, True
         if self._is_open and exchange.rest:
             raise OperationFailedError(UNASKED)
-        if not self._is_open and self._hang_up is not None:  # some servers wait for that, and serve nobody meanwhile
+        if not self._is_open:  # some servers wait for that, and serve nobody meanwhile
             await self._hang_up()
 
     async def reconnect(self) -> None:
-        assert self._dial is not None, "only a newcomer's connection cannot be made again, and it asks once"
         self._line = await self._dial()
         self._is_open, self.is_reused = True, False
 
@@ -147,10 +146,11 @@ class GetVictim(Victim):
         self.book(number, await peer.asked(partial(_get, peer, self.context), self._planned_ends))
 
 
-async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
-    if failure := await _get(HttpPeer(line, context), context):
-        raise OperationFailedError(failure)
-    done()
+async def _come(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
+    async with http_peer(context, index) as peer:
+        if failure := await _get(peer, context):
+            raise OperationFailedError(failure)
+        done()
 
 
 @persona
@@ -275,7 +275,7 @@ def encoded(endpoint: Endpoint, host: str) -> bytes:
 PROTOCOL: Final = Protocol(
     name="http",
     victims=(GetVictim,),
-    newcomer=Newcomer("new-get", "newcomer, GET", _come),
+    newcomers=(Newcomer("new-get", "newcomer, GET", _come),),
     speaker="request",
     idle="request",
     proves=frozenset((Needs.HTTP,)),

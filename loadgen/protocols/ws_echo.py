@@ -43,15 +43,16 @@ class EchoVictim(Victim):
             self.heard((await peer.message()).decode("utf-8", "replace"))
 
 
-async def _come(context: Context, line: Line, number: int, done: Callable[[], None]) -> None:
-    peer = await connect(context, line)
-    text = f"newcomer {number}"
-    await peer.send(text)
-    while (said := await peer.message()) != text.encode():
-        if not said:
-            raise OperationFailedError("an empty echo")
-    done()
-    await peer.close()
+async def _come(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
+    async with context.dial(index) as line:
+        peer = await connect(context, line)
+        text = f"newcomer {number}"
+        await peer.send(text)
+        while (said := await peer.message()) != text.encode():
+            if not said:
+                raise OperationFailedError("an empty echo")
+        done()
+        await peer.close()
 
 
 @persona
@@ -87,7 +88,7 @@ class Echo(Talker):
 PROTOCOL: Final = Protocol(
     name="ws-echo",
     victims=(EchoVictim,),
-    newcomer=Newcomer("new-echo", "newcomer, WebSocket echo", _come),
+    newcomers=(Newcomer("new-ws-echo", "newcomer, WebSocket echo", _come),),
     speaker="echo",
     idle="echo",
     proves=frozenset((Needs.HTTP, Needs.WEBSOCKET)),

@@ -16,7 +16,7 @@ import trio
 
 from loadgen.clients.client import Needs
 from loadgen.net.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED, is_planned
-from loadgen.net.line import FAILURES, GarbledError, Line
+from loadgen.net.line import FAILURES, GarbledError
 from loadgen.net.timers import now
 from loadgen.net.websocket import ClosedError, RejectedError
 from loadgen.net.wire import UNREADABLE, whole_number
@@ -249,8 +249,8 @@ _OF_A_PHASE: Final = 10_000
 class Newcomer(NamedTuple):
     kind: str
     words: str  # what reports call it
-    #: What it does on its connection; it gets its number and a callback for the moment when the operation is done.
-    operation: Callable[[Context, Line, int, Callable[[], None]], Awaitable[None]]
+    #: It connects as the victim of an index and does the operation of a number; the callback is for when that is done.
+    operation: Callable[[Context, int, int, Callable[[], None]], Awaitable[None]]
 
 
 class Newcomers(Probe):
@@ -279,8 +279,7 @@ class Newcomers(Probe):
         index = self._first_index + number % ADDRESSES + _OF_A_PHASE * len(self.context.recorder.phases)
         try:
             with trio.fail_after(max(due + self.context.timeout_seconds - now(), 0)):
-                async with self.context.dial(index) as line:
-                    await self._operation(self.context, line, number, partial(self.book, number))
+                await self._operation(self.context, index, number, partial(self.book, number))
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
             # no effect after success: a failed close does not count
             self.book(number, self.context.reason_of(failure_in(error)))
@@ -290,7 +289,7 @@ class Newcomers(Probe):
 class Protocol:
     name: str
     victims: tuple[type[Victim], ...]  # those that stay connected
-    newcomer: Newcomer
+    newcomers: tuple[Newcomer, ...]  # one for each of them
     speaker: str  # the persona that sends on the schedule
     idle: str  # the persona that only stays connected
     proves: frozenset[Needs]  # what a server must speak if its victims succeed

@@ -223,6 +223,8 @@ class Server:
         query = parse_qs(target.query)
         if self.plant.refuse:
             self._answer(peer, 503, {})
+        elif self.plant.only_websockets and self.attackers and not peer.has_asked and "/rooms/" in target.path:
+            self._close(peer)
         elif target.path == "/.well-known/loadgen-consent" and self.plant.consent is not None:
             length = len(self.plant.consent)
             self._write(peer, b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (length, self.plant.consent))

@@ -89,6 +89,7 @@ class Plant:
     # while an attacker is connected
     acknowledges_nothing: bool = False  # ... and tell messages to the members as ever
     tells_everybody: bool = False  # tell each message to the members of all rooms, and not of which room it is
+    only_websockets: bool = False  # close on all others that ask for messages or events for the first time
     no_newcomers: bool = False  # serve established clients and attackers, close on all others that connect
 
     slow_afterwards: float = 0.0  # when the last attacker has gone, be so late

@@ -48,6 +48,12 @@ def test_v2_and_v8_nobody_new_is_let_in_and_what_the_attack_leaves_behind(monkey
     assert not ended.blames("attack_failed"), ended
 
 
+@pytest.mark.parametrize("kind", ["poll", "sse"])
+def test_v2_a_server_that_lets_in_those_with_websockets_only(kind: str) -> None:
+    """All newcomers of a chat had one."""
+    falls_short(Plant(only_websockets=True), "idle-connect", "--victim", kind, blamed=("newcomers_failed",))
+
+
 def test_v2_a_server_that_lets_nobody_in_whose_address_it_does_not_know() -> None:
     """Newcomers had the same addresses before the attack: it was held."""
     plant = Plant(knows_its_own=True)

@@ -62,9 +62,9 @@ async def test_a_victim_that_gets_does_not_post() -> None:
     """Of `--victim chat` some fetch pages: they posted what --request says, and a report called that GET."""
     async with listening() as server:
         context = Context(target.find(server.url), "t", endpoint=Loading(request="POST /api").endpoint())
-        async with context.dial(0) as line, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
             done = trio.Event()
-            nursery.start_soon(PROTOCOL.newcomer.operation, context, line, 0, done.set)
+            nursery.start_soon(PROTOCOL.newcomers[0].operation, context, 0, 0, done.set)
             stream = await server.accept()
             request = await request_of(stream)
             assert (request.method, request.target) == (b"GET", b"/")

@@ -17,7 +17,8 @@ from loadgen.protocols import changes, chat_v1
 from loadgen.protocols.chat_v1 import StreamVictim, WebSocketVictim
 from loadgen.protocols.http import http_peer
 from loadgen.victims.probe import Context, Schedule
-from loadgen.victims.victim import Newcomers, PlannedEndError, Victim, failure_in
+from loadgen.victims.victim import Newcomer, Newcomers, PlannedEndError, Victim, failure_in
+from tests.loadgen.planted import Plant, planted
 from tests.loadgen.stage import PATIENCE, WebSocket, answering, listening, read_until, request_of, unread, until
 
 CREATED = b"HTTP/1.1 201 X\r\nContent-Length: 2\r\n\r\n{}"
@@ -169,8 +170,8 @@ async def test_what_is_said_again_in_place_of_a_refused_change_may_come_after_la
         assert (result.latency.count, result.failed) == (3, {})
 
 
-ACK: dict[str, object] = {"type": "ack", "id": 0, "offset": 7, "room": "run-new-0"}
-ECHO: dict[str, object] = {"type": "message", "text": "run-new-0 0", "offset": 7, "room": "run-new-0"}
+ACK: dict[str, object] = {"type": "ack", "id": 0, "offset": 7, "room": "run-new-ws-0"}
+ECHO: dict[str, object] = {"type": "message", "text": "run-new-ws-0 0", "offset": 7, "room": "run-new-ws-0"}
 
 
 @pytest.mark.parametrize(
@@ -178,10 +179,13 @@ ECHO: dict[str, object] = {"type": "message", "text": "run-new-0 0", "offset": 7
     [
         ([ACK, ECHO], ""),
         ([ECHO, ACK], ""),
-        ([{"type": "presence", "room": "others"}, {**ECHO, "text": "run-new-0 64"}, {**ACK, "id": 64}, ECHO, ACK], ""),
+        (
+            [{"type": "presence", "room": "others"}, {**ECHO, "text": "run-new-ws-0 64"}, {**ACK, "id": 64}, ECHO, ACK],
+            "",
+        ),
         ([ACK, {**ECHO, "room": "others"}], "a message of another room"),
         ([ECHO, {**ACK, "room": "others"}], "a message of another room"),
-        ([ACK, {**ECHO, "text": "run-new-1 1"}], "a message of another client"),
+        ([ACK, {**ECHO, "text": "run-new-ws-1 1"}], "a message of another client"),
         ([ACK, {"type": "error", "code": "full"}], "error full"),
     ],
 )
@@ -191,24 +195,41 @@ async def test_a_newcomer_is_served_when_its_message_is_acknowledged_and_back_in
     async with listening() as server, trio.open_nursery() as nursery:
         context = Context(target.find(server.url), "run")
         context.recorder.timeout_seconds, begun = PATIENCE, now()
-        newcomers = Newcomers(context, chat_v1.PROTOCOL.newcomer, Schedule(begun, 3600.0), 0)
+        newcomers = Newcomers(context, chat_v1.PROTOCOL.newcomers[0], Schedule(begun, 3600.0), 0)
         newcomers.pending[0] = begun
         nursery.start_soon(newcomers._come, 0, begun)
         peer = await server.websocket()
         assert (await peer.hear())["type"] == "join"
         await peer.say(type="joined", id=-1, messages=[])
         said = await peer.hear()
-        assert (said["id"], said["text"], said["room"]) == (0, "run-new-0 0", "run-new-0")
-        assert context.newcomers_left == {"run-new-0": {0: NEVER}}
+        assert (said["id"], said["text"], said["room"]) == (0, "run-new-ws-0 0", "run-new-ws-0")
+        assert context.newcomers_left == {"run-new-ws-0": {0: NEVER}}
         for each in told:
             await peer.say(**each)
         await until(lambda: not newcomers.pending)
         [result] = context.recorder.results(Counter())
         assert result.failed == ({failed: 1} if failed else {})
         if not failed:
-            assert context.newcomers_said == {"run-new-0": {0: 7}}
-            await until(lambda: context.newcomers_left["run-new-0"][0] < NEVER)
+            assert context.newcomers_said == {"run-new-ws-0": {0: 7}}
+            await until(lambda: context.newcomers_left["run-new-ws-0"][0] < NEVER)
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("newcomer", chat_v1.PROTOCOL.newcomers)
+@pytest.mark.parametrize(("plant", "failed"), [(Plant(), {}), (Plant(refuse=True), {"answered 503": 1})])
+async def test_a_newcomer_of_each_kind_says_something_in_a_room_of_its_kind_and_leaves(
+    newcomer: Newcomer, plant: Plant, failed: dict[str, int]
+) -> None:
+    with planted(plant) as server:
+        context = Context(target.find(server.url), "run")
+        context.recorder.timeout_seconds, begun = PATIENCE, now()
+        newcomers, room = Newcomers(context, newcomer, Schedule(begun, 3600.0), 0), f"run-{newcomer.kind}-0"
+        newcomers.pending[0] = begun
+        await newcomers._come(0, begun)
+        assert not newcomers.pending
+        assert [result.failed for result in context.recorder.results(Counter())] == [failed]
+        assert context.newcomers_said == ({} if failed else {room: {0: 1}})
+        assert (context.newcomers_left[room][0] < NEVER) is (not failed)
 
 
 def _time_is_over(victim: Victim) -> None:

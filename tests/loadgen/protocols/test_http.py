@@ -17,7 +17,7 @@ from loadgen.net.target import Endpoint
 from loadgen.net.timers import now
 from loadgen.personas import registry
 from loadgen.protocols.chat_v1 import StreamVictim
-from loadgen.protocols.http import UNASKED, GetVictim, HttpPeer
+from loadgen.protocols.http import UNASKED, GetVictim, HttpPeer, http_peer
 from loadgen.run import experiment
 from loadgen.run.player import Player
 from loadgen.run.preflight import InvalidRunError
@@ -403,10 +403,10 @@ async def test_an_answer_without_end_is_a_failure(
     monkeypatch.setattr(f"loadgen.{limit}", 1000)
     async with listening() as server:
         context = Context(target.find(server.url), "t")
-        async with context.dial(0) as line:
+        async with http_peer(context, 0) as peer:
             await (await server.accept()).send_all(b"HTTP/1.1 200 OK\r\n\r\n" + bytes(1001))
             with pytest.raises(error, match=f"{what} of more than 1,000 bytes"):
-                await ask(context, HttpPeer(line, context))
+                await ask(context, peer)
 
 
 async def test_fields_of_the_command_line_replace_our_own() -> None:
@@ -414,9 +414,9 @@ async def test_fields_of_the_command_line_replace_our_own() -> None:
     fields = ("user-agent: mine", "Host: other")
     async with listening() as server:
         context = Context(target.find(server.url), "t", endpoint=Endpoint(fields=fields))
-        async with context.dial(0) as line, trio.open_nursery() as nursery:
+        async with http_peer(context, 0) as peer, trio.open_nursery() as nursery:
             stream = await server.accept()
-            nursery.start_soon(HttpPeer(line, context).request, "GET", "/")
+            nursery.start_soon(peer.request, "GET", "/")
             request, _ = parsed(await read_until(stream, _whole))
             assert sorted(request.headers) == [(b"host", b"other"), (b"user-agent", b"mine")]
             await stream.send_all(OK)

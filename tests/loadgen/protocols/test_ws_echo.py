@@ -5,9 +5,9 @@ import trio
 from wsproto import events
 
 from loadgen.net import target
-from loadgen.net.line import Line, describe
+from loadgen.net.line import describe
 from loadgen.net.target import Endpoint
-from loadgen.protocols.http import HttpPeer
+from loadgen.protocols.http import http_peer
 from loadgen.protocols.ws_echo import connect
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import failure_in
@@ -123,14 +123,16 @@ async def test_an_answer_that_is_none_is_a_failure_at_once(
     speaks: str, answer: bytes, resets: bool, reason: str
 ) -> None:
 
-    async def ask(context: Context, line: Line) -> None:
+    async def ask(context: Context) -> None:
         if speaks == "HTTP":
-            await HttpPeer(line, context).request("GET", "/")
-        await connect(context, line)
+            async with http_peer(context, 0) as peer:
+                await peer.request("GET", "/")
+        async with context.dial(0) as line:
+            await connect(context, line)
 
     async with listening() as server:
         context = Context(target.find(server.url), "t")
-        async with context.dial(0) as line, trio.open_nursery() as nursery:
+        async with trio.open_nursery() as nursery:
 
             async def close() -> None:
                 accepted = await server.accept()
@@ -140,6 +142,6 @@ async def test_an_answer_that_is_none_is_a_failure_at_once(
 
             nursery.start_soon(close)
             with trio.move_on_after(PATIENCE) as limit, pytest.raises(BaseException) as raised:  # noqa: PT011  in groups
-                await ask(context, line)
+                await ask(context)
     assert not limit.cancel_called, "at once"
     assert reason in describe(failure_in(raised.value))
