@@ -41,6 +41,9 @@ def no_page(status: int) -> str:
     return f"answered {status} without the page that others had"
 
 
+#: The failure of an answer that is another page than before, such as an excuse as JSON.
+OTHER_TYPE: Final = "a page of another Content-Type than before"
+
 #: Answers that mean that the server does not offer what was asked for, or not to us or not here, so that it cannot be
 #: attacked there.
 NOT_SERVED: Final = frozenset(

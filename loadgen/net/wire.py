@@ -142,6 +142,10 @@ def join_field(fields: dict[str, str], name: str, value: str) -> None:
     fields[name] = f"{fields[name]}, {value}" if name in fields else value
 
 
+def media_type(fields: Mapping[str, str]) -> str:
+    return fields.get("content-type", "").partition(";")[0].strip().lower()
+
+
 def final_status(data: bytes) -> int | None:
     """Find the status of the first final response; `None` if it has not come yet, or is not HTTP."""
     while data.startswith(b"HTTP/1.") and data[9:12].isdigit():
@@ -174,6 +178,11 @@ class Response:
     def status(self) -> int:
         assert self.head is not None, "asked of a whole response"
         return self.head.status
+
+    @property
+    def media_type(self) -> str:
+        assert self.head is not None, "asked of a whole response"
+        return media_type(self.head.fields)
 
     @property
     def keeps_alive(self) -> bool:

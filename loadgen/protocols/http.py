@@ -13,7 +13,7 @@ from typing import Final, TypeVar
 
 from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import sockets, wire
-from loadgen.net.answers import CLOSED, is_planned, no_page
+from loadgen.net.answers import CLOSED, OTHER_TYPE, is_planned, no_page
 from loadgen.net.line import Answer, EndedError, Exchange, Line
 from loadgen.net.target import Endpoint
 from loadgen.personas import persona
@@ -69,12 +69,12 @@ class HttpPeer:
         await self._end(exchange)
         return answer.status, b"".join(parts)
 
-    async def measure(self, path: str) -> tuple[int, int]:
-        """Fetch a page and return the status and the size of the body, which is not kept."""
+    async def measure(self, path: str) -> tuple[int, int, str]:
+        """Fetch a page and return the status, the size of the body, which is not kept, and its type."""
         exchange, answer = await self._ask("GET", path)
         size = sum([len(part) async for part in exchange.body()])
         await self._end(exchange)
-        return answer.status, size
+        return answer.status, size, wire.media_type(answer.fields)
 
     async def _end(self, exchange: Exchange) -> None:
         self._is_open, self.is_reused = not exchange.closes, True
@@ -126,8 +126,7 @@ async def http_peer(context: Context, index: int) -> AsyncIterator[HttpPeer]:
 
 async def _get(peer: HttpPeer, context: Context) -> str:
     """Fetch the page, which is no --request that posts; return the failure, or an empty text."""
-    status, size = await peer.measure(context.endpoint.path)
-    return context.fault_in_page(status, size)
+    return context.fault_in_page(*await peer.measure(context.endpoint.path))
 
 
 class GetVictim(Victim):
@@ -228,9 +227,11 @@ class Request(Speaking):
         endpoint = self.cohort.place.endpoint
         failure = f"answered {answer.status}" if answer.status >= 400 else ""
         if not failure and endpoint.method == "GET" and not endpoint.has_not_changed(answer.status):
+            kind = self.cohort.page_type
             if answer.status == 200 and answer.has_body:
-                self.cohort.has_pages = True
-            elif self.cohort.has_pages:
+                self.cohort.page_type = kind = answer.media_type if kind is None else kind
+                failure = "" if answer.media_type == kind else OTHER_TYPE
+            elif kind is not None:
                 failure = no_page(answer.status)
         self._book(failure)
 

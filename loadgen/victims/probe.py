@@ -16,7 +16,7 @@ from typing import Final, NamedTuple
 import trio
 
 from loadgen.clients.messages import PhaseResult
-from loadgen.net.answers import UNANSWERED, no_page
+from loadgen.net.answers import OTHER_TYPE, UNANSWERED, no_page
 from loadgen.net.line import Line, describe, dial
 from loadgen.net.sockets import has_sent_again, is_own_fault, unread_seconds
 from loadgen.net.target import FIRST_VICTIM, USUAL, Endpoint, Target
@@ -128,8 +128,9 @@ class Context:
         self.newcomers_said: defaultdict[str, dict[int, int]] = defaultdict(dict)  # acknowledged, by room, with offsets
         self.newcomers_left: defaultdict[str, dict[int, float]] = defaultdict(dict)  # when each left a room, or NEVER
         self._least_page = 0  # bytes of the smallest page before the first phase; an empty one is none
+        self._page_types = set[str]()  # of the pages before it
 
-    def fault_in_page(self, status: int, size: int) -> str:
+    def fault_in_page(self, status: int, size: int, media_type: str = "") -> str:
         """Say what is wrong with an answer: an overloaded server may send an excuse as a 200, or to another page.
 
         Another page of about that size is no fault: a page may change by the minute.
@@ -142,6 +143,9 @@ class Context:
             return no_page(status) if self._least_page else ""
         if size and (not self._least_page or len(self.recorder.phases) == 1):  # before the first phase
             self._least_page = min(size, self._least_page or size)
+            self._page_types.add(media_type)
+        if size and media_type not in self._page_types:
+            return OTHER_TYPE
         return "a page of less than half the bytes as before" if 2 * size < self._least_page else ""
 
     @property

@@ -39,6 +39,7 @@ class Site:
     tls: bool = False  # with a certificate that nobody trusts
     dies_of_key_updates: bool = False  # end the process at the tenth of one connection
     empties: bool = False  # from then on, answer 200 with an empty page
+    excuses: bool = False  # from then on, answer 200 with an error, as JSON and longer than the page
     drops_every: int = 0  # read every n-th request of a connection, and close without an answer
     repeats_every: int = 0  # echo every n-th message of a connection twice
 
@@ -76,9 +77,11 @@ class Static:
                 if self.site.drops_every and number % self.site.drops_every == 0:
                     return
                 await trio.sleep(self.site.late + self.site.slows * self.attacked)
-                await stream.send_all(_EMPTY if self.attacked and self.site.empties else _answer(head))
+                excuse = _EMPTY * self.site.empties + _EXCUSE * self.site.excuses
+                await stream.send_all((excuse if self.attacked else b"") or _answer(head))
 
 
+_EXCUSE = b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 17\r\n\r\n{"error":"later"}'
 _EMPTY = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
 
 

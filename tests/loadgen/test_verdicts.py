@@ -137,9 +137,11 @@ def test_v1_and_v14_a_slow_but_sound_echo_server_is_held() -> None:
     ("site", "blamed"),
     [
         (Site(stops_reading=True), ("newcomers_failed",)),
-        (Site(empties=True), ("attack_failed", "newcomers_failed")),  # what is answered is not what was asked for
+        # what is answered is not what was asked for
+        (Site(empties=True), ("attack_failed", "newcomers_failed")),
+        (Site(excuses=True), ("attack_failed", "newcomers_failed")),
     ],
-    ids=["answers nobody new", "answers with empty pages"],
+    ids=["answers nobody new", "answers with empty pages", "answers with excuses"],
 )
 @pytest.mark.usefixtures("lateness_is_no_fault")
 def test_v2_a_web_server_that_fails_under_attack(site: Site, blamed: tuple[str, ...]) -> None:

@@ -11,7 +11,7 @@ import trio
 
 from loadgen.clients.traffic import Traffic
 from loadgen.net import target
-from loadgen.net.answers import MOST_PLANNED
+from loadgen.net.answers import MOST_PLANNED, OTHER_TYPE
 from loadgen.net.line import GarbledError
 from loadgen.net.target import Endpoint
 from loadgen.net.timers import now
@@ -133,6 +133,21 @@ async def test_no_page_is_an_error_where_others_had_one(status: int, fields: tup
             await until(lambda: not traffic.outstanding)
         errors = {f"answered {status} without the page that others had": 1}
         assert dict(traffic.booked.errors) == (errors if is_error else {})
+
+
+@pytest.mark.parametrize(
+    ("other", "errors"),
+    [(b"text/html", {}), (b"Text/HTML; charset=utf-8", {}), (b"application/json", {OTHER_TYPE: 1})],
+)
+async def test_a_page_of_another_type_is_an_error(other: bytes, errors: dict[str, int]) -> None:
+    """Of an overloaded server it is an excuse, though it says 200."""
+    async with requesting() as (_, stream, _, traffic):
+        for kind in (b"text/html", other):
+            send(traffic)
+            await read_until(stream, _whole)
+            await answer(stream, 200, b"hi", b"Content-Type: " + kind)
+            await until(lambda: not traffic.outstanding)
+        assert dict(traffic.booked.errors) == errors
 
 
 @pytest.mark.parametrize("is_asked", [True, False])
@@ -347,6 +362,15 @@ def test_a_page_that_is_empty_now_and_then_fails() -> None:
     """The empty pages before the baseline made each of them as good as the others."""
     context = Context(target.find("http://127.0.0.1:1"), "t")
     assert [bool(context.fault_in_page(200, size)) for size in (0, 9, 5, 0)] == [False, False, False, True]
+
+
+def test_a_page_of_another_type_fails_and_one_of_a_type_from_before_does_not() -> None:
+    context = Context(target.find("http://127.0.0.1:1"), "t")
+    for kind in ("text/html", "text/plain"):  # a server may have several
+        assert not context.fault_in_page(200, 9, kind)
+    context.recorder.begin("baseline")
+    kinds = ("text/plain", "application/json", "", "text/html")
+    assert [context.fault_in_page(200, 9, kind) for kind in kinds] == ["", OTHER_TYPE, OTHER_TYPE, ""]
 
 
 def test_a_redirect_is_a_failure_of_a_victim_too_where_others_had_a_page() -> None:
