@@ -108,7 +108,8 @@ export class RoomLog {
     const { timeline } = this;
     this.reactors.note(records);
     for (const meanwhile of this.#meanwhile) meanwhile.push(...records);
-    const { added, changed } = timeline.add(records, head);
+    // A tab that was frozen joins again from where it was; what is far behind this one's messages would leave a hole.
+    const { added, changed } = timeline.add(records.filter(({ offset }) => offset >= timeline.first), head);
     for (const other of [this.past, this.#quoted]) changed.push(...(other?.change(records) ?? []));
     if (timeline.messages.length > TRIM_AT) {
       timeline.trim(KEEP);
@@ -118,8 +119,10 @@ export class RoomLog {
   }
 
   async older(timeline) {
+    const { first } = timeline;
     if (timeline.complete || timeline.epoch === null) return;
-    const page = await this.#history({ before: timeline.cursorAt(timeline.first), limit: this.#olderLimit });
+    const page = await this.#history({ before: timeline.cursorAt(first), limit: this.#olderLimit });
+    if (timeline.first !== first) return; // the room has dropped its oldest messages meanwhile
     if (!page.messages.length) timeline.complete = true;
     const found = timeline.add(page.messages);
     this.#olderLimit = found.added.length < page.messages.length / 2 ? SPARSE_LIMIT : HISTORY_LIMIT;

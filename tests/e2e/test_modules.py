@@ -283,6 +283,23 @@ def test_a_message_that_is_fetched_while_it_is_deleted_keeps_no_text(run: Run) -
     assert run("room-log.js", body) == ["", ""]
 
 
+def test_a_page_of_another_tab_far_behind_leaves_no_hole(run: Run) -> None:
+    """A tab that was frozen joins from where it was, and all tabs get its page and what follows.
+
+    These old messages were told as new, and those between them and the loaded ones could stay away.
+    """
+    body = """
+        const user = { id: 'u', name: 'Ann' };
+        const messages = (from, length) => Array.from({ length }, (_, at) => ({ offset: from + at, user, text: '' }));
+        const log = new m.RoomLog({});
+        log.page({ cursor: 'e-500', recovered: true, messages: messages(451, 50) });
+        const { added } = log.page({ cursor: 'e-150', recovered: true, messages: messages(101, 50) });
+        log.add(messages(151, 10));
+        return [added.length, log.timeline.first, log.timeline.messages.length];
+    """
+    assert run("room-log.js", body) == [0, 451, 50]
+
+
 @pytest.mark.parametrize("transport", ["ws", "sse", "poll"])
 def test_a_client_that_left_its_first_room_or_all_goes_on_after_a_reconnect(run: Run, transport: str) -> None:
     """The next connection failed with a TypeError: no message came, and none was sent."""
