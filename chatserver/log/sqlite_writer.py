@@ -69,6 +69,10 @@ _EXPIRE_KEYS = """
         (SELECT max(id) FROM (SELECT id, time FROM keys ORDER BY id LIMIT ?) WHERE abs(? - time) >= ?)
 """
 
+#: The errors of a full disk, and of a quota or a limit on the size of files. SQLite empties the write-ahead log after a
+#: commit only, and only once it has 4 MB: where there is less room, the commits that fill it would be the last.
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR_WRITE)
+
 T = TypeVar("T")
 
 
@@ -88,6 +92,7 @@ class SqliteWriter:
         self._turn: AbstractContextManager[None] = turn or nullcontext()  # held while writing
         self._rooms: dict[str, RoomEnd] = {}
         self._keys_since_expiry = 0
+        self._lacks_room = False  # the last change failed for that reason
 
     def close(self) -> None:
         """Write the write-ahead log back and close."""
@@ -123,6 +128,10 @@ class SqliteWriter:
                 self._files.check(doing)
                 if self._connection.in_transaction:  # an earlier rollback failed
                     self._undo()
+                if self._lacks_room:
+                    self._lacks_room = False
+                    with suppress(*FILE_ERRORS):
+                        self._connection.execute("PRAGMA wal_checkpoint").fetchone()
                 if self._shared:
                     self._begin()
                     self._rooms.clear()
@@ -132,6 +141,7 @@ class SqliteWriter:
             except BaseException as error:
                 with suppress(*FILE_ERRORS):  # nothing was begun, or it is tried again before the next change
                     self._undo()
+                self._lacks_room = getattr(error, "sqlite_errorcode", 0) in _NO_ROOM
                 if isinstance(error, FILE_ERRORS):
                     raise unavailable(doing, error) from error
                 raise

@@ -1,6 +1,7 @@
 """A disk that is full, locked or broken: the whole group fails, no hole stays, and the log goes on."""
 
 import gc
+import resource
 import sqlite3
 import threading
 import weakref
@@ -69,6 +70,19 @@ async def test_a_full_disk_fails_the_whole_group_and_leaves_no_hole(log: SqliteL
     assert all(isinstance(outcome, Stored) and outcome.fresh for outcome in outcomes)
     assert offsets(await log.read(Range("room-0", 9, last=True))) == list(range(1, 8))
     assert (await append(log, draft())).record.offset == 4
+
+
+async def test_a_disk_with_less_room_than_the_write_ahead_log_takes_goes_on_after_a_failure(log: SqliteLog) -> None:
+    """SQLite empties it at 4 MB only: where less was left, a full disk that got room again filled up at once."""
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (500_000, limits[1]))  # of a file's bytes, which stands for the disk's
+    try:
+        stored = [isinstance(outcome, Stored) for _ in range(150) for outcome in await submit_all(log, [draft()])]
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not all(stored)
+    assert stored.count(False) < 10
+    assert offsets(await log.read(Range("lobby", 200))) == list(range(1, stored.count(True) + 1))
 
 
 async def test_a_long_change_needs_no_temporary_file(log: SqliteLog) -> None:
