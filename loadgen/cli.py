@@ -91,7 +91,7 @@ def _drop(stream: TextIO) -> None:
 
 def _end(error: BaseException) -> int:
     """Tell Ctrl-C and closed output, which trio's nurseries wrap in groups, from a fault of the generator's own."""
-    from loadgen.net.target import TargetDownError, TargetRefusedError, UsageError  # noqa: PLC0415
+    from loadgen.net.target import TargetDownError, TargetRefusedError, UsageError, is_own_fault  # noqa: PLC0415
     from loadgen.report.schema import Outcome  # noqa: PLC0415
     from loadgen.run.preflight import InvalidRunError  # noqa: PLC0415  (quick --version)
     from loadgen.stopping import first  # noqa: PLC0415
@@ -117,6 +117,8 @@ def _end(error: BaseException) -> int:
         case OSError() as full if full.errno in _CANNOT_WRITE:
             _drop(sys.stdout)
             return _complain(f"{full.filename or 'standard output'}: {full.strerror}", BAD_FLAGS)
+        case OSError() as lack if is_own_fault(lack):
+            return _complain(f"invalid run: {lack.strerror}: a limit here", Outcome.INVALID.exit_code)
     traceback.print_exc()
     return _complain("invalid run: a fault of the generator's own, see above", Outcome.INVALID.exit_code)
 

@@ -21,7 +21,7 @@ from loadgen.clients.sealing import Sealing
 from loadgen.net import sockets, wire
 from loadgen.net.answers import CLOSED
 from loadgen.net.sockets import SockDiag
-from loadgen.net.target import Target
+from loadgen.net.target import Target, is_own_fault
 from loadgen.net.timers import NEVER, Alarms, WakeUp, Wheel, now
 from loadgen.report.latency import Lag
 
@@ -148,7 +148,7 @@ class Engine:
         except OSError as error:
             self._hear_out(client)
             if client.fd >= 0:  # the data did not end the client
-                client.on_hangup(sockets.describe(error))
+                client.on_hangup(self._reason_of(error))
             return False
         if not took_all:
             self._watch(client)
@@ -289,9 +289,16 @@ class Engine:
             client.fail(str(error))
         except OSError as error:
             if client.stage is Stage.CONNECTING:
-                client.fail(sockets.describe(error), turned_away=True)
+                client.fail(self._reason_of(error), turned_away=True)
             else:
-                client.on_hangup(sockets.describe(error))
+                client.on_hangup(self._reason_of(error))
+
+    def _reason_of(self, error: OSError) -> str:
+        """Word an error; if a limit of this machine was the cause, no server is to blame, and the run is invalid."""
+        reason = sockets.describe(error)
+        if is_own_fault(error):
+            self.own_faults[reason] += 1
+        return reason
 
     def _take(self, client: Client) -> None:
         data = os.read(client.fd, client.read_bytes)
@@ -370,9 +377,7 @@ class Engine:
         try:
             client.fd = fd = sockets.connect(self._target, source_number(client), client.cohort.options)
         except OSError as error:
-            if sockets.is_own_fault(error):
-                self.own_faults[sockets.describe(error)] += 1
-            client.fail(sockets.describe(error), turned_away=not sockets.is_own_fault(error))
+            client.fail(self._reason_of(error), turned_away=not is_own_fault(error))
             return
         if fd >= len(self._clients):
             self._clients.extend([None] * (fd + 1 - len(self._clients)))
@@ -381,7 +386,7 @@ class Engine:
         try:  # on loopback the connection is usually established already, which saves a turn of epoll
             stands = bool(opening) and self._write(client, opening)
         except OSError as error:
-            client.fail(sockets.describe(error), turned_away=True)
+            client.fail(self._reason_of(error), turned_away=True)
             return
         self._epoll.register(fd, _READING if stands else _READING | select.EPOLLOUT)
         if stands:

@@ -53,15 +53,15 @@ class Line:
         async with self._sending:
             try:
                 await self._stream.send_all(data)
-            except trio.BrokenResourceError:
-                raise EndedError(Ending.RST) from None
+            except trio.BrokenResourceError as broken:
+                raise EndedError(Ending.RST) from broken.__cause__
 
     async def receive(self) -> bytes:
         """Wait for bytes; the result is never empty."""
         try:
             data = await self._stream.receive_some(READ_BYTES)
-        except trio.BrokenResourceError:
-            raise EndedError(Ending.RST) from None
+        except trio.BrokenResourceError as broken:
+            raise EndedError(Ending.RST) from broken.__cause__
         if not data:
             raise EndedError(self._end_of_stream())
         self._watch(self.fileno)
@@ -71,8 +71,8 @@ class Line:
         """Read up to `most` bytes from the socket itself, which under TLS are encrypted."""
         try:
             data = await self._sock.recv(most)
-        except OSError:
-            raise EndedError(Ending.RST) from None
+        except OSError as error:
+            raise EndedError(Ending.RST) from error
         if not data:
             raise EndedError(self._end_of_stream())
         return data

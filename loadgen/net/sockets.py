@@ -75,16 +75,6 @@ def connect(target: Target, number: int, options: Iterable[tuple[int, int, int]]
         return sock.detach()
 
 
-#: Errors that mean that this machine lacks something; they are not the target's fault.
-_OWN_FAULTS: Final = frozenset(
-    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE)
-)
-
-
-def is_own_fault(error: OSError) -> bool:
-    return error.errno in _OWN_FAULTS
-
-
 def describe(error: OSError) -> str:
     return os.strerror(error.errno).lower() if error.errno else str(error)
 

@@ -103,6 +103,18 @@ class TargetDownError(Exception):
     """A target that does not answer at all. Exit code 1."""
 
 
+#: Errors that mean that this machine lacks something; they are not the target's fault.
+_OWN_FAULTS: Final = frozenset(
+    (errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM, errno.EADDRNOTAVAIL, errno.EADDRINUSE)
+)
+
+
+def is_own_fault(failure: BaseException | None) -> bool:
+    """Whether such an error is the failure, or its cause."""
+    error = failure and (failure.__cause__ or failure)
+    return isinstance(error, OSError) and error.errno in _OWN_FAULTS
+
+
 @dataclass(frozen=True, kw_only=True)
 class Target:
     url: str
@@ -273,7 +285,8 @@ def describe_tls(error: ssl.SSLError) -> str:
 def probe(target: Target) -> None:
     """Connect once, so that a closed port, or TLS on one side only, gives one clear error and not thousands.
 
-    The URL is wrong if it names the other scheme than the port's; a port that answers neither is down.
+    The URL is wrong if it names the other scheme than the port's; a port that answers neither is down. Raises OSError
+    if this machine lacks what a connection needs.
     """
     where = f"{target.address} port {target.port}"
     try:
@@ -291,6 +304,8 @@ def probe(target: Target) -> None:
             raise UsageError(f"URL: {where} speaks plain HTTP, not TLS: use http://{plain.authority}") from None
         raise TargetDownError(f"{where} does not speak TLS with us ({describe_tls(error)})") from None
     except OSError as error:
+        if is_own_fault(error):
+            raise
         raise TargetDownError(f"nothing answers at {where}: {error.strerror or error}") from None
 
 
@@ -300,7 +315,8 @@ def is_open(target: Target) -> bool:
 
 def is_closed(target: Target) -> bool:
     """Whether nothing listens: a connection that only takes too long may wait in a full backlog."""
-    return not isinstance(_tried(target), TimeoutError | None)
+    error = _tried(target)
+    return not (isinstance(error, TimeoutError | None) or is_own_fault(error))
 
 
 def _tried(target: Target) -> OSError | None:

@@ -17,6 +17,7 @@ from loadgen.clients.messages import Reread, merged
 from loadgen.net import wire
 from loadgen.net.answers import NOT_SERVED, TURNED_AWAY, UNANSWERED
 from loadgen.net.line import EndedError
+from loadgen.net.target import is_own_fault
 from loadgen.personas._websocket import Message
 from loadgen.protocols import presence
 from loadgen.protocols.changes import Changes
@@ -106,6 +107,8 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
             failure = failure_in(error)
             reason = context.reason_of(failure)
+            if is_own_fault(failure):
+                return UNANSWERED
             is_unread = isinstance(failure, trio.TooSlowError | OSError) or reason in {*_NOT_NOW, *excused}
             return reason if is_unread else (set(), True)
 

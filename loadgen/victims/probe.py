@@ -18,8 +18,8 @@ import trio
 from loadgen.clients.messages import PhaseResult
 from loadgen.net.answers import OTHER_TYPE, UNANSWERED, no_page
 from loadgen.net.line import Line, describe, dial
-from loadgen.net.sockets import has_sent_again, is_own_fault, unread_seconds
-from loadgen.net.target import FIRST_VICTIM, USUAL, Endpoint, Target
+from loadgen.net.sockets import has_sent_again, unread_seconds
+from loadgen.net.target import FIRST_VICTIM, USUAL, Endpoint, Target, is_own_fault
 from loadgen.net.timers import NEVER, Alarms, WakeUp, now
 from loadgen.report.latency import BEFORE, Lag, Recent
 
@@ -154,10 +154,9 @@ class Context:
 
     def reason_of(self, failure: BaseException) -> str:
         """Word a failure; if a limit of this machine was the cause, no server is to blame, and the run is invalid."""
-        reason = describe(failure)
-        if isinstance(failure, OSError) and is_own_fault(failure):
-            self.own_faults[reason] += 1
-        return reason
+        if is_own_fault(failure):
+            self.own_faults[describe(failure.__cause__ or failure)] += 1
+        return describe(failure)
 
     def dial(self, index: int) -> AbstractAsyncContextManager[Line]:
         """Connect from a victim's own address: healthy users do not share one greedy address."""

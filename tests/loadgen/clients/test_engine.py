@@ -1,10 +1,13 @@
 """The engine with clients that are no personas, against sockets that the test holds itself."""
 
+import errno
 import os
 import socket
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -82,6 +85,17 @@ async def test_our_own_lack_of_descriptors_is_no_fault_of_the_target(monkeypatch
         await until(lambda: play.engine.has_opened)
         assert play.engine.own_faults == {"too many open files": 1}
         assert not play.cohort.refused
+
+
+@pytest.mark.parametrize("call", ["read", "write"])
+async def test_our_own_lack_of_memory_is_no_fault_of_the_target(monkeypatch: pytest.MonkeyPatch, call: str) -> None:
+    """A read or write that failed here counted as an end by the server, which fell short for it."""
+    monkeypatch.setattr(os, call, Mock(side_effect=OSError(errno.ENOBUFS, "No buffer space available")))
+    async with meeting(Probe) as (play, stream):
+        with suppress(trio.BrokenResourceError):
+            await stream.send_all(b"answer")
+        await until(lambda: play.engine.own_faults)
+        assert play.engine.own_faults.keys() == {"no buffer space available"}
 
 
 async def test_alarms_are_kept_when_nothing_else_happens() -> None:

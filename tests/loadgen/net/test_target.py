@@ -1,5 +1,7 @@
 """Where the load goes, whether it may, and how far away that is."""
 
+import os
+import resource
 import socket
 import subprocess
 import sys
@@ -141,6 +143,22 @@ def test_a_server_that_answers_nothing_is_down(monkeypatch: pytest.MonkeyPatch) 
         where = replace(_target("127.0.0.1", listener.getsockname()[1]), tls=True)
         with pytest.raises(TargetDownError, match=r"does not speak TLS with us \(no answer in 0\.2 s\)$"):
             target.probe(where)
+
+
+def test_what_this_machine_lacks_is_not_the_servers_fault() -> None:
+    """Where descriptors had run out at the end of a run, its server had died: "nothing listens ... any more"."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        where = _target("127.0.0.1", listener.getsockname()[1])
+        limits, free = resource.getrlimit(resource.RLIMIT_NOFILE), os.dup(0)
+        os.close(free)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (free, limits[1]))
+        try:
+            assert not target.is_closed(where)
+            with pytest.raises(OSError, match="Too many open files"):
+                target.probe(where)
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, limits)
+    assert target.is_closed(where)
 
 
 async def test_another_protocol_is_no_server_of_ours() -> None:

@@ -1,9 +1,11 @@
 """What a chat has kept, by what victims read again: at a real server, and at some that lie."""
 
+import errno
 import json
 from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 import trio
@@ -294,3 +296,17 @@ async def _reread(kinds: Sequence[type[Victim]], serve: Callable[[trio.SocketStr
             for number in (0, 1):
                 reader.acknowledge(number)
         return await history.reread(context, readers)
+
+
+async def test_what_this_machine_lacks_loses_no_message(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where our own descriptors or buffers had run out, the server had refused or lost what it had acknowledged."""
+
+    async def serve(_: trio.SocketStream) -> None:
+        await trio.sleep_forever()
+
+    lack, broken = OSError(errno.ENOBUFS, "No buffer space available"), trio.BrokenResourceError()
+    broken.__cause__ = lack
+    for call, failure in (("trio.SocketStream.receive_some", broken), ("loadgen.victims.probe.dial", lack)):
+        monkeypatch.setattr(call, Mock(side_effect=failure))
+        unread = await _reread(WebSocketVictim, serve)
+        assert unread == Reread(asked=0, lost=0, unreadable=UNANSWERED), call

@@ -207,3 +207,7 @@ async def test_a_limit_of_this_machine_is_no_failure_of_the_server(monkeypatch: 
         nursery.start_soon(GetVictim(context, 0, later).run)
         await until(lambda: runner.result().own_faults == {"too many open files": 2})
         nursery.cancel_scope.cancel()
+    broken = trio.BrokenResourceError("socket connection broken")
+    broken.__cause__ = OSError(105, "No buffer space available")
+    assert context.reason_of(broken) == "socket connection broken"
+    assert runner.result().own_faults["no buffer space available"] == 1
