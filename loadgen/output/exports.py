@@ -36,6 +36,9 @@ _ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
 #: The names of figures, all of which OpenMetrics allows.
 _NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
 
+#: What begins HTML in Markdown or ends a cell, and the backslash, which keeps them from it.
+_MARKUP: Final = re.compile(r"[<|\\]")
+
 
 def parts_of(report: Report) -> list[tuple[str, Report]]:
     parts = report.parts or [report]
@@ -44,7 +47,8 @@ def parts_of(report: Report) -> list[tuple[str, Report]]:
 
 def markdown_of(report: Report) -> str:
     """For documents: the sections of the terminal, with all columns that figures.py declares."""
-    facts = [*wording.main_reasons(report), *report.verdict.notes, f"`{wording.replay(report)}`, {report.started}"]
+    reasons = map(_escaped, wording.main_reasons(report) + report.verdict.notes)
+    facts = [*reasons, f"`{wording.replay(report)}`, {report.started}"]
     lines = [f"## {report.command}: {report.outcome}", "", *(f"- {fact}" for fact in facts), ""]
     return fmt.printable_lines("\n".join(lines)) + "\n" + markdown(sections.everything(report, wide=True))
 
@@ -54,14 +58,18 @@ def markdown(found: Iterable[Section]) -> str:
 
 
 def _as_markdown(section: Section) -> str:
-    lines = [f"### {section.title}", "", _markdown_row(column.name for column in section.columns)]
+    lines = [f"### {_escaped(section.title)}", "", _markdown_row(column.name for column in section.columns)]
     lines += ["|" + " --- |" * len(section.columns), *map(_markdown_row, section.rows)]
-    lines += ["", *(f"{note}\n" for note in section.notes)]
+    lines += ["", *(f"{_escaped(note)}\n" for note in section.notes)]
     return fmt.printable_lines("\n".join(lines))
 
 
 def _markdown_row(cells: Iterable[str]) -> str:
-    return "| " + " | ".join(cell.replace("|", "\\|").replace("\n", " ") for cell in cells) + " |"
+    return "| " + " | ".join(_escaped(cell).replace("\n", " ") for cell in cells) + " |"
+
+
+def _escaped(text: str) -> str:
+    return _MARKUP.sub(r"\\\g<0>", text)
 
 
 def csv_of(report: Report) -> str:
@@ -119,7 +127,7 @@ def junit_of(report: Report) -> str:
         f"{element}s": str(sum(case.find(element) is not None for case in cases)) for element in _ELEMENTS.values()
     }
     root = ET.Element("testsuites", counts, tests=str(len(cases)), time=f"{report.seconds:.2f}")
-    named = {"name": f"loadgen {report.command}", "timestamp": fmt.printable(report.started)}
+    named = {"name": fmt.printable(f"loadgen {report.command}"), "timestamp": fmt.printable(report.started)}
     suite = ET.SubElement(root, "testsuite", named | root.attrib)
     properties = ET.SubElement(suite, "properties")
     for name, value in (("target", report.target), ("seed", f"{report.seed}"), ("replay", wording.replay(report))):

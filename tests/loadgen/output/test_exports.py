@@ -85,6 +85,12 @@ def test_each_attack_of_a_scorecard_is_a_case() -> None:
     assert "success_percent" in (failure.text or ""), "every reason is in the text"
 
 
+def test_the_name_of_a_scenario_breaks_no_xml() -> None:
+    report = reports.run()
+    report.command = "night\x01ly"
+    assert written(report).get("name") == "loadgen night\N{REPLACEMENT CHARACTER}ly"
+
+
 def test_each_outcome_has_its_element_in_junit() -> None:
     report = reports.run()
     for outcome, elements in (

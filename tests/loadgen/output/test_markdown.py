@@ -20,6 +20,16 @@ def test_a_table_has_its_notes_below_it_and_no_text_breaks_a_row() -> None:
     ]  # fmt: skip
 
 
+def test_no_text_of_a_target_becomes_html_or_a_cell() -> None:
+    """The beginning of an answer that is no HTTP stands in reasons: a reader of the report loaded its image."""
+    made = Table(title="<b>", columns=["a"], rows=[["<img src=x>\\|held"]], notes=["\\<i>"])
+    text = markdown([from_table(made)])
+    assert text.splitlines()[::2] == ["### \\<b>", "| a |", "| \\<img src=x>\\\\\\|held |", "\\\\\\<i>"]
+    report = reports.scorecard(count=1)
+    report.verdict.reasons.append("<img src=x>")
+    assert "- \\<img src=x>\n" in markdown_of(report)
+
+
 def test_it_begins_with_the_verdict_and_how_to_repeat_it(report: Report) -> None:
     text = markdown_of(report)
     assert text.startswith(f"## {report.command}: {report.outcome}\n\n- ")
