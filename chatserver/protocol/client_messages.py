@@ -193,7 +193,7 @@ def _wrong_shape(told: str) -> MessageError:
         return MessageError(ErrorCode.BAD_JSON, _OBJECT)
     types = _EXPECTED.match(what)
     if not types:
-        return bad_field(place[:-1], what.lower())
+        return bad_field(place[:-1], what[:100].lower())
     required = " or ".join(_TYPES.get(name, name) for name in types[1].split(" | ") if name != "null")
     return bad_field(place[:-1], f"{required} is required")
 

@@ -127,6 +127,7 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         *((f'{{"type":"ping","id":{id_}}}', BAD_FIELD, "id", None) for id_ in NO_IDS),
         ('{"type":"ping","id":1,"id":2}', BAD_FIELD, "id: sent twice", 2),
         ('{"type":"ping","type":"ping","id":1}', BAD_FIELD, "type: sent twice", 1),
+        ('{"type":"%s","type":"ping","id":1}' % ("x" * 8_000), BAD_FIELD, "type: invalid value 'xx", 1),
         ('{"type":"join","id":1,"room":"a","room":"b"}', BAD_FIELD, "room: sent twice", 1),
         ('{"type":"history","id":1,"room":"a","room":"b"}', BAD_FIELD, "room: sent twice", 1),
         ('{"type":"publish","id":1,"room":"a","text":"b","te\\u0078t":"c"}', BAD_FIELD, "text: sent twice", 1),
