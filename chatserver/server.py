@@ -35,7 +35,7 @@ from chatserver.net.states import Priority
 from chatserver.net.tls import TlsEngine, examine, load_context
 from chatserver.observe import logs
 from chatserver.observe.loop import LoopMeter
-from chatserver.observe.memory import Collector, Heap, find_trim
+from chatserver.observe.memory import Collector, Heap, find_trim, share_heap
 from chatserver.parts import Parts, build
 from chatserver.settings import forms
 from chatserver.settings.fields import Settings
@@ -92,6 +92,7 @@ def prepared(settings: Settings, supervised: Supervised | None = None) -> Iterat
     """Prepare this process to run a server, and make the server. Raises ConfigError."""
     total = connection_limit(settings.max_connections, descriptors=raise_descriptor_limit())
     grow_table(total)  # before there are threads
+    share_heap()  # likewise
     sys.setswitchinterval(THREAD_SWITCH)
     with logs.configured(settings.log_format, quiet=settings.quiet):
         yield Server(settings, total=total, supervised=supervised)
@@ -276,8 +277,7 @@ class Server:
             parts.hub.tick, parts.admission.tick, services.write_limits.sweep, parts.search_limits.sweep,
             services.search_results.sweep, parts.connections.lines.report, services.identities.sweep,
             services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
-            parts.connections.demotion.sweep,
-            partial(heap.tick, parts.connections.held, parts.hub.budget.used),
+            parts.connections.demotion.sweep, heap.tick,
         ):  # fmt: skip
             parts.connections.scheduler.submit(Priority.FIRST, self._attempt, chore)
 
