@@ -289,7 +289,6 @@ export class Composer {
     const replyTo = this.#about?.message.offset;
     this.#text.value = '';
     this.#typed();
-    // The pending message shows an error.
     const { client } = this;
     const { current } = client;
     const isRefused = ({ code }) => code === 'forbidden' || code === 'unauthenticated';

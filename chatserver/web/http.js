@@ -107,7 +107,6 @@ export class HttpApi {
     return this.json(`/poll?${query}`, { signal, deadline: REQUEST_DEADLINE + wait * 1000 });
   }
 
-  /** The HTTP request for a message that a WebSocket would get. */
   ask({ type, room, offset, emoji, on, ...body }) {
     if (type === 'history') return this.page(room, body);
     const message = `/messages/${offset}`;

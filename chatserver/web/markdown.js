@@ -48,7 +48,6 @@ export function linkRooms(names) {
   document.querySelectorAll('a.room').forEach(showRoom);
 }
 
-/** A text without marks and mentions. */
 const words = (text) =>
   withEmoji(text).split(ROOM).map((part, at) => (at % 2 ? showRoom(make('a', { className: 'room', dir: 'ltr', translate: false }, part)) : part));
 

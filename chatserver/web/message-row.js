@@ -90,7 +90,6 @@ export function messageRow(client, message) {
   return row;
 }
 
-/** The choice to take back an edit or a deletion that is not sent. */
 function discarding({ outbox }, { room, offset }) {
   const isOf = (item) => item.room === room && item.extras.change?.offset === offset && item.extras.change.type !== 'react';
   const waiting = outbox.items.filter((item) => isOf(item) && mayTakeBack(item));

@@ -29,13 +29,13 @@
  * @property {string | null} problem why it failed, for the person
  * @property {number | null} [until] ms since the epoch; before that the server takes no more messages
  * @property {number | null} offset where the log has it, once we know or believe so
- * @property {Ack} [seen] the acknowledgement that the message stands for, if we believe that it has arrived
+ * @property {Ack} [seen] the acknowledgement, or what the message stands for, if we believe that it has arrived
  *
  * @typedef {Change & {text?: string, until: number}} Shown a change, until the offset of its record; that is Infinity
  *   before the server has answered, and 0 if it has refused
  */
 import { readJson } from './storage.js';
-import { ChatError, delayBefore, randomKey, sleep } from './wire.js';
+import { ChatError, delayBefore, randomKey, sleep, splitCursor } from './wire.js';
 
 const STORAGE_KEY = 'chat.outbox';
 const KEY_WINDOW = 9 * 60_000; // ms; the server's 10 minutes, less a margin
@@ -120,11 +120,12 @@ export class Outbox {
    * @param {string | null} epoch null if the room is refused
    */
   inLog(name, epoch, isNew = false) {
-    if (isNew) this.leave(name);
     for (const item of this.items.filter(({ room }) => room === name)) {
       const { state, extras } = item;
-      const isOther = isNew || (epoch !== null && extras.epoch && extras.epoch !== epoch);
-      if (state !== 'sent' && isAbout(extras) && isOther) {
+      const known = state === 'sent' ? splitCursor(item.seen.cursor).epoch : extras.epoch;
+      const isOther = isNew || (epoch !== null && known && known !== epoch);
+      if (isOther && state === 'sent') this.discard(item.key); // it will not arrive
+      else if (isOther && isAbout(extras)) {
         item.extras = {};
         this.#fail(item, new ChatError('gone', 'The server began a new log, without the message that this is about'));
       }
@@ -236,8 +237,7 @@ export class Outbox {
     this.#changed();
     try {
       const ack = await deliver(item);
-      item.state = 'sent';
-      item.offset = ack.offset;
+      Object.assign(item, { state: 'sent', offset: ack.offset, seen: ack });
       this.#takePromise(item.key)?.resolve(ack);
       this.handlers.stored(item, ack);
       this.#changed();

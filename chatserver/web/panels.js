@@ -30,7 +30,6 @@ export class RoomsView {
   #askedAt = -Infinity;
   #showing = 0;
   #isNew; // whether the browser knows no rooms of the user
-  /** Tells other tabs that this one shows another room. */
   #hide = () => {};
 
   constructor(client, storage) {
