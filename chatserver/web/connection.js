@@ -201,6 +201,7 @@ export class Connection {
         this.ready(above, hello);
       },
       pushed: () => {},
+      page: () => {},
       lost: () => this.#retryWebSocket(below),
     });
   }

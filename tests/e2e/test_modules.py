@@ -401,6 +401,7 @@ def test_a_websocket_is_tried_again_now_and_then_and_replaces_what_is_there(run:
         links[2].handlers.lost();
         await isDone(4);
         links[3].handlers.pushed(links[3], { type: 'expiring' });
+        links[3].handlers.page(links[3], 'lobby', {}); // that another tab has asked for
         links[3].handlers.ready(links[3], {});
         const present = connection.link === links[3] && connection.state.kind;
         connection.lost(links[3], { opened: false, retryAfter: null, forGood: false, reason: '' });
