@@ -171,7 +171,8 @@ class ThreadPool:
             self._idle += 1  # before `done` is called, so that a job that it starts needs no other thread
         call = partial(done, outcome)
         if not post(call):
-            with suppress(trio.RunFinishedError):
+            # OSError: no kernel memory to wake the loop, which finds the call at its next pass, within a second.
+            with suppress(trio.RunFinishedError, OSError):
                 token.run_sync_soon(call)
         return True
 

@@ -102,6 +102,20 @@ async def test_a_log_whose_files_the_system_refuses_cannot_be_opened(error: Exce
         await run_to_open(Mock(side_effect=error))
 
 
+async def test_a_thread_that_cannot_wake_the_loop_goes_on(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It ended: the socket by which trio is woken had no memory (ENOBUFS), and nothing was stored until a restart."""
+    run_sync_soon = trio.lowlevel.TrioToken.run_sync_soon
+
+    def fail(token: trio.lowlevel.TrioToken, call: Callable[[], object]) -> None:
+        run_sync_soon(token, call)
+        raise OSError(errno.ENOBUFS, "No buffer space available")
+
+    monkeypatch.setattr(trio.lowlevel.TrioToken, "run_sync_soon", fail)
+    with trio.fail_after(30):
+        for number in range(3):
+            assert await pool.run(lambda number=number: number) == number  # type: ignore[misc]
+
+
 async def test_a_thread_that_cannot_wait_ends_and_another_takes_its_place(
     pool: ThreadPool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
