@@ -13,6 +13,7 @@ from contextvars import copy_context
 from functools import partial
 from itertools import islice
 from threading import Condition, Lock, Thread
+from time import sleep
 from typing import Any, TypeAlias, TypeVar
 
 import trio
@@ -26,6 +27,8 @@ IDLE_TIMEOUT = 10.0
 #: The interpreter's switch interval, seconds. Beside a busy loop a thread of the log waits that long at each statement,
 #: and the loop for the thread; less helps no more (docs/measurements/2026-11-26-threads.md).
 THREAD_SWITCH = 0.0002
+#: Seconds until the loop is woken again, where that failed.
+WAKE_RETRY = 0.05
 #: Raised when the system refuses another thread, or memory for the lock of a wait.
 REFUSALS = RuntimeError, MemoryError
 
@@ -50,6 +53,16 @@ async def run_to_open(work: Callable[..., T], *args: object, abandon_on_cancel: 
         raise LogOpenError(f"no thread for the log: {error}") from error
     except (OSError, LogUnavailable) as error:
         raise LogOpenError(f"it cannot be opened: {error}") from error
+
+
+def _call_soon(token: trio.lowlevel.TrioToken, call: Callable[[], object]) -> None:
+    """Have the loop make a call. Raises RunFinishedError."""
+    while True:
+        try:
+            return token.run_sync_soon(call)
+        except OSError:  # the call is queued, but the kernel had no memory to wake the loop
+            call = bool  # does nothing
+            sleep(WAKE_RETRY)
 
 
 class ThreadPool:
@@ -171,9 +184,8 @@ class ThreadPool:
             self._idle += 1  # before `done` is called, so that a job that it starts needs no other thread
         call = partial(done, outcome)
         if not post(call):
-            # OSError: no kernel memory to wake the loop, which finds the call at its next pass, within a second.
-            with suppress(trio.RunFinishedError, OSError):
-                token.run_sync_soon(call)
+            with suppress(trio.RunFinishedError):
+                _call_soon(token, call)
         return True
 
     def _wait(self) -> bool:

@@ -7,6 +7,7 @@ import time
 import weakref
 from collections.abc import Callable
 from functools import partial
+from itertools import count
 from typing import TypeVar
 from unittest.mock import Mock
 
@@ -14,6 +15,7 @@ import pytest
 import structlog
 import trio
 from outcome import Outcome, Value
+from trio._core._wakeup_socketpair import WakeupSocketpair
 
 from chatserver.log import connections, threads
 from chatserver.log.connections import Readers, close_lock
@@ -104,13 +106,14 @@ async def test_a_log_whose_files_the_system_refuses_cannot_be_opened(error: Exce
 
 async def test_a_thread_that_cannot_wake_the_loop_goes_on(pool: ThreadPool, monkeypatch: pytest.MonkeyPatch) -> None:
     """It ended: the socket by which trio is woken had no memory (ENOBUFS), and nothing was stored until a restart."""
-    run_sync_soon = trio.lowlevel.TrioToken.run_sync_soon
+    send, tries = WakeupSocketpair.wakeup_thread_and_signal_safe, count()
 
-    def fail(token: trio.lowlevel.TrioToken, call: Callable[[], object]) -> None:
-        run_sync_soon(token, call)
-        raise OSError(errno.ENOBUFS, "No buffer space available")
+    def wake(pair: WakeupSocketpair) -> None:
+        if threading.current_thread() is not threading.main_thread() and next(tries) % 3 < 2:
+            raise OSError(errno.ENOBUFS, "No buffer space available")
+        send(pair)
 
-    monkeypatch.setattr(trio.lowlevel.TrioToken, "run_sync_soon", fail)
+    monkeypatch.setattr(WakeupSocketpair, "wakeup_thread_and_signal_safe", wake)
     with trio.fail_after(30):
         for number in range(3):
             assert await pool.run(lambda number=number: number) == number  # type: ignore[misc]
