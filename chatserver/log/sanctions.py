@@ -86,7 +86,8 @@ def _load(now_ms: int, tables: Tables) -> list[Sanction]:
 
 
 def _listing(now_ms: int, limit: int, fields: Mapping[str, str | int], tables: Tables) -> list[Sanction]:
-    where = "".join(f' AND "{name}" = ?' for name in fields)
+    # With the index of rooms SQLite would sort all sanctions of one: 50,000 take 0.2 s, and this way 0.3 ms.
+    where = "".join(f' AND ("{name}" = ?)' + " IS TRUE" * (name == "room") for name in fields)
     return _sanctions(tables.run(f"{_IN_FORCE}{where} ORDER BY id DESC LIMIT ?", now_ms, *fields.values(), limit))
 
 
