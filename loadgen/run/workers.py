@@ -3,6 +3,7 @@
 Owns: starting and ending them, the pipes, and merging their results. May not: know what a scenario is.
 """
 
+import os
 import sys
 from collections.abc import Callable, Iterable
 from contextlib import aclosing
@@ -112,9 +113,10 @@ async def start(part: PartName) -> trio.Process:
 
     It is in a process group of its own, so that Ctrl-C does not end it while it starts.
     """
-    # -P, because the current folder is the user's, whose modules may have the names of ours
+    # With the import path of this one, and not the current folder (-P), whose modules may have the names of ours.
     command = [sys.executable, "-P", "-m", "loadgen.run.worker", part]
-    return await trio.lowlevel.open_process(command, stdin=-1, stdout=-1, process_group=0)
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    return await trio.lowlevel.open_process(command, stdin=-1, stdout=-1, process_group=0, env=environment)
 
 
 async def spawn(nursery: trio.Nursery, part: PartName, role: Role) -> Worker:

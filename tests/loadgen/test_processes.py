@@ -48,9 +48,11 @@ def forked_workers(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_two_processes_play_one_crowd(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """They did not start in a folder with a module that is named like one of theirs."""
-    (tmp_path / "msgspec.py").write_text("raise SystemExit")
+    """They import what the program does, not what is in the folder it is run in, or in the environment."""
+    for module in ("msgspec", "loadgen"):
+        (tmp_path / f"{module}.py").write_text("raise SystemExit")
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     with planted() as server:
         report = await play_run(
             server.url, {"idle": 21, "poll": 10, "chat": 4}, rate=40, seconds=1.0, rooms=("a", "b"), processes=2
