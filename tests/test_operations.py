@@ -6,6 +6,7 @@ import re
 import shlex
 import shutil
 import sqlite3
+import subprocess
 from collections import defaultdict
 from collections.abc import Iterator
 from importlib.metadata import requires
@@ -330,6 +331,20 @@ def test_everything_in_the_image_has_one_version() -> None:
                 waiting.append(needed)
                 assert canonicalize_name(needed.name) in pinned, f"{wanted.name} needs {needed.name}"
     assert len(seen) > 30
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+def test_the_source_tree_may_be_in_a_folder_with_a_space(tmp_path: Path) -> None:
+    """pip, too, takes the constraints for several files where there is a space between them."""
+    tree = tmp_path / "the chat"
+    pip = tree / ".venv" / "bin" / "python"
+    pip.parent.mkdir(parents=True)
+    pip.write_text("#!/bin/sh\nexec cat $PIP_CONSTRAINT\n")
+    pip.chmod(0o755)
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tree)
+    made = subprocess.run(["make", "install"], cwd=tree, check=True, capture_output=True, text=True)
+    assert (ROOT / "constraints.txt").read_text(encoding="utf-8") in made.stdout
 
 
 def test_the_image_is_made_of_existing_files() -> None:
