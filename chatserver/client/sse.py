@@ -6,6 +6,7 @@ Owns: the parser. May not: know what an event means; its name is not used, since
 import codecs
 import re
 from collections.abc import Iterator
+from io import StringIO
 
 from chatserver.client.wire import ProtocolError
 
@@ -20,13 +21,17 @@ class EventStream:
     def __init__(self) -> None:
         self.retry: float | None = None
         self._decoder = codecs.getincrementaldecoder("utf-8")("replace")
-        self._rest = ""
+        self._rest = StringIO()  # a line without its end; a text would be copied with each piece
         self._data: list[str] = []
         self._size = 0  # characters of the lines in `_data`
 
     def feed(self, data: bytes) -> Iterator[str]:
         """Return the data of the events that are now complete."""
-        *lines, self._rest = (self._rest + self._decoder.decode(data)).split("\n")
+        *lines, rest = self._decoder.decode(data).split("\n")
+        if lines:
+            lines[0] = self._rest.getvalue() + lines[0]
+            self._rest = StringIO()
+        self._rest.write(rest)
         for line in lines:
             name, _, value = line.removesuffix("\r").partition(":")
             value = value.removeprefix(" ")
@@ -39,5 +44,5 @@ class EventStream:
                 self._size += len(line)
             elif name == "retry" and _MILLISECONDS.fullmatch(value):
                 self.retry = int(value) / 1000
-        if len(self._rest) + self._size > LONGEST_EVENT:
+        if self._rest.tell() + self._size > LONGEST_EVENT:
             raise ProtocolError(f"an event of more than {LONGEST_EVENT:,} characters")
