@@ -138,9 +138,11 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
     messages of the same text from earlier runs, which prove nothing about this one's.
     """
     kept, undone = set[int](), set[int | None]()
-    complete = True
+    complete, last = True, 0
 
     def take(record: Record) -> None:
+        nonlocal last
+        is_behind, last = 0 < record.offset <= last, record.offset
         number = said.changes.operation(record.type, record.target)
         if record.text:
             number = number_in(record.text, said.room, context.tag)
@@ -148,8 +150,9 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
             return
         kept.add(number)
         is_changed = record.type == "message" and number in said.changes.kinds  # it has the text of a later edit
-        if not is_changed and 0 < record.offset != said.acknowledged.get(number, 0) > 0:
-            undone.add(number)  # it is elsewhere than its receipt says, or there a second time
+        is_elsewhere = not is_changed and 0 < record.offset != said.acknowledged.get(number, 0) > 0
+        if is_behind or is_elsewhere:
+            undone.add(number)  # out of order, not where its receipt says, or there a second time
 
     cursor = str(max(min(said.acknowledged.values()) - 1, 0))
     async with http_peer(context, said.reader) as peer:
@@ -157,11 +160,11 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
             page = await get_page(peer, f"/rooms/{said.room}/messages?{query}")
             complete = complete and page.recovered
+            if not page.messages or page.cursor == cursor:
+                break
             for each in page.messages:
                 take(each)
             undone |= {said.changes.undone(each.offset, each.text) for each in page.messages if each.type == "message"}
-            if not page.messages or page.cursor == cursor:
-                break
             cursor = page.cursor
         with trio.move_on_after(SEARCH_SECONDS):
             async for found in _found(peer, said):

@@ -188,8 +188,8 @@ _VICTIMS: Final = (
 _MESSAGES_KEPT: Final = (
     Figure("acknowledged", "", "messages that the server acknowledged and that were read again after the attack",
            better=_NEITHER, own_tolerance=_PACED),
-    Figure("acknowledged_lost", "", "acknowledged messages and changes that the history lacks, or has twice or"
-           " elsewhere", _none(When.KEPT), proof=True),
+    Figure("acknowledged_lost", "", "acknowledged messages and changes that the history lacks, or has twice,"
+           " elsewhere or out of order", _none(When.KEPT), proof=True),
     Figure("members_wrong", "", "victims that are missing among the members of their rooms after the attack, and"
            " newcomers that are still there half a minute after they left", _none(When.MEMBERS)),
 )  # fmt: skip

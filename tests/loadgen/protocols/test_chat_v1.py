@@ -215,6 +215,17 @@ async def test_a_newcomer_is_served_when_its_message_is_acknowledged_and_back_in
         nursery.cancel_scope.cancel()
 
 
+async def test_a_join_that_is_refused_is_a_failure_at_once() -> None:
+    async with listening() as server, trio.open_nursery() as nursery:
+        context = Context(target.find(server.url), "run")
+        nursery.start_soon(WebSocketVictim(context, 0, Schedule(now() + 3600, 1.0)).run)
+        peer = await server.websocket()
+        await peer.hear()
+        await peer.say(type="error", id=-1, code="full")
+        await until(lambda: context.last_failure == "error full")
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("newcomer", chat_v1.PROTOCOL.newcomers)
 @pytest.mark.parametrize(("plant", "failed"), [(Plant(), {}), (Plant(refuse=True), {"answered 503": 1})])
 async def test_a_newcomer_of_each_kind_says_something_in_a_room_of_its_kind_and_leaves(

@@ -242,14 +242,21 @@ async def test_a_text_that_is_gone_and_can_still_be_read_or_found_is_a_lost_chan
 
 
 @pytest.mark.parametrize(
-    ("offsets", "lost"),
-    [([7, 8], 0), ([0, 0], 0), ([7, 9], 1), ([8, 7], 2), ([7, 8, 9], 1)],
+    ("offsets", "numbers", "lost"),
+    [
+        ([7, 8], [0, 1], 0),
+        ([0, 0], [0, 1], 0),
+        ([7, 9], [0, 1], 1),
+        ([7, 8, 9], [0, 1, 1], 1),
+        ([8, 7], [1, 0], 1),
+        ([8, 7], [0, 1], 2),
+    ],
 )
-async def test_each_message_is_once_in_the_history_and_where_its_receipt_says(offsets: list[int], lost: int) -> None:
-    """A server that stored each message twice was held, and so was one that counted anew in its history."""
-    messages = [
-        {"text": f"run-0 {number}", "offset": offset} for number, offset in zip((0, 1, 1), offsets, strict=False)
-    ]
+async def test_each_message_is_once_in_the_history_in_order_and_where_its_receipt_says(
+    offsets: list[int], numbers: list[int], lost: int
+) -> None:
+    """Servers were held that stored each message twice, counted anew in the history, or gave the latest first."""
+    messages = [{"text": f"run-0 {number}", "offset": offset} for number, offset in zip(numbers, offsets, strict=True)]
 
     async def serve(stream: trio.SocketStream) -> None:
         while await stream.receive_some():
