@@ -326,6 +326,24 @@ async def test_a_server_that_reads_a_request_and_closes_fails_it(is_reset: bool)
         assert is_reset or _booked(context)[0] <= 2, "who has read it has not crossed with it"
 
 
+async def test_a_new_connection_that_is_ended_before_its_first_request_is_read_fails_it() -> None:
+    """It is no idle one, and the end of an idle one is all that may cross with a request."""
+    connections = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        if connections == 1:
+            await request_of(stream)
+            await answer(stream, 200, b"hi", b"Connection: close")
+        else:
+            await unread(stream)
+
+    async with fetching(serve) as context:
+        await until(lambda: _booked(context)[1])
+        assert connections == 2
+
+
 async def test_a_page_that_comes_twice_fails() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await request_of(stream)

@@ -103,15 +103,18 @@ async def test_victims_whose_packets_are_lost_before_the_attack_are_noted() -> N
     """In the attack an overloaded target may drop packets itself."""
     async with listening() as server:
         context = Context(target.find(server.url), "lossy")
-        for index, phase in enumerate(("baseline", "attack")):
-            context.recorder.begin(phase)
+        for index, is_lossy in enumerate((True, False, True)):
+            if is_lossy:
+                context.recorder.begin("attack" if index else "baseline")
             async with context.dial(index) as line:
                 peer = (await server.accept()).socket.fileno()
-                sockets.deafen(peer)
+                if is_lossy:
+                    sockets.deafen(peer)
                 await line.send(b"request")
-                while not sockets.has_sent_again(line.fileno):  # noqa: ASYNC110  the kernel does, after 0.2 s
+                while is_lossy and not sockets.has_sent_again(line.fileno):  # noqa: ASYNC110  the kernel does, after 0.2 s
                     await trio.sleep(0.01)
-                sockets.undeafen(peer)
+                if is_lossy:
+                    sockets.undeafen(peer)
                 os.write(peer, b"answer")
                 assert await line.receive() == b"answer"
         assert context.sent_again == {0}
