@@ -131,9 +131,12 @@ class Housekeeping:
             yield from send()
 
     def _send_presence(self) -> Iterator[None]:
+        now = trio.current_time()  # one float for all rooms, each of which keeps it
         while self._due.length and self._reached < MAX_NOTICES_PER_ROUND:
-            self._reached += self._tell_presence(self._due.pop(), trio.current_time())
+            self._reached += self._tell_presence(self._due.pop(), now)
             yield
+        if not self._changed:
+            self._changed.clear()  # an emptied dict keeps the memory of its largest size
 
     def _send_notices(self) -> Iterator[None]:
         for room in list(self._noticing):

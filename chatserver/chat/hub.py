@@ -213,7 +213,7 @@ class Hub:
         """Make a connection a member, from a cursor on. `broadcaster.deliver` sends what it lacks."""
         member = Member(room, connection, encoding, cursor)
         self._enter(room, principal)
-        room.members[member] = principal  # last: an exception above must not leave an unreferenced member here
+        room.put_member(member, principal)  # last: an exception above must not leave an unreferenced member here
         self._members += 1
         return member
 
@@ -232,16 +232,13 @@ class Hub:
         member.connection = None
         self._members -= 1
         self._informed(member)
-        members = member.room.members
-        principal = members.pop(member)
-        if not members:
-            members.clear()  # an emptied dict keeps the memory of its largest size
-        return principal
+        return member.room.remove_member(member)
 
     def change_principal(self, member: Member, principal: Principal) -> None:
         """A member has signed in or changed its name; others see it change in place."""
         room = member.room
-        before, room.members[member] = room.members[member], principal
+        before = room.members[member]
+        room.put_member(member, principal)
         room.presence.change(before, principal)
         self.housekeeping.note_presence(room)
 

@@ -5,7 +5,9 @@ Owns: the facts of a room. May not: send, wait, or decide when a room leaves mem
 A ring is made at the room's first message: any client can name a room, so a room without messages must cost little.
 """
 
-from typing import TYPE_CHECKING
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Final
 
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.notices import Notices
@@ -21,6 +23,30 @@ if TYPE_CHECKING:
 CONGESTED_SHARE = 2
 
 
+class _OneMember(Mapping[Member, Principal]):
+    """The table of members of a room that has one: a dict would take 190 bytes more."""
+
+    __slots__ = ("_member", "_principal")
+
+    def __init__(self, member: Member, principal: Principal) -> None:
+        self._member = member
+        self._principal = principal
+
+    def __getitem__(self, member: Member) -> Principal:
+        if member is not self._member:
+            raise KeyError(member)
+        return self._principal
+
+    def __iter__(self) -> Iterator[Member]:
+        return iter((self._member,))
+
+    def __len__(self) -> int:
+        return 1
+
+
+_NO_MEMBERS: Final[Mapping[Member, Principal]] = MappingProxyType({})
+
+
 class Room:
     __slots__ = (
         "_size", "answering", "broadcast", "cache", "expected", "first", "members", "name", "network", "notices",
@@ -33,7 +59,7 @@ class Room:
         self.network = network  # whose connection had it loaded: the room counts towards the share of this network
         self.ring: Ring | None = None
         self.first = 1  # oldest offset the log keeps
-        self.members: dict[Member, Principal] = {}
+        self.members = _NO_MEMBERS
         self.uninformed: set[Member] | None = None  # members that were blocked when presence was sent
         self.waiters: dict[PollWaiter, None] | None = None
         self.presence = presence
@@ -61,6 +87,26 @@ class Room:
         """Make the ring, which begins after this offset."""
         self.ring = ring = Ring(self.name, self._size, last=last)
         return ring
+
+    def put_member(self, member: Member, principal: Principal) -> None:
+        """Add a member, or give it another principal."""
+        members = self.members
+        if isinstance(members, dict):
+            members[member] = principal
+        elif not members or member in members:
+            self.members = _OneMember(member, principal)
+        else:
+            self.members = {**members, member: principal}
+
+    def remove_member(self, member: Member) -> Principal:
+        """Remove a member, which must be there."""
+        members = self.members
+        principal = members[member]
+        if len(members) == 1:  # also of a dict: an emptied one keeps the memory of its largest size
+            self.members = _NO_MEMBERS
+        elif isinstance(members, dict):
+            del members[member]
+        return principal
 
     @property
     def empty(self) -> bool:

@@ -78,7 +78,8 @@ async def test_a_room_without_messages_and_with_one_member_is_small() -> None:
             size = tracemalloc.get_traced_memory()[0] / count
         finally:
             tracemalloc.stop()
-        assert size <= 900
+        assert size <= 680
+        assert sys.getsizeof(it.hub.housekeeping._changed) <= sys.getsizeof({})
 
 
 async def test_a_room_keeps_no_memory_of_people_who_have_left() -> None:
