@@ -299,7 +299,7 @@ class Settings:
     max_rooms: int = memory(
         100_000,
         "Rooms in memory, in use now or recently; beyond it rooms that nobody is in leave, or the new one gets 503.",
-        "names are free, so strangers could open any number; each takes 0.7 to 1.5 KB, together an eighth of the memory",
+        "names are free, so strangers open any number; each takes 0.7 to 1.5 KB, together an eighth of the memory",
         Unit.ROOMS, 100, 100 * _MIB, sharing=Sharing.DIVIDED,
     )
     send_buffer: int = memory(
