@@ -91,9 +91,11 @@ class Connection(psycopg.Connection[TupleRow]):
             if self.is_in_vain is not None:
                 gen, interval = self._until_in_vain(gen, self.is_in_vain), IN_VAIN_LOOK
             return super().wait(gen, interval, left if timeout is None else min(left, timeout))
-        except psycopg.Error:
+        except (psycopg.Error, OSError) as error:
             with suppress(RuntimeError):  # the end of a pipeline waits again; left to itself it prints a traceback
                 gen.close()
+            if isinstance(error, OSError):  # there is no memory, or no descriptor, for the wait
+                raise psycopg.OperationalError(str(error)) from error
             raise
 
     def _until_in_vain(self, gen: PQGen[RV], is_in_vain: Callable[[], bool]) -> PQGen[RV]:

@@ -45,3 +45,20 @@ def test_a_connection_for_which_there_is_no_descriptor_is_tried_again(
     assert not server.reachable
     sleep(connection_module.RETRY_FIRST)
     server.connect(PATIENCE).close()
+
+
+def test_a_wait_that_the_system_refuses_costs_one_connection(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The driver raises no error of its own then: the server ended, with exit code 1, where it listens for others."""
+
+    def ask() -> tuple[Any, ...]:
+        return session.run("a test", lambda connection: connection.row("SELECT 1"), seconds=PATIENCE)
+
+    with closing(connection_module.Session(connection_module.Server(postgres_tables))) as session:
+        assert ask() == (1,)
+        with monkeypatch.context() as patch:
+            patch.setattr("psycopg.waiting.wait", Mock(side_effect=OSError(errno.ENOMEM, "Cannot allocate memory")))
+            with pytest.raises(LogUnavailable, match="Cannot allocate memory"):
+                ask()
+        assert ask() == (1,)
