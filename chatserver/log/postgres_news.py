@@ -70,7 +70,7 @@ class Listener:
             while True:
                 try:
                     await self._listen(task_status)
-                except LogUnavailable:
+                except (LogUnavailable, OSError):  # OSError: the kernel has no room to watch one more descriptor
                     await self._thread.close(self._close)
                     # Not for the whole back-off: once another connection is made, messages are stored again, and bans
                     # of other servers must not come later than these.

@@ -1,5 +1,6 @@
 """Several servers on one database: hints by NOTIFY, and the shared clock and retention."""
 
+import errno
 import threading
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager, closing
@@ -58,6 +59,24 @@ async def test_hints_do_not_wait_for_the_next_check_of_the_connection(
             news_module.notify(other, "another", {"lobby": 8})
         await eventually(lambda: {"lobby": 8} in heard)
         nursery.cancel_scope.cancel()
+
+
+async def test_listeners_whose_descriptors_the_kernel_does_not_watch_connect_again(
+    postgres_tables: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They ended, and their servers. Beyond fs.epoll.max_user_watches EPOLL_CTL_ADD fails with ENOSPC."""
+    wait, left = trio.lowlevel.wait_readable, [OSError(errno.ENOSPC, "No space left on device") for _ in range(2)]
+
+    async def wait_or_fail(descriptor: int) -> None:
+        if left:
+            raise left.pop()
+        await wait(descriptor)
+
+    monkeypatch.setattr(trio.lowlevel, "wait_readable", wait_or_fail)
+    async with servers(postgres_tables) as (one, other):
+        await append(one.log, draft())
+        await other.until(lambda: other.heard == {"lobby": 1})
+    assert not left
 
 
 def test_a_text_with_nul_is_refused_instead_of_shifting_the_others() -> None:
