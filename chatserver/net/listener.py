@@ -37,11 +37,12 @@ LISTEN_BACKLOG = 4096
 #: share them, instead of in the kernel, where each peer has its own copy.
 NOTSENT_LOWAT = 16 * 1024
 
-#: The peer gave up while it was in the queue, or its network failed: not our error. accept(2) lists these.
+#: The peer gave up while it was in the queue, or its network failed: not our error. accept(2) lists these, and EPERM,
+#: with which seccomp refuses the call itself: the peer stays in the queue.
 _PEER_ERRORS = frozenset(
     getattr(errno, name)
     for name in ("ECONNABORTED", "EPROTO", "ENETDOWN", "ENOPROTOOPT", "EHOSTDOWN", "ENONET", "EHOSTUNREACH",
-                 "EOPNOTSUPP", "ENETUNREACH", "EPERM", "ECONNRESET", "EINTR", "ETIMEDOUT")
+                 "EOPNOTSUPP", "ENETUNREACH", "ECONNRESET", "EINTR", "ETIMEDOUT")
     if hasattr(errno, name)
 )  # fmt: skip
 _OUT_OF_DESCRIPTORS = frozenset((errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM))

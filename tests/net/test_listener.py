@@ -139,8 +139,16 @@ def test_a_peer_that_gave_up_in_the_queue_is_no_error(it: Parked, monkeypatch: p
     it.knock()
     it.listener.accept()
     assert (it.connections.held, it.refused) == (1, [])
-    failing(monkeypatch, errno.EINVAL)
-    with pytest.raises(OSError, match="Invalid"):
+
+
+@pytest.mark.parametrize("number", [errno.EINVAL, errno.EPERM])
+def test_an_accept_that_the_kernel_refuses_ends_the_batch_as_a_fault(
+    it: Parked, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """With EPERM the loop turned without an end and without a log line: the peer stays in the queue."""
+    failing(monkeypatch, number)
+    it.knock()
+    with pytest.raises(OSError, match=os.strerror(number)):
         it.listener.accept()
 
 
