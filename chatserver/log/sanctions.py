@@ -92,7 +92,11 @@ def _listing(now_ms: int, limit: int, fields: Mapping[str, str | int], tables: T
 
 
 def _sanctions(rows: Iterable[Sequence[Any]]) -> list[Sanction]:
-    return [Sanction(room, Penalty(kind), *rest) for room, kind, *rest in rows]
+    # `int`: another program may have made the column `numeric`.
+    return [
+        Sanction(room, Penalty(kind), user, network, until, reason, by_id, by_name, int(time), user_name, id_)
+        for room, kind, user, network, until, reason, by_id, by_name, time, user_name, id_ in rows
+    ]
 
 
 def _add(sanction: Sanction, entry: AuditEntry, tables: Tables) -> Sanction:
