@@ -37,6 +37,8 @@ class Plant:
     stays: bool = False  # TCP is left open after the close
     cuts_at: int = 1 << 25  # bytes of echoes; what is beyond is lost
     drops_every: int = 0  # so many echoes
+    only_binary: bool = False  # echoes texts so as well
+    says: str = ""  # this, in place of each echo
     most_bytes: int = 1 << 25  # longer messages are closed with 1009
     fields: tuple[str, ...] = ()  # more of the 101
     takes_any: tuple[str, ...] = ()  # fields of the handshake that are not looked at
@@ -210,7 +212,8 @@ class Echo:
                 await self._frame()
         if self.plant.drops_every and next(self.echoes) % self.plant.drops_every == 0:
             return
-        await self._send(0x80 | kind, message[: self.plant.cuts_at])
+        kind = _BINARY if self.plant.only_binary else kind
+        await self._send(0x80 | kind, self.plant.says.encode() or message[: self.plant.cuts_at])
 
     async def _send(self, first: int, payload: bytes) -> None:
         length = len(payload)

@@ -63,6 +63,14 @@ def test_what_does_not_echo_is_one_line(status: int, why: str, capsys: pytest.Ca
     assert f"/echo is no WebSocket that echoes: it {why}" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_an_echo_that_breaks_rules_will_do_and_another_text_is_no_echo(capsys: pytest.CaptureFixture[str]) -> None:
+    with served(Plant(only_binary=True)) as url:
+        assert exit_code(url, "--case", "1.1.2") == 1
+    with served(Plant(says="what?")) as url:
+        assert exit_code(url, "--case", "1.1.2") == 3
+    assert "/echo is no WebSocket that echoes: it sends text b'what?'" in capsys.readouterr().err
+
+
 def test_a_report_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with served(Plant(overlooks=("unmasked",))) as url:
         assert exit_code(url, "--case", "1.1.2,1.3.1,2.1", "--report", str(tmp_path), "--json") == 1
