@@ -113,7 +113,7 @@ async def test_a_long_case_without_processors_proves_nothing(
     waited: float, mark: str, clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Where thirty programs shared two processors, a sound server was said never to send 4 MiB in small fragments."""
-    readings = count(0.0, waited)
+    readings = count(5_000.0, waited)  # since the machine started
     monkeypatch.setattr("loadgen.run.procfs.pressure", lambda: next(readings))
     async with planted(Plant(busy_until=99)) as server:
         report = await conform(server, select(["1.1.7,9.1.3"]))
