@@ -54,6 +54,7 @@ class Plant:
     max_fragments: float = NEVER
     websocket: bool = True
     posts: bool = True  # else 405, before the body
+    one_answer: bool = False  # a GET is answered with `Connection: close`
     turns_away: str = ""  # "POST" or "GET /ws" are answered 503
     close_first: bool = False  # a WebSocket is closed with 1001 when it would be pinged
     reserved: str = "close"  # or "reset" or "nothing": the answer to a frame that breaks the protocol

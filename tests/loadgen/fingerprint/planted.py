@@ -142,8 +142,9 @@ class Conversation:
             await self._send(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % (1 << 40))
             while True:
                 await self.stream.send_all(b"x" * 65_536)
-        await self._answer(200 if path.path in {"/", "/large", "/poll"} else 404, large=path.path == "/large")
-        return True
+        status = 200 if path.path in {"/", "/large", "/poll"} else 404
+        await self._answer(status, large=path.path == "/large", close=self.plant.one_answer)
+        return not self.plant.one_answer
 
     async def _head(self, *, first: bool) -> h11.Request:
         begun = trio.current_time()

@@ -94,6 +94,7 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         ("ws_message_bytes", replace(GOOD, refuses_late=0.02), Found, Mark.GOOD, "close 1008"),
         # a connection that is closed after an answer, without a word of it, was "0.00 s, harsh"
         ("keepalive_deadline_s", replace(GOOD, keepalive=0), NotApplicable, Mark.NONE, "closes after an answer"),
+        ("keepalive_deadline_s", replace(GOOD, one_answer=True), NotApplicable, Mark.NONE, "is closed after GET /"),
         # any answer counted as service
         ("slow_typist_served", replace(GOOD, late_head=400), Found, Mark.HARSH, "400"),
         ("slow_typist_served", replace(GOOD, late_head=503), Failed, Mark.NONE, "503"),
