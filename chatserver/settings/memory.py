@@ -21,9 +21,9 @@ _MIB = 1 << 20
 OWN_BYTES = 56 * _MIB
 #: With less beyond that the server would be of no use, so these are assumed.
 LEAST_BYTES = 8 * _MIB
-#: What seven threads reserve for stacks and heaps in the address space, whether they use it or not. With less than that
-#: a start may fail, and an attack on a server with 384 MiB left no memory for anything.
-RESERVED_BYTES, LEAST_ADDRESS_SPACE = 448 * _MIB, 512 * _MIB
+#: What seven threads reserve for stacks in the address space, whether they use it or not. They share one heap, see
+#: `share_heap`. With less than 120 MiB in all some threads cannot start.
+RESERVED_BYTES, LEAST_ADDRESS_SPACE = 64 * _MIB, 192 * _MIB
 #: Shares of the memory beyond OWN_BYTES: of rooms, which take ROOM_BYTES without their messages, and of messages. The
 #: rest is for connections.
 ROOM_BYTES, ROOMS_SHARE, RINGS_SHARE = 2048, 1 / 8, 1 / 8

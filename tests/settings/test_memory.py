@@ -61,9 +61,9 @@ def test_the_least_limit_around_the_process_counts(
 def test_the_address_space_counts_less_what_threads_reserve(tmp_path: Path, machine: pytest.MonkeyPatch) -> None:
     """With too little the server ended with a traceback, of a MemoryError or of a thread that could not start."""
     machine.setattr(resource, "getrlimit", Mock(return_value=(1024 * MIB, resource.RLIM_INFINITY)))
-    assert memory_limit(tmp_path) == 576 * MIB
+    assert memory_limit(tmp_path) == 960 * MIB
     machine.setattr(resource, "getrlimit", Mock(return_value=(80 * MIB, 80 * MIB)))
-    with pytest.raises(ConfigError, match="512 MiB of address space are needed, and RLIMIT_AS allows 80"):
+    with pytest.raises(ConfigError, match="192 MiB of address space are needed, and RLIMIT_AS allows 80"):
         memory_limit(tmp_path)
 
 
