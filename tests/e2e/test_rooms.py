@@ -106,7 +106,7 @@ def test_an_acknowledged_message_has_arrived_also_before_we_know_who_we_are(run:
         const { Outbox } = await import('/outbox.js');
         const { Store } = await import('/storage.js');
         client.outbox = new Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-        client.outbox.resume(async () => ({ offset: 2 }));
+        client.outbox.resume(async () => ({ offset: 2, cursor: 'e-2' }));
         await client.outbox.add('lobby', 'x');
         room.page({ cursor: 'e-0', recovered: true, messages: [] });
         return [1, 2].map((offset) => (room.take(said(offset)), client.outbox.items.length));
