@@ -1,6 +1,7 @@
 import fcntl
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -339,7 +340,7 @@ def test_output_is_utf_8_whatever_the_locale() -> None:
 def test_a_closed_descriptor_is_no_error() -> None:
     """A closed standard stream is None, which has no `flush`."""
     closed = "<&- >&- 2>&-"
-    done = subprocess.run(["sh", "-c", f"{sys.executable} -m chatserver limits {closed}"], check=False)
+    done = subprocess.run(["sh", "-c", f"{shlex.quote(sys.executable)} -m chatserver limits {closed}"], check=False)
     assert done.returncode == 0
 
 
@@ -350,5 +351,5 @@ def test_a_process_that_is_started_has_standard_streams_where_ours_were_closed()
         "import subprocess, sys; from chatserver import cli;"
         f" cli.run_command = lambda _: subprocess.call([sys.executable, '-c', '{started}']); cli.main()"
     )
-    done = subprocess.run(["sh", "-c", f'{sys.executable} -c "{program}" <&- >&- 2>&-'], check=False)
+    done = subprocess.run(["sh", "-c", f'{shlex.quote(sys.executable)} -c "{program}" <&- >&- 2>&-'], check=False)
     assert done.returncode == 0

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import signal
 import socket
 import subprocess
@@ -218,7 +219,7 @@ def _noting_starts(folder: Path, port: int, most: int) -> str:
         f"if starts.stat().st_size > {most}: raise SystemExit('no disk')\n"
         f"http.server.test(http.server.SimpleHTTPRequestHandler, port={port}, bind='127.0.0.1')\n"
     )
-    return f"{sys.executable} {program}"
+    return shlex.join((sys.executable, str(program)))
 
 
 def test_a_scorecard_starts_its_target_for_each_attack_has_a_floor_beside_it_and_writes_its_report(

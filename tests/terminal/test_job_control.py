@@ -2,6 +2,7 @@
 
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -39,7 +40,7 @@ async def test_a_client_that_was_continued_in_the_background_comes_back(server: 
     The client ended with a traceback, and left a terminal without echo.
     """
     async with shell(tmp_path) as person:
-        person.type(f"{sys.executable} -m chatserver chat {server.url}\r")
+        person.type(f"{shlex.quote(sys.executable)} -m chatserver chat {server.url}\r")
         await person.until("in lobby, 1 here")
         person.type("\x1a")
         await person.until("Stopped")
@@ -55,7 +56,7 @@ async def test_a_client_in_the_background_leaves_the_input_to_the_shell(server: 
     """It read what was typed for the shell, for which the kernel stopped it."""
     written = tmp_path / "written"
     async with shell(tmp_path) as person:
-        person.type(f"{sys.executable} -m chatserver chat {server.url} --json >written &\r")
+        person.type(f"{shlex.quote(sys.executable)} -m chatserver chat {server.url} --json >written &\r")
         await eventually(lambda: written.exists() and "entered" in written.read_text())
         for number in range(5):
             await person.enter(f"echo $(({number} + 10))", f"{number + 10}\r\n")
