@@ -315,5 +315,5 @@ async def test_what_this_machine_lacks_loses_no_message(monkeypatch: pytest.Monk
     broken.__cause__ = lack
     for call, failure in (("trio.SocketStream.receive_some", broken), ("loadgen.victims.probe.dial", lack)):
         monkeypatch.setattr(call, Mock(side_effect=failure))
-        unread = await _reread(WebSocketVictim, serve)
+        unread = await _reread([WebSocketVictim], serve)
         assert unread == Reread(asked=0, lost=0, unreadable=UNANSWERED), call
