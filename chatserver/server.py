@@ -277,7 +277,8 @@ class Server:
             parts.hub.tick, parts.admission.tick, services.write_limits.sweep, parts.search_limits.sweep,
             services.search_results.sweep, parts.connections.lines.report, services.identities.sweep,
             services.moderation.sweep, services.slow_mode.sweep, services.audit.sweep,
-            parts.connections.demotion.sweep, heap.tick,
+            parts.connections.demotion.sweep,
+            partial(heap.tick, parts.connections.held, parts.hub.budget.used),
         ):  # fmt: skip
             parts.connections.scheduler.submit(Priority.FIRST, self._attempt, chore)
 

@@ -1,4 +1,4 @@
-"""Free memory is returned to the system, and garbage is collected, by the clock."""
+"""Free memory is returned to the system when a crowd has come or left; garbage is collected by the clock."""
 
 import itertools
 import subprocess
@@ -8,41 +8,58 @@ from unittest.mock import Mock, call
 import pytest
 
 from chatserver.observe import memory
-from chatserver.observe.memory import FULL_INTERVAL, MIDDLE_INTERVAL, Collector, Heap, find_trim
+from chatserver.observe.memory import CROWD, CROWD_BYTES, FULL_INTERVAL, MIDDLE_INTERVAL, Collector, Heap, find_trim
 
 
-@pytest.mark.parametrize(("seconds", "times"), [(0.0005, 20), (0.0025, 7), (0.05, 1)])
-def test_the_heap_is_trimmed_again_and_again_for_a_share_of_the_time(
-    monkeypatch: pytest.MonkeyPatch, seconds: float, times: int
-) -> None:
-    """Trimmed only when a crowd came or left, a server kept 6 MB free beside 500 clients that asked the log."""
-    monkeypatch.setattr("time.thread_time", itertools.count(step=seconds).__next__)
-    monkeypatch.setattr("time.perf_counter", itertools.count(step=1.0).__next__)  # other programs had the core
+def test_memory_is_trimmed_when_a_quarter_of_the_connections_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.thread_time", lambda: 0.0)
+    for held, times in (
+        ((), 0),
+        ((CROWD - 1, 0), 0),
+        ((CROWD,), 1),
+        ((CROWD, 0), 2),
+        ((8000, 8000, 9999, 6001), 1),
+        ((6000, 8000), 2),
+        ((8000, 6000), 2),
+        ((8000, 31, 31, 31), 2),
+        ((31, 8000, 31, 8000, 31), 4),
+    ):
+        trim = Mock()
+        heap = Heap(trim)
+        for count in held:
+            heap.tick(count, 0)
+        assert trim.mock_calls == [call(0)] * times, held
+
+
+def test_memory_is_trimmed_when_rooms_have_left_after_their_members(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("time.thread_time", lambda: 0.0)
     trim = Mock()
     heap = Heap(trim)
-    for _ in range(20):
-        heap.tick()
-    assert trim.mock_calls == [call(0)] * times
+    for held, kept, times in (500, 10**8, 1), (0, 10**8, 2), (0, 10**8, 2), (0, 0, 3), (0, CROWD_BYTES - 1, 3):
+        heap.tick(held, kept)
+        assert trim.call_count == times
 
 
-def test_all_threads_use_one_heap() -> None:
-    """With a heap each, the threads of the log kept 6 MB that none of them used."""
-    code = """
-import ctypes, threading
-from chatserver.observe.memory import share_heap
-share_heap()
-taken = threading.Barrier(4)
-def take():
-    ctypes.CDLL(None).malloc(4096)
-    taken.wait()
-threads = [threading.Thread(target=take) for _ in range(3)]
-for each in threads: each.start()
-taken.wait()
-print(ctypes.CDLL(None).malloc_stats())
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Arena 0" in found.stderr
-    assert "Arena 1" not in found.stderr
+def test_a_trim_that_takes_long_is_not_repeated_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise 500 connections opened and closed each second trim a large heap as often, for 50 ms each."""
+    now = itertools.count(step=0.05)
+    monkeypatch.setattr("time.thread_time", now.__next__)
+    trim = Mock()
+    heap = Heap(trim)
+    for second in range(120):
+        heap.tick(1000 + second % 2 * 500, 0)
+    heap.tick(0, 0)
+    assert trim.call_count == 3
+
+
+def test_a_trim_during_which_other_programs_had_the_core_delays_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Otherwise on a busy machine the memory of a crowd was kept for up to a minute after it had left."""
+    monkeypatch.setattr("time.perf_counter", itertools.count(step=0.05).__next__)
+    trim = Mock()
+    heap = Heap(trim)
+    for held in (8000, 31):
+        heap.tick(held, 0)
+    assert trim.call_count == 2
 
 
 def test_with_this_library_or_without(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,3 +85,23 @@ def test_garbage_is_collected_by_the_clock_and_measured(monkeypatch: pytest.Monk
         assert gc.mock_calls == [call.collect(generation) for generation in (2, 0, 1, 0, 2, 0)]
         gc.reset_mock()
     assert (gc.mock_calls, gc.callbacks) == ([call.enable(), call.unfreeze()], [])
+
+
+def test_all_threads_use_one_heap() -> None:
+    """With a heap each, the threads of the log kept 6 MB that none of them used."""
+    code = """
+import ctypes, threading
+from chatserver.observe.memory import share_heap
+share_heap()
+taken = threading.Barrier(4)
+def take():
+    ctypes.CDLL(None).malloc(4096)
+    taken.wait()
+threads = [threading.Thread(target=take) for _ in range(3)]
+for each in threads: each.start()
+taken.wait()
+print(ctypes.CDLL(None).malloc_stats())
+"""
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "Arena 0" in found.stderr
+    assert "Arena 1" not in found.stderr
