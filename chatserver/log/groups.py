@@ -243,7 +243,9 @@ class GroupWriter:
         self._took = self._now() - self._hangs_from + ANSWER_DEADLINE
         outcomes = self._checked(outcome, len(group))
         if None in outcomes:
-            self._put_back([entry for entry, each in zip(group[overdue:], outcomes[overdue:], strict=True) if not each])
+            self._put_back(
+                [entry for entry, each in zip(group[overdue:], outcomes[overdue:], strict=True) if each is None]
+            )
         self._begin_when_due()  # so that the disk works while these are answered
         self._send(group[overdue:], outcomes)
         if not self._committing:
