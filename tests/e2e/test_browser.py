@@ -265,7 +265,7 @@ def test_messages_written_offline_are_sent_later(server: Server, window: OpenWin
     ben.page.keyboard.type("hm")
     expect(ann.page.locator("#typing")).to_contain_text("is typing…")
     server.kill()
-    ann.page.wait_for_function("window.sockets.every((each) => each.readyState === WebSocket.CLOSED)")
+    ann.page.wait_for_function("() => window.sockets.every((each) => each.readyState === WebSocket.CLOSED)")
     ann.say("too late")
     ann.expect_away()
     assert ann.page.locator("#typing").inner_text() == ""  # by itself it would end only after six seconds

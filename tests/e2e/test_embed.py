@@ -86,7 +86,7 @@ def test_a_page_goes_on_with_a_new_token(chat: Server, shop: str, window: OpenWi
     Shop.page = (PAGE % (chat.url, chat.url, f"{transport}', token: '{token(exp=1)}")).encode()
     ann = window()
     ann.page.goto(shop)
-    ann.page.wait_for_function("chat.state.phase === 'stopped' || room.out?.code === 'unauthenticated'")
+    ann.page.wait_for_function("() => chat.state.phase === 'stopped' || room.out?.code === 'unauthenticated'")
     for sentence in ("one", "two"):
         ann.page.evaluate("(token) => chat.authenticate(token)", token())
         ann.page.evaluate("(sentence) => room.publish(sentence)", sentence)
@@ -120,7 +120,7 @@ def test_a_guest_on_another_site_is_one_user_over_all_connections(
     ids = [each.page.evaluate("chat.identity.user.id") for each in people]
     chat.kill()
     for each in people:
-        each.page.wait_for_function("chat.state.phase !== 'live'")
+        each.page.wait_for_function("() => chat.state.phase !== 'live'")
         each.page.evaluate("window.stored = room.publish('after'), 0")
     chat.start()
     for each in people:
