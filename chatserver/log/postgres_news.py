@@ -23,8 +23,9 @@ CHANNEL = "chatserver"
 BESIDE_MESSAGES = {SANCTIONS_CHANGED: 0, SIGNOUTS_CHANGED: 0, TEXTS_CHANGED: 0}
 #: Bytes of one notification; PostgreSQL allows less than 8,000.
 MAX_PAYLOAD = 7_900
-#: Seconds between two checks of the connection: if it hangs, bans of other servers come so much and JOB_DEADLINE later.
-CHECK_INTERVAL = 2.0
+#: Seconds between two checks of the connection, and for one: if it hangs, messages and bans of other servers come so
+#: much later. A database that is too slow for a check costs one more connection of each server.
+CHECK_INTERVAL, CHECK_DEADLINE = 1.0, 1.0
 #: Milliseconds by which a room's last record may be older than its commit: several times the longest commit.
 MARGIN_MS = 60_000
 
@@ -143,7 +144,7 @@ class Listener:
     def _check(self) -> None:
         """Check that the connection works. Raises LogUnavailable."""
         assert self._connection is not None
-        self._connection.deadline = monotonic() + JOB_DEADLINE
+        self._connection.deadline = monotonic() + CHECK_DEADLINE
         try:
             self._note_time(self._connection)
         except psycopg.Error as error:

@@ -33,6 +33,7 @@ def _patient_database(monkeypatch: pytest.MonkeyPatch) -> None:
     """A test of these deadlines sets short ones."""
     for module in (postgres_connection, postgres_news):
         monkeypatch.setattr(module, "JOB_DEADLINE", float(DATABASE_PATIENCE))
+    monkeypatch.setattr(postgres_news, "CHECK_DEADLINE", float(DATABASE_PATIENCE))
     for name in ("IDLE_IN_TRANSACTION_MS", "LOCK_MS", "STATEMENT_MS"):
         monkeypatch.setattr(postgres_connection, name, DATABASE_PATIENCE * 1000)
     longest, *others = postgres_index.SETTINGS

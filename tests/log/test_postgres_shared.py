@@ -24,6 +24,8 @@ from tests.log.test_postgres_open import execute
 from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
 from tests.support.groups import append
+from tests.support.partition import Link
+from tests.support.postgres import PostgresServer
 from tests.support.serving import eventually
 
 
@@ -138,6 +140,26 @@ async def test_a_listener_connects_as_soon_as_another_connection_is_made(
         heard.clear()
         await eventually(lambda: any("*sanctions" in hints for hints in heard))
         nursery.cancel_scope.cancel()
+
+
+async def test_a_listener_on_a_connection_that_hangs_connects_anew(
+    postgres_server: PostgresServer, postgres_tables: str, monkeypatch: pytest.MonkeyPatch, nursery: trio.Nursery
+) -> None:
+    """It waited as long as for a large job: users whom another server had banned were let in for up to 6 s."""
+    link, heard = Link(postgres_server.port), list[Mapping[str, int]]()
+    await nursery.start(link.run)
+    server = Server(postgres_tables.replace(f":{postgres_server.port}/", f":{link.port}/"))
+    server.opened(lambda connection: None)
+    listener = news_module.Listener(server, "this", heard.append, lambda now_ms: None)
+    monkeypatch.setattr(news_module, "CHECK_INTERVAL", 0.1)
+    await nursery.start(listener.run)
+    link.cut()
+    with monkeypatch.context() as patch:
+        patch.setattr(news_module, "CHECK_DEADLINE", 0.1)
+        await eventually(lambda: listener._connection is None)
+    link.mend()
+    await eventually(lambda: any("*sanctions" in hints for hints in heard))
+    nursery.cancel_scope.cancel()
 
 
 async def test_a_connection_that_is_never_quiet_is_checked_too(
