@@ -31,7 +31,7 @@ from chatserver.log.threads import THREAD_SWITCH
 from chatserver.net.connection import Connection
 from chatserver.net.descriptors import connection_limit, grow_table, raise_descriptor_limit
 from chatserver.net.readiness import Readiness
-from chatserver.net.states import Priority
+from chatserver.net.states import ROWS, Priority, Reclaim
 from chatserver.net.tls import TlsEngine, examine, load_context
 from chatserver.observe import logs
 from chatserver.observe.loop import LoopMeter
@@ -47,6 +47,8 @@ from chatserver.shared.datagrams import Datagrams
 HOUSEKEEPING, RETENTION = 10, 60.0
 #: Seconds between two checks, while draining, whether connections are left.
 DRAIN_POLL_INTERVAL = 0.05
+#: The share of the drain timeout for which a replaced worker waits for first requests: 5 s, as Go's server.
+ARRIVAL_SHARE = 0.5
 #: The share of the drain timeout that is kept for answering incomplete requests and writing those answers out.
 FAREWELL_SHARE = 0.1
 #: Seconds until a background task that ended with an exception runs again.
@@ -72,7 +74,10 @@ class Supervised(Protocol):
 
     @property
     def stops(self) -> AsyncIterator[int]:
-        """Signal numbers: at the first the worker drains, at the second it stops at once."""
+        """Signal numbers: at the first the worker drains, at the second it stops at once.
+
+        SIGHUP as the first: another worker serves in its place, so no peer that it has accepted is refused.
+        """
 
     def ready(self) -> None:
         """Report that this worker accepts peers from now on."""
@@ -230,12 +235,12 @@ class Server:
             else:
                 announce(self.addresses, self.metrics_address)
             task_status.started()
-            name = signal.Signals(await anext(signals)).name
-            _log.info("draining", signal=name, connections=parts.connections.held)
+            first = signal.Signals(await anext(signals))
+            _log.info("draining", signal=first.name, connections=parts.connections.held)
             async with trio.open_nursery() as draining:
                 draining.start_soon(self._stop_at_second_signal, signals, draining.cancel_scope)
                 with trio.move_on_after(self.settings.drain_timeout):
-                    await self._drain()
+                    await self._drain(is_replaced=first is signal.SIGHUP)
                 draining.cancel_scope.cancel()
             _log.info("stopped", connections=parts.connections.held)
         nursery.cancel_scope.cancel()
@@ -352,23 +357,30 @@ class Server:
             _log.warning("certificate_doubtful", path=settings.tls_cert, reason=doubt)
         return context, expires
 
-    def stop_accepting(self) -> None:
-        """Leave the peers in the accept queues to the other processes that have these sockets."""
-        self._attempt(self.parts.poller.stop_accepting)
-
     # -- draining ---------------------------------------------------------------------------------------------------
 
-    async def _drain(self) -> None:
+    async def _drain(self, *, is_replaced: bool) -> None:
         """Accept no peer, send all connections away with a time to come back, and wait until they are closed."""
-        self._ready = False
-        parts = self.parts
-        self.stop_accepting()
-        parts.responder.draining = True
-        await self._queue_for_each(parts.farewell.send_away)
-        with trio.move_on_after(self.settings.drain_timeout * (1 - FAREWELL_SHARE)):
+        parts, timeout = self.parts, self.settings.drain_timeout
+        self._attempt(parts.poller.stop_accepting)  # other processes may have these sockets too, and serve their queues
+        with trio.move_on_after(timeout * (1 - FAREWELL_SHARE)):
+            if is_replaced:
+                with trio.move_on_after(timeout * ARRIVAL_SHARE):
+                    await self._until_all_have_asked()
+            self._ready = False
+            parts.responder.draining = True
+            await self._queue_for_each(parts.farewell.send_away)
             await self._until_gone()
         await self._queue_for_each(parts.farewell.cut_short)
         await self._until_gone()
+
+    async def _until_all_have_asked(self) -> None:
+        """Wait until no request or handshake is incomplete: such a peer could not know that it has to ask again."""
+        table = self.parts.connections.table
+        while any(  # noqa: ASYNC110  as below
+            await in_steps(ROWS[each.state].reclaim is Reclaim.ASKING for each in table if each is not None)
+        ):
+            await trio.sleep(DRAIN_POLL_INTERVAL)
 
     async def _queue_for_each(self, act: Callable[[Connection], None]) -> None:
         """Act on each connection at its network's turn: a flood would leave this task a tenth of the time."""

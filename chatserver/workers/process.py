@@ -34,8 +34,6 @@ from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers,
 
 #: Seconds between heartbeats.
 HEARTBEAT = 1.0
-#: Seconds for which a replaced worker, before it drains, waits for the requests of peers that it has just accepted.
-ARRIVAL_WAIT = 0.5
 #: Seconds for the supervisor to answer with the text of /metrics, and to accept our last numbers.
 METRICS_PATIENCE, LAST_NUMBERS = 3.0, 1.0
 
@@ -119,10 +117,7 @@ class Worker:
                     self._hand_on(signal.SIGTERM)
                 case Stop():
                     self._told_to_stop = True
-                    if message.replaced and self._metrics is not None:  # it may have accepted peers just now
-                        self._server.stop_accepting()
-                        await trio.sleep(ARRIVAL_WAIT)
-                    self._drain(signal.SIGTERM)
+                    self._drain(signal.SIGHUP if message.replaced else signal.SIGTERM)
                 case Collect():
                     await self._send_numbers()
                 case Text():

@@ -170,13 +170,29 @@ async def test_a_worker_that_is_told_to_stop_drains(tell: Callable[[Working], No
 
 @pytest.mark.jumping_clock
 async def test_a_new_connection_is_answered_while_its_worker_is_replaced(folder: Path) -> None:
-    """This worker has accepted the peer, which sends its request a moment later."""
-    async with working(folder) as one, connect(one.address) as early:
-        await eventually(lambda: one.server.parts.connections.held == 1)
+    """Its request comes seconds later, as after a TLS handshake over a slow link; it was closed after half a second."""
+    async with working(folder) as one, connect(one.address) as early, chatter(one.address) as friend:
+        await eventually(lambda: one.server.parts.connections.held == 2)
         await one.link.send(Stop(replaced=True))
         await eventually(lambda: not one.server.parts.poller._listeners)
+        await trio.sleep(3)
+        await friend.ask("ping")
         answer = await early.request("GET", "/healthz")
         assert answer.status == 200
+        assert (await friend.next("goaway"))["reason"] == "restart"
+        await friend.close()
+
+
+@pytest.mark.jumping_clock
+async def test_a_silent_connection_does_not_keep_a_replaced_worker_from_draining(folder: Path) -> None:
+    async with working(folder) as one, connect(one.address) as silent, chatter(one.address) as friend:
+        await eventually(lambda: one.server.parts.connections.held == 2)
+        began = trio.current_time()
+        await one.link.send(Stop(replaced=True))
+        assert (await friend.next("goaway"))["reason"] == "restart"
+        assert trio.current_time() - began >= 5, "half of the time"
+        assert await silent.rest() == b""
+        await friend.close()
 
 
 @pytest.mark.parametrize("tell", [Stop(), Stop(replaced=True), None])
