@@ -105,7 +105,6 @@ class Supervisor:
         self.addresses = self._listening.urls(self._settings)
         code = await self._start_all()
         if code is None:
-            self._serving = True
             announce(self.addresses, self._listening.operators_url(self._settings))
             task_status.started()
             self._nursery.start_soon(self._replace_at_hangup)
@@ -129,9 +128,10 @@ class Supervisor:
     # -- starting and stopping ----------------------------------------------------------------------------------------
 
     async def _start_all(self) -> int | None:
-        """Start the first worker alone, then the others some at a time. Returns the exit code if one cannot start.
+        """Start the first worker alone, then the others some at a time. Returns the exit code if the first cannot.
 
-        Whatever prevents one from starting (a flag, the log) mostly prevents all, and is then reported once.
+        Whatever prevents it from starting (a flag, the log) mostly prevents all, and is then reported once. From then
+        on a worker that ends is restarted: Linux may kill one for lack of memory, while the others serve.
         """
         batch = MAX_STARTING * (os.cpu_count() or 1)
         for slots in (self._slots[:1], *(self._slots[at : at + batch] for at in range(1, len(self._slots), batch))):
@@ -140,8 +140,9 @@ class Supervisor:
                 await child.changed.wait()
                 if self._stopping.is_set():
                     return EXIT_CLEAN
-                if not child.ready:
+                if not (child.ready or self._serving):
                     return _start_failure(child)
+            self._serving = True
         return None
 
     def _launch(self, slot: Slot, settings: Settings) -> Child:

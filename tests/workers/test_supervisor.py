@@ -6,8 +6,7 @@ import signal
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import partial
-from itertools import pairwise, product
+from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -48,7 +47,7 @@ async def test_one_line_for_each_address_when_all_are_ready(tmp_path: Path, caps
         assert capsys.readouterr().out == ""
         [third] = [worker for worker in it.started if worker.number == 3]
         await third.link.send(Ready())
-        await it.until(lambda: it.supervisor.addresses and it.supervisor._serving)
+        await it.logged("metrics_listening")
         urls = it.supervisor.addresses
         assert capsys.readouterr().out == "".join(f"listening on {url}\n" for url in urls)
         assert [url.rpartition(":")[0] for url in urls] == ["http://127.0.0.1", "http://127.0.0.2"]
@@ -84,31 +83,42 @@ async def test_many_workers_start_some_at_a_time(tmp_path: Path, monkeypatch: py
             assert len(it.started) == started
             for worker in it.started[-MAX_STARTING:]:
                 await worker.link.send(Ready())
-        await it.until(lambda: it.supervisor._serving)
+        await it.until(lambda: all(child.ready for child in it.supervisor._children))
         nursery.cancel_scope.cancel()
 
 
-async def test_a_worker_that_cannot_start_ends_the_supervisor(
+async def test_a_first_worker_that_cannot_start_ends_the_supervisor(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The worker prints the reason if it knows it; the other workers are ended."""
-    for number, (code, ends_with) in product((1, 2), ((2, 2), (3, 3), (4, 4), (1, 1), (0, 1), (KILLED, 1))):
+    """The worker prints the reason if it knows it; no other is started."""
+    for code, ends_with in ((2, 2), (3, 3), (4, 4), (1, 1), (0, 1), (KILLED, 1)):
         it = supervision(tmp_path)
-        it.direct = partial(end_at_start, number, code)
+        it.manner = {"code_at_start": code}
         await it.run()
         shown = capsys.readouterr()
-        assert (it.code, shown.out, it.events("worker_died")) == (ends_with, "", []), (number, code)
-        told = f"chatserver: worker {number} ended at its start, with code {code}\n"
-        assert shown.err == ("" if ends_with > 1 else told), (number, code)
-        assert [worker.returncode for worker in it.started] == ([code] if number == 1 else [0, code])
+        assert (it.code, shown.out, it.events("worker_died")) == (ends_with, "", []), code
+        assert shown.err == ("" if ends_with > 1 else f"chatserver: worker 1 ended at its start, with code {code}\n")
+        assert [worker.returncode for worker in it.started] == [code]
     it = supervision(tmp_path)
     it.failing = [OSError(errno.ENOMEM, "no memory")]
     await it.run()
     assert (it.code, capsys.readouterr().err, len(it.events("worker_not_started"))) == (1, "", 1)
 
 
-def end_at_start(number: int, code: int, worker: FakeWorker) -> None:
-    worker.code_at_start = code if worker.number == number else None
+async def test_a_worker_that_is_killed_while_the_others_start_is_restarted(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The kernel does that when memory is short; all workers were ended, with exit code 1."""
+    it = supervision(tmp_path, workers=3)
+    it.direct = lambda worker: setattr(worker, "code_at_start", KILLED if len(it.started) == 2 else None)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(it.run)
+        assert capsys.readouterr().out.count("listening") == 1
+        await it.until(lambda: sum(child.ready for child in it.supervisor._children) == 3)
+        assert sorted(worker.number for worker in it.started) == [1, 2, 2, 3]
+        assert [(line["worker"], line["code"]) for line in it.events("worker_died")] == [(2, KILLED)]
+        assert it.started[0].returncode is None
+        nursery.cancel_scope.cancel()
 
 
 async def test_a_port_of_another_servers_workers_is_in_use(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
