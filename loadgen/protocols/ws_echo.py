@@ -4,6 +4,7 @@ Owns: the texts, and how an echo is recognised.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import Final
 
 import trio
@@ -36,11 +37,17 @@ class EchoVictim(Victim):
             with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
                 peer = await connect(self.context, line)
             nursery.start_soon(self._listen, peer)
-            await self.speak(lambda number: peer.send(self.text(number)))
+            await self.speak(partial(self._say, peer))
+
+    async def _say(self, peer: WebSocket, number: int) -> None:
+        self.unheard += 1
+        await peer.send(self.text(number))
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:
-            self.heard((await peer.message()).decode("utf-8", "replace"))
+            text = (await peer.message()).decode("utf-8", "replace")
+            self.unheard = 0
+            self.heard(text)
 
 
 async def _come(context: Context, index: int, number: int, done: Callable[[], None]) -> None:

@@ -25,6 +25,11 @@ from loadgen.victims.probe import Context, Probe, Schedule
 
 RECONNECT_SECONDS: Final = 0.25
 
+#: After a stall, a victim sends so many overdue operations at once, and then so many times the usual rate: a sound
+#: server refuses a user who sends all of them at once.
+AT_ONCE: Final = 10
+CATCH_UP: Final = 2
+
 
 class OperationFailedError(Exception):
     """The server answered, but not as it should."""
@@ -51,6 +56,8 @@ class Victim(Probe):
         self._heard: dict[int, int] = {}  # messages that came on this connection, and the offset of each
         self._last_heard = self._last_offset = -1
         self.said_again: set[int] = set()  # after later ones
+        self.unheard = 0  # operations that were sent since anything came: at the end of a stall all arrive at once
+        self._next_at = 0.0  # when the next one may begin, had none begun at once
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
         self._planned_ends: list[float] = []
@@ -64,7 +71,7 @@ class Victim(Probe):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.keep_schedule)
             while True:
-                self._heard, self._last_heard, self._last_offset = {}, -1, -1
+                self._heard, self._last_heard, self._last_offset, self.unheard = {}, -1, -1, 0
                 failure: BaseException | None = None
                 try:
                     await self.live()
@@ -128,11 +135,15 @@ class Victim(Probe):
 
     async def next_operation(self) -> int:
         """Wait for the next operation that has not failed yet, and return its number."""
+        interval = self.schedule.interval / CATCH_UP
         while True:
-            while self._unsent:
+            while self._unsent and self.unheard < AT_ONCE:
+                if (wait := self._next_at - (AT_ONCE - 1) * interval - now()) > 0:
+                    await trio.sleep(wait)
                 number = self._unsent.popleft()
                 if number in self.pending:
-                    self._begun[number] = now()
+                    self._begun[number] = moment = now()
+                    self._next_at = max(self._next_at, moment) + interval
                     return number
             await self._issue.park()
 
