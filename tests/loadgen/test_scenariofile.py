@@ -11,6 +11,7 @@ import pytest
 from loadgen import scenariofile
 from loadgen.net.target import UsageError
 from loadgen.personas import registry
+from loadgen.report import conditions
 from loadgen.report.schema import Report
 from loadgen.run.experiment import MEASURED, Counts, Experiment
 from loadgen.run.player import Player
@@ -179,6 +180,12 @@ async def _play(name: str, url: str) -> Report:
     )
     with beside_other_tests():
         return await Player(plan(url), replace(told.experiment, phases=phases, probes=probes)).play()
+
+
+def test_what_the_examples_judge_by_is_measured() -> None:
+    for example in EXAMPLES.glob("*.toml"):
+        told = scenariofile.read(str(example))
+        conditions.parse(told.fail_if, told.experiment.known, server_pid=False)
 
 
 async def test_the_working_day_is_played() -> None:
