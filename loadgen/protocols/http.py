@@ -100,10 +100,8 @@ class HttpPeer:
         # not sooner: a connection without a request holds a small server's worker
         if not self._is_open or (self.is_reused and self._line.ending):
             await self.reconnect()
-        given = self._context.endpoint.fields
         all_fields = (
-            *([] if wire.names(given, "user-agent") else ["User-Agent: loadgen-victim"]),
-            *given,
+            *self._context.endpoint.fields,
             *fields,
             *([f"Content-Length: {len(body)}"] if body else []),
         )
