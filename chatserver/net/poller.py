@@ -149,7 +149,7 @@ class Poller:
                 wheel.wake = partial(setattr, nap, "deadline")
                 await trio.sleep_forever()
             now = trio.current_time()
-            late = now - wheel.planned
+            late = now - nap.deadline  # unlike `wheel.planned`, it is not moved by a long stall
             try:
                 for count, connection in enumerate(wheel.turn(now), start=1):
                     self.expire(connection)

@@ -192,6 +192,19 @@ async def test_expiry_reaches_the_handler(autojump_clock: trio.testing.MockClock
         assert max(it.ticks) < 0.1, "it was never late"
 
 
+async def test_a_stall_of_the_loop_is_a_late_tick(autojump_clock: trio.testing.MockClock) -> None:
+    """The start of a pass moves all deadlines by a longer stall, and the tick after it counted as late by nothing.
+
+    So `chatserver_loop_lag_seconds` never exceeded 0.2 s, and its alert did not fire for a loop that stood still for
+    half of the time.
+    """
+    async with polled() as it:
+        before = len(it.ticks)
+        autojump_clock.jump(3.0)
+        await it.until(lambda: len(it.ticks) > before)
+        assert it.ticks[before] == pytest.approx(2.5, abs=0.6), "it was planned for within a second"
+
+
 async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClock) -> None:
     crowd = 4 * MAX_EXPIRED
     async with polled(head_deadline=1.0, total=2 * crowd) as it:
