@@ -23,8 +23,9 @@ _JOINER = "\u200d"
 _SKIN_TONES = "🏻🏼🏽🏾🏿"
 _SHOWN = str.maketrans({"\n": "⏎", "\t": "⇥"})  # for a line break, and for a tab in a paste
 
-#: A character, or a complete escape sequence (ECMA-48 section 5.4); an incomplete one does not match.
-_KEY = re.compile(r"\x1b\[[0-?]*+[ -/]*+.|\x1bO.|\x1b[^\[O]|[^\x1b]", re.DOTALL)
+#: A character, or a complete escape sequence (ECMA-48 section 5.4) behind the beginnings of others, as after Escape; an
+#: incomplete one does not match.
+_KEY = re.compile(r"(?:\x1b(?:\[[0-?]*+[ -/]*+|O)?(?=\x1b))*+(\x1b(?:\[[0-?]*+[ -/]*+.|O.|[^\[O])|[^\x1b])", re.DOTALL)
 
 _KEYS = {
     "\x01": "home", "\x1b[H": "home", "\x1bOH": "home", "\x1b[1~": "home",
@@ -70,8 +71,8 @@ class Editor:
         self._pending += self._decoder.decode(data)
         entered: list[str | None] = []
         while found := _KEY.match(self._pending):
-            key = found.group()
-            self._pending = self._pending[len(key) :]
+            key = found[1]
+            self._pending = self._pending[found.end() :]
             if key in ("\x1b[200~", "\x1b[201~"):
                 self._pasting = key == "\x1b[200~"
             elif self._pasting:

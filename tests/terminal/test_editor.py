@@ -33,6 +33,7 @@ def test_keys_edit_the_line_whole_or_a_byte_at_a_time() -> None:
         ("hello" + LEFT * 2 + "\x0b", "hel", ""),
         ("hello" + LEFT * 2 + "\x15", "", "lo"),
         ("a\x1b[99;5xb", "ab", ""),  # an unknown sequence
+        ("ab\x1b" + LEFT + "c\x1b\x1bO\x1b" + LEFT + "d", "ad", "cb"),  # Escape, or Alt in PuTTY
         ("a\x07\x00b", "ab", ""),
         ("grüße 日本 👩\u200d🚀", "grüße 日本 👩\u200d🚀", ""),
         ("e\u0301👩\u200d🚀👍🏽" + LEFT * 2 + "x", "e\u0301x", "👩\u200d🚀👍🏽"),
@@ -41,6 +42,7 @@ def test_keys_edit_the_line_whole_or_a_byte_at_a_time() -> None:
         ("👩\u200d🚀a\x01\x04", "", "a"),
         ("a\x1b[200~\tb\x1b[201~", "a\tb", ""),
         ("a\x1b[200~b\r\x04\x15\x1b[Ad\x1b[201~e", "ab\nde", ""),  # keys in a paste are text
+        ("\x1b[200~a\x1b[\x1b\x1b[201~\x05b", "ab", ""),  # a paste that ends with escapes
         ("x" * (LONGEST_LINE + 1), "x" * LONGEST_LINE, ""),
         ("x" * LONGEST_LINE + "\x01y", "", "x" * LONGEST_LINE),
         ("the first line" + UP + DOWN, "the first line", ""),
