@@ -32,12 +32,13 @@ _TYPES = {
 _REVALIDATED = ("Cache-Control", "no-cache")
 #: The same for a page that sets a cookie: a cache in front would give this guest's token to later visitors.
 _OWN = ("Cache-Control", "private, no-cache")
-_STATIC = "/static/"
+_STATIC = "/page/"
 #: In the page: replaced by a link to each module, so that the browser asks for all of them at once.
 _MODULES = b"<!-- modules -->"
 #: Scripts that are no modules of the page.
 _OTHERS = ("load.js", "chat.js")
-#: Files under `/static/VERSION/` never change: a reload of the page asks for none of them.
+#: Files under `/page/VERSION/` never change: a reload of the page asks for none of them. Those of another version, as
+#: while the nodes of a cluster are replaced, are not found here: a page of parts that do not fit could fail anywhere.
 _KEPT = ("Cache-Control", "public, max-age=31536000, immutable")
 _HEADERS = (
     ("Vary", "Accept-Encoding"),
@@ -52,7 +53,7 @@ MAX_CODINGS = 16
 def _read_all() -> tuple[str, dict[tuple[str, bool], tuple[str, str, bytes]]]:
     """Version; type, entity tag and bytes, by path and whether compressed. Each coding has its own tag.
 
-    The page loads its files from `/static/VERSION/`; pages of other sites load `/chat.js`, whose path stays.
+    The page loads its files from `/page/VERSION/`; pages of other sites load `/chat.js`, whose path stays.
     """
     bodies = {file.name: file.read_bytes() for file in sorted(WEB.iterdir()) if file.suffix in _TYPES}
     version = sha256(b"".join(bodies.values())).hexdigest()[:20]
@@ -91,7 +92,8 @@ class StaticFiles:
         self._version, self._files = _read_all()
 
     def __contains__(self, path: str) -> bool:
-        return (_split(path)[1], False) in self._files
+        version, path = _split(path)
+        return version in ("", self._version) and (path, False) in self._files
 
     def serve(self, request: Request) -> Response:
         """A file, or 304 for a browser that has it. The page itself also sets a guest's cookie."""
@@ -104,8 +106,7 @@ class StaticFiles:
         if path == "/" and request.identities.wants_cookie(request.head, request.network, vouched=request.vouched):
             cookie = set_cookie(new_token(), secure=request.secure)
             return Response(200, [body], content_type, (*headers, _OWN, cookie))
-        # The page of another version, served by another node of a cluster that is being updated, gets our files.
-        headers = (*headers, _KEPT if version == self._version else _REVALIDATED)
+        headers = (*headers, _KEPT if version else _REVALIDATED)
         if etag in known or known == "*":  # in a list, or made weak by a proxy (RFC 9110 13.1.2)
             return Response(304, [], content_type, headers)
         return Response(200, [body], content_type, headers)

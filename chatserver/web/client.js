@@ -203,10 +203,10 @@ export class ChatClient extends EventTarget {
   async askRights(room) {
     room.knowsRights = true;
     try {
-      const { may_write, why } = await this.api.room(room.name);
+      const { why } = await this.api.room(room.name);
       const wasReadOnly = room.readOnly !== null;
-      room.readOnly = may_write ? null : new ChatError(why.code, why.message);
-      room.tell('rights', { isFreed: wasReadOnly && may_write });
+      room.readOnly = why ? new ChatError(why.code, why.message) : null;
+      room.tell('rights', { isFreed: wasReadOnly && !why });
     } catch (error) {
       if (!(error instanceof ChatError)) throw error;
       room.knowsRights = false; // the next survey asks again

@@ -1,6 +1,5 @@
-// Reloads the page if a part of it failed to load or is of another version, as during an upgrade, and says if the browser
-// is too old. Not a module, since none runs then.
-const isNew = Map.groupBy && AbortSignal.any && HTMLElement.prototype.showPopover && CSS.supports('color', 'light-dark(red, red)');
+// Reloads the page if a part of it failed to load, and says if the browser is too old. No module: none runs then.
+const isNew = HTMLElement.prototype.showPopover && CSS.supports('color', 'light-dark(red, red)');
 let isMissing = !isNew; // which no reload helps
 
 addEventListener('DOMContentLoaded', () => {
@@ -9,17 +8,21 @@ addEventListener('DOMContentLoaded', () => {
   document.getElementById('banner').hidden = false;
 });
 
-addEventListener('error', ({ target, error, filename }) => {
-  // A part of another version lacks what others import.
-  const isUnfit = error instanceof SyntaxError && filename.startsWith(origin) && document.readyState !== 'complete';
-  if (!isUnfit && !(target instanceof HTMLScriptElement) && target?.rel !== 'stylesheet') return;
-  if (isMissing) return; // one reload, however many parts failed
-  isMissing = true;
-  const tries = history.state?.tries ?? 0;
-  history.replaceState({ tries: tries + 1 }, '');
-  setTimeout(() => location.reload(), Math.min(1_000 * 2 ** tries, 30_000) * (0.5 + Math.random() / 2));
+addEventListener('error', async ({ target }) => {
+  if (isMissing || (!(target instanceof HTMLScriptElement) && target.rel !== 'stylesheet')) return;
+  isMissing = true; // one reload for all
+  const wait = history.state?.wait ?? 200; // ms
+  history.replaceState({ wait: Math.min(2 * wait, 6_000) }, '');
+  // During an upgrade a server has the parts of its own version only; the browser keeps what it gets.
+  const parts = [...document.querySelectorAll('[href^="/"], [src^="/"]')];
+  for (let round = 0; round < 5; round++) {
+    await new Promise((resolve) => setTimeout(resolve, wait * (0.5 + Math.random())));
+    const answers = await Promise.allSettled(parts.map(({ href, src }) => fetch(href ?? src)));
+    if (answers.every(({ value }) => value?.ok)) break;
+  }
+  location.reload();
 }, true);
 
 addEventListener('load', () => {
-  if (!isMissing && history.state?.tries) history.replaceState(null, ''); // reset the back-off
+  if (!isMissing && history.state?.wait) history.replaceState(null, '');
 });

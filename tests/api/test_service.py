@@ -281,7 +281,7 @@ async def test_the_page_and_its_files_are_served_with_a_strict_policy(peer: Peer
         assert headers["x-content-type-options"] == "nosniff"
         assert headers["referrer-policy"] == "no-referrer"
         own = "private, " if "set-cookie" in headers else ""  # a cache must not give a guest's token to others
-        kept = "public, max-age=31536000, immutable" if path.startswith("/static/") else f"{own}no-cache"
+        kept = "public, max-age=31536000, immutable" if path.startswith("/page/") else f"{own}no-cache"
         assert headers["cache-control"] == kept, path
 
 

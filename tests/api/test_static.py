@@ -53,15 +53,15 @@ async def test_a_browser_that_has_a_file_in_this_coding_gets_304(peer: Peer) -> 
 async def test_the_page_names_all_its_files_by_version(peer: Peer) -> None:
     """Else a reload revalidates them, and their modules load a second time from another path."""
     page = (await peer.request("GET", "/")).body.decode()
-    (version,) = set(re.findall(r'"/static/(\w+)/', page))
-    named = set(re.findall(rf'"/static/{version}/([^"]+)"', page))
+    (version,) = set(re.findall(r'"/page/(\w+)/', page))
+    named = set(re.findall(rf'"/page/{version}/([^"]+)"', page))
     assert named | {"index.html", "load.js", "chat.js", "chat.d.ts"} == {file.name for file in WEB.iterdir()}
-    kept = await peer.request("GET", f"/static/{version}/client.js")
+    kept = await peer.request("GET", f"/page/{version}/client.js")
     assert (kept.status, kept.body) == (200, (WEB / "client.js").read_bytes())
-    other = await peer.request("GET", "/static/another/client.js")  # of a page from a node that is newer or older
-    assert (other.status, other.body, other.headers["cache-control"]) == (200, kept.body, "no-cache")
+    other = await peer.request("GET", "/page/another/client.js")
+    assert (other.status, other.headers["cache-control"]) == (404, "no-store"), "parts of two versions may not fit"
     assert kept.headers["cache-control"] == "public, max-age=31536000, immutable"
-    for path in ("/static/", "/static/client.js", f"/static/{version}/", f"/static/{version}/index.html"):
+    for path in ("/page/", "/page/client.js", f"/page/{version}/", f"/page/{version}/index.html"):
         assert (await peer.request("GET", path)).status == 404
 
 

@@ -100,7 +100,7 @@ def test_what_an_older_page_has_not_sent_is_sent(visit: OpenWindow) -> None:
 
 def test_an_old_browser_is_told_so(shared_server: Server, window: OpenWindow) -> None:
     """It cannot run the modules, and said `connecting…` for ever."""
-    ann = window(first="delete AbortSignal.any")
+    ann = window(first="delete HTMLElement.prototype.showPopover")
     ann.page.goto(f"{shared_server.url}/#old")
     expect(ann.page.locator("#banner")).to_contain_text("This browser is too old")
 
