@@ -110,7 +110,12 @@ async def test_a_worker_that_is_killed_while_the_others_start_is_restarted(
 ) -> None:
     """The kernel does that when memory is short; all workers were ended, with exit code 1."""
     it = supervision(tmp_path, workers=3)
-    it.direct = lambda worker: setattr(worker, "code_at_start", KILLED if len(it.started) == 2 else None)
+
+    def direct(worker: FakeWorker) -> None:
+        if worker.number == 2 and [each.number for each in it.started].count(2) == 1:
+            worker.code_at_start = KILLED
+
+    it.direct = direct
     async with trio.open_nursery() as nursery:
         await nursery.start(it.run)
         assert capsys.readouterr().out.count("listening") == 1
