@@ -95,6 +95,8 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
             return {}  # another process does it
         lost = await super().retain(keeps)
         self._scrubs.retained(lost)
+        if self._scrubber.is_wal_long:
+            self._scrubs.altered()
         return lost
 
     def _tell_others(self, hint: str) -> None:

@@ -22,7 +22,7 @@ import structlog
 import trio
 
 from chatserver.log.interface import LogUnavailable
-from chatserver.log.sqlite_file import BUSY_TIMEOUT, FILE_ERRORS
+from chatserver.log.sqlite_file import BUSY_TIMEOUT, FILE_ERRORS, WAL_KEPT
 
 #: Seconds from the first deletion or edit to a scrub of the files, and between attempts while another program reads
 #: them. That allows several attempts within SCRUB_WITHIN, and at most two scrubs a minute.
@@ -105,6 +105,11 @@ class Scrubber:
     def close(self) -> None:
         """Close the descriptor; the connection must be closed already."""
         os.close(self._file)
+
+    @property
+    def is_wal_long(self) -> bool:
+        """Whether the write-ahead log is longer than a burst leaves it; SQLite does not say if it cannot empty it."""
+        return self._wal.exists() and self._wal.stat().st_size > WAL_KEPT
 
     def step(self, page: int) -> int | None:
         """Empty the write-ahead log and scrub some pages from this one on; returns the next page, or 0 at the end.

@@ -216,6 +216,28 @@ async def test_another_reader_of_the_file_only_delays_the_scrub(path: Path, monk
         assert patience == (int(BUSY_TIMEOUT * 1000),), "a commit waits longer for others than a scrub does"
 
 
+async def test_a_write_ahead_log_that_grows_is_told(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite tells nobody that it cannot write it back, until the disk is full; no text has been deleted here."""
+    monkeypatch.setattr(scrub_module, "WAL_KEPT", 4 << 20)
+    monkeypatch.setattr(scrub_module, "PATIENCE_MS", 1)
+    wal = path.with_name(f"{path.name}-wal")
+    async with hurried(path, monkeypatch) as (log, _):
+        await eventually(lambda: log._scrubs.began > 0 and wal.stat().st_size == 0)
+        reader = sqlite3.connect(path, isolation_level=None)
+        reader.execute("BEGIN")
+        reader.execute("SELECT * FROM identity").fetchone()
+        with capture_logs() as lines:
+            while wal.stat().st_size <= 4 << 20:
+                assert lines == []
+                await submit_all(log, [draft("q" * 9_000) for _ in range(50)])
+                await log.retain(lambda _: (0, 0))
+            await log.retain(lambda _: (0, 0))
+            await eventually(lambda: lines)
+        assert "read by another program" in lines[0]["reason"]
+        reader.close()
+        await eventually(lambda: wal.stat().st_size == 0)
+
+
 async def test_when_the_files_are_scrubbed(autojump_clock: MockClock, nursery: trio.Nursery) -> None:
     """After a start, after the first of some deletions, and for what retention has removed; again after a failure."""
     times: list[float] = []
