@@ -232,7 +232,7 @@ async def test_a_write_ahead_log_that_grows_is_told(path: Path, monkeypatch: pyt
                 await submit_all(log, [draft("q" * 9_000) for _ in range(50)])
                 await log.retain(lambda _: (0, 0))
             await log.retain(lambda _: (0, 0))
-            await eventually(lambda: lines)
+            await eventually(lambda: bool(lines))
         assert "read by another program" in lines[0]["reason"]
         reader.close()
         await eventually(lambda: wal.stat().st_size == 0)
