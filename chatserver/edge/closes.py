@@ -26,10 +26,10 @@ class CloseStats:
         if reason in _UNSEEN:
             self._connections.misbehaved(connection, reason, reason.sentence)
 
-    def refused(self, reason: Reason) -> None:
+    def refused(self, reason: Reason, address: str) -> None:
         """Count and log a peer that was not admitted."""
         self.closes[reason] += 1
-        self._connections.lines.write(_log.warning, "refused", reason=reason.label)
+        self._connections.lines.write(_log.warning, "refused", reason=reason.label, peer=address)
 
 
 def publish_failed(connections: Connections, error: LogError) -> None:

@@ -93,7 +93,7 @@ class ForwardedFor:
     """`X-Forwarded-For` of trusted proxies; it keeps nothing for any other connection."""
 
     def __init__(
-        self, trusted: Callable[[str], bool], admission: Admission, *, refused: Callable[[Reason], None]
+        self, trusted: Callable[[str], bool], admission: Admission, *, refused: Callable[[Reason, str], None]
     ) -> None:
         self._trusted = trusted
         self._admission = admission
@@ -110,7 +110,7 @@ class ForwardedFor:
         try:
             return self.claim(connection, head)
         except HttpError as error:
-            self._refused(error.reason)
+            self._refused(error.reason, self._client(head) or connection.address)
             raise
 
     def claim(self, connection: Connection, head: Head) -> bool:
@@ -121,7 +121,7 @@ class ForwardedFor:
         proxy = self._proxy_of.get(connection, connection.address)
         if connection in self._unnamed or not self._trusted(proxy):
             return False
-        client = client_of(head.headers.get("x-forwarded-for", ""), self._trusted) or proxy
+        client = self._client(head) or proxy
         if client == connection.address:
             return True
         reason = self._admission.move(connection, client)
@@ -129,6 +129,10 @@ class ForwardedFor:
             raise HttpError(ErrorCode.FULL, reason.sentence, reason=reason, headers=(("Retry-After", str(CAP_RETRY)),))
         self._proxy_of[connection] = proxy
         return True
+
+    def _client(self, head: Head) -> str | None:
+        """The client that the proxy names, if any."""
+        return client_of(head.headers.get("x-forwarded-for", ""), self._trusted)
 
     def answered(self, connection: Connection) -> None:
         """Count a connection for its proxy again, since its answer is sent."""

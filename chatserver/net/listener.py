@@ -59,7 +59,7 @@ class Listener:
 
     def __init__(
         self, listening: socket.socket, connections: Connections, admission: Admission, *,
-        first: Callable[[str], State], refusals: Sequence[bytes], refused: Callable[[Reason], None],
+        first: Callable[[str], State], refusals: Sequence[bytes], refused: Callable[[Reason, str], None],
         operators: bool = False,
     ) -> None:  # fmt: skip
         self.descriptor = listening.fileno()
@@ -104,10 +104,11 @@ class Listener:
             if self._operators:
                 self._connections.operators.add(connection)
         else:
-            self._refuse(descriptor, Reason.REFUSED_DESCRIPTORS if short and reason is Reason.REFUSED_FULL else reason)
+            out = short and reason is Reason.REFUSED_FULL
+            self._refused(Reason.REFUSED_DESCRIPTORS if out else reason, address)
+            self._refuse(descriptor)
 
-    def _refuse(self, descriptor: int, reason: Reason) -> None:
-        self._refused(reason)
+    def _refuse(self, descriptor: int) -> None:
         # No socket object, which would ask for the address: macOS knows none of a peer that is gone.
         with contextlib.suppress(OSError):  # a peer that is gone already needs no answer
             os.write(descriptor, random.choice(self._refusals))  # noqa: S311  jitter, not secrecy

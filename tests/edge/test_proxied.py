@@ -222,6 +222,20 @@ async def test_a_connection_counts_for_its_client_until_the_answer_is_read() -> 
         assert await visit(peer, "192.0.2.1") == 200
 
 
+async def test_the_log_says_who_was_refused() -> None:
+    """An operator saw that a network was over its limit, and not which one."""
+    async with proxied(per_ip=PLACES) as server, AsyncExitStack() as stack:
+        for _ in range(PLACES):
+            await (await stack.enter_async_context(balancer(server))).send(a_poll("192.0.2.1"))
+        for _ in range(PLACES + 1):
+            await stack.enter_async_context(connect(server.address, source="127.0.0.9"))
+        await server.in_phase("held", PLACES)
+        assert await visit(await stack.enter_async_context(balancer(server)), "192.0.2.1") == 503
+        await server.counted("refused-address", 2)
+        refusals = [(line["reason"], line.get("peer")) for line in server.logs if line["event"] == "refused"]
+    assert sorted(refusals) == [("refused-address", "127.0.0.9"), ("refused-address", "192.0.2.1")]
+
+
 async def test_nothing_is_answered_after_an_upgrade_that_was_refused() -> None:
     """Some proxies pass everything on from then on: the client could name itself in the proxy's fields."""
     forged = request("GET", "/session", headers={**forwarded("192.0.2.1"), "X-User": "u_admin"})

@@ -177,7 +177,7 @@ def test_a_peer_without_an_address_is_closed(it: Parked) -> None:
 def test_a_refused_peer_whose_socket_has_no_address_is_closed(it: Parked) -> None:
     """macOS knows no address of a socket that the peer has reset; here a pipe stands for that."""
     reading, writing = os.pipe()
-    it.listener._refuse(writing, Reason.REFUSED_FULL)
+    it.listener._refuse(writing)
     with os.fdopen(reading, "rb") as pipe:
         assert pipe.read() == REFUSAL, "and then its end"
 

@@ -140,7 +140,10 @@ class Parked:
     def _listener(self) -> Listener:
         self.socket = bind("127.0.0.1", 0, send_buffer=0)
         self.address: tuple[str, int] = self.socket.getsockname()
-        refused = self.refused.append
+
+        def refused(reason: Reason, _: str) -> None:
+            self.refused.append(reason)
+
         return Listener(
             self.socket, self.connections, self.admission, first=self.first, refusals=[REFUSAL], refused=refused
         )  # fmt: skip
