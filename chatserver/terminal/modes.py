@@ -35,7 +35,7 @@ from chatserver.terminal.arguments import may_change, read_target, read_token
 from chatserver.terminal.commands import said
 from chatserver.terminal.identity import is_renamed, keep_cookie, kept_cookie
 from chatserver.terminal.interactive import LATEST, Done, Interactive
-from chatserver.terminal.screen import Screen
+from chatserver.terminal.screen import Screen, write_all
 
 EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 
@@ -303,22 +303,17 @@ async def _print_json(event: msgspec.Struct) -> None:
 
 
 async def _print(line: str) -> None:
-    """Write a line in a thread: while its reader pauses, the server's pings are answered, and signals are heard."""
+    """Write a line in a thread: while its reader pauses, the server's pings are answered, and signals are heard.
+
+    It does not use `sys.stdout`, which has a lock, as `_Input` says.
+    """
     data = f"{line}\n".encode(sys.stdout.encoding, "backslashreplace")
     try:
-        await trio.to_thread.run_sync(_write, data, abandon_on_cancel=True)
+        await trio.to_thread.run_sync(write_all, 1, data, abandon_on_cancel=True)
     except BrokenPipeError:
         raise
     except OSError as error:  # a full disk
         raise Done(_complain(f"standard output: {error.strerror}")) from None
-
-
-def _write(data: bytes) -> None:
-    """Write to standard output; `sys.stdout` has a lock, as `_Input` says."""
-    while data:
-        select.select([], [1], [])  # it may be non-blocking, as the input
-        with suppress(BlockingIOError):
-            data = data[os.write(1, data) :]
 
 
 def _complain(message: str) -> int:

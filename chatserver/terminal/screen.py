@@ -6,10 +6,12 @@ It uses no full-screen library, so that messages stay in the terminal's own scro
 
 import errno
 import os
+import select
 import signal
 import termios
 import tty
 from collections.abc import Callable
+from contextlib import suppress
 from functools import partial
 from typing import Self
 
@@ -139,9 +141,14 @@ class Screen:
         return len(chop_cells(text, self.columns)) if text else 0  # rich before 14.3 says one row of no text
 
     def _write(self, text: str) -> None:
-        view = memoryview(text.encode("utf-8", "backslashreplace"))
-        while view:
-            view = view[os.write(self._target, view) :]
+        write_all(self._target, text.encode("utf-8", "backslashreplace"))
+
+
+def write_all(target: int, data: bytes) -> None:
+    while data:
+        select.select([], [target], [])  # it may be non-blocking: those who share it share that as well
+        with suppress(BlockingIOError):
+            data = data[os.write(target, data) :]
 
 
 def _until_done(change: Callable[[], object]) -> None:

@@ -1,6 +1,7 @@
 import os
 import termios
 from collections.abc import Iterator
+from threading import Thread
 
 import pytest
 
@@ -14,9 +15,13 @@ class Window:
     def __init__(self, outside: int, inside: int) -> None:
         self.screen = Screen(inside, inside, style=Style(colours=False))
         self._outside = outside
+        self._inside = inside
 
     def resize(self, columns: int) -> None:
         termios.tcsetwinsize(self._outside, (24, columns))
+
+    def make_non_blocking(self) -> None:
+        os.set_blocking(self._inside, False)
 
     def drawn(self) -> str:
         """The output that redraws the prompt."""
@@ -60,6 +65,18 @@ def test_a_prompt_wrapped_by_a_narrower_window_is_erased_whole(window: Window) -
     window.screen.give_back()
     window.shown()
     assert window.drawn().startswith("\r\x1b[J"), "no row of the prompt is on the screen"
+
+
+def test_a_slow_terminal_that_another_program_made_non_blocking_gets_all(window: Window) -> None:
+    """The client ended with a traceback, and left a terminal without echo."""
+    window.make_non_blocking()
+    text = "x" * 10_000
+    writer = Thread(target=window.screen.print, args=(text,), daemon=True)
+    writer.start()
+    shown = ""
+    while text not in shown:
+        shown += window.shown()
+    writer.join()
 
 
 async def test_a_terminal_that_is_gone_is_the_end_of_input() -> None:
