@@ -10,9 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from unicodedata import category
 
-from rich.cells import cell_len
-
-from chatserver.terminal.render import HARMLESS
+from chatserver.terminal.render import HARMLESS, most_cells
 
 BRACKETED_PASTE = "\x1b[?2004h", "\x1b[?2004l"  # on and off; xterm's control sequences
 FOCUS_REPORTS = "\x1b[?1004h", "\x1b[?1004l"  # on and off; reports when the window gains or loses the focus
@@ -100,10 +98,14 @@ class Editor:
         most = width * _CHARACTERS_A_CELL
         before = self.before[max(0, len(self.before) - most) :].translate(_SHOWN)
         after = self.after[:most].translate(_SHOWN)
-        while cell_len(before) >= width:
-            _, before = _first(before)
-        while cell_len(before + after) > width:
-            after, _ = _last(after)
+        free = width - most_cells(before)
+        while free <= 0:
+            first, before = _first(before)
+            free += most_cells(first)
+        free -= most_cells(after)
+        while free < 0:
+            after, last = _last(after)
+            free += most_cells(last)
         return before, after
 
     def _take(self) -> str:

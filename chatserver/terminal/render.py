@@ -23,6 +23,7 @@ _QUOTE = 60  # columns of a quoted message
 _BRIEF = 1.0  # s; a text that is sent again sooner is not told of, nor is a shorter wait for a connection
 INDENT = 7  # columns before the lines of a message after the first
 _TAB = 4  # columns
+_EMOJI = "\U0001f000"  # the first; nearly all characters above it have two columns
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 _HAN = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff01-\uff60\U00020000-\U0003ffff"  # Chinese and Japanese
 # Begin no line, and end none (JIS X 4051).
@@ -129,6 +130,11 @@ def _wrapped_line(line: str, columns: int, indent: int) -> str:
         if width > columns:  # the terminal has begun rows of its own
             width = (width - 1) % columns + 1
     return "\n".join(rows)
+
+
+def most_cells(text: str) -> int:
+    """Return the columns that a text takes at most: in many terminals each part of an emoji has columns of its own."""
+    return sum(2 if char >= _EMOJI else 1 if char == "\ufe0f" else cell_len(char) for char in text)
 
 
 def shortened(text: str, columns: int) -> str:

@@ -19,7 +19,7 @@ import trio
 from rich.cells import cell_len, chop_cells
 
 from chatserver.terminal.editor import BRACKETED_PASTE, FOCUS_REPORTS, Editor
-from chatserver.terminal.render import INDENT, Style, shortened, wrapped
+from chatserver.terminal.render import INDENT, Style, most_cells, shortened, wrapped
 
 _PROMPT_END = "> "
 _USUAL_COLUMNS = 80  # if the terminal does not know its width
@@ -123,7 +123,7 @@ class Screen:
         prompt, most = self.prompt, self.columns // 2  # the other half is for typing
         if cell_len(prompt) > most:
             prompt = shortened(prompt, most - cell_len(_PROMPT_END)) + _PROMPT_END
-        room = max(1, self.columns - cell_len(prompt) - 1)
+        room = max(1, self.columns - most_cells(prompt) - 1)
         before, after = self.editor.view(room)
         self._drawn = prompt + before
         # Written again rather than moved back to: terminals differ in the width of emoji of several characters.

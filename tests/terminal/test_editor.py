@@ -110,6 +110,14 @@ def test_the_view_fits_and_shows_the_cursor() -> None:
             editor.feed(LEFT.encode())
 
 
+def test_an_emoji_of_several_characters_has_room_for_each() -> None:
+    """Many terminals show its parts side by side: a longer line is wrapped there, and each key left a copy of it."""
+    for emoji in ("👩\u200d🚀", "👍🏽", "🇩🇪", "❤\ufe0f\u200d🔥"):  # each with four columns
+        editor = Editor()
+        editor.feed((emoji * 10).encode())
+        assert editor.view(13) == (emoji * 3, ""), emoji
+
+
 def test_tab_offers_each_completion_and_then_the_typed_text() -> None:
     editor = Editor()
     editor.complete = lambda before: ("say ", ["ann ", "bob "]) if before == "say " else (before, ())
