@@ -12,8 +12,8 @@ from chatserver.api.services import Services, not_stored
 from chatserver.chat.policy import WRITE
 from chatserver.log.interface import LogError, Stored
 from chatserver.protocol import encoders
-from chatserver.protocol.bodies import decode_edit, decode_key, decode_publish
-from chatserver.protocol.client_messages import Change, Delete, Publish, React, checked_change
+from chatserver.protocol.bodies import decode_delete, decode_edit, decode_publish, decode_react
+from chatserver.protocol.client_messages import Change, Publish
 
 
 class RecordHandlers:
@@ -30,17 +30,12 @@ class RecordHandlers:
 
     def delete(self, request: Request, room: str, offset: str) -> Answer:
         """`DELETE /rooms/{room}/messages/{offset}`."""
-        return self._write(
-            request, room, lambda: checked_change(Delete(room, number_in(offset), decode_key(*request.content)))
-        )
+        return self._write(request, room, lambda: decode_delete(room, number_in(offset), *request.content))
 
     def react(self, request: Request, room: str, offset: str, emoji: str) -> Answer:
         """`PUT` and `DELETE /rooms/{room}/messages/{offset}/reactions/{emoji}`."""
         on = request.head.method == "PUT"
-        return self._write(
-            request, room,
-            lambda: checked_change(React(room, number_in(offset), emoji, on, decode_key(*request.content))),
-        )  # fmt: skip
+        return self._write(request, room, lambda: decode_react(room, number_in(offset), emoji, on, *request.content))
 
     def _write(self, request: Request, room: str, decode: Callable[[], Publish | Change], status: int = 200) -> Answer:
         """Submit a record. The rate is checked before the content."""

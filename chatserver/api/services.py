@@ -151,6 +151,8 @@ class Services:
         malformed message, so that it does not take the place of the next.
         """
         face, room = principal.author, record.room
+        if record.as_user is not None and record.as_user != face.id:
+            raise MessageError(ErrorCode.ANOTHER_USER, "the user is not the one that as_user names")
         if type(record) is Publish:  # `isinstance` of a struct of another type costs 1,000 instructions
             if record.reply_to is not None:
                 self.check(principal, READ, room)

@@ -8,7 +8,16 @@ from typing import TypeVar
 
 import msgspec
 
-from chatserver.protocol.client_messages import Change, Edit, Publish, checked_change, checked_publish, parse_json
+from chatserver.protocol.client_messages import (
+    Change,
+    Delete,
+    Edit,
+    Publish,
+    React,
+    checked_change,
+    checked_publish,
+    parse_json,
+)
 from chatserver.protocol.errors import MessageError, bad_field
 from chatserver.protocol.validation import MAX_TEXT_BYTES, check_name, check_offset
 from chatserver.reasons import ErrorCode
@@ -27,6 +36,7 @@ class PublishBody(msgspec.Struct, frozen=True, gc=False):
     reply_to: int | None = None
     mentions: tuple[str, ...] | None = None
     name: object = None  # refused: see `decode_publish`
+    as_user: str | None = None
 
 
 class EditBody(msgspec.Struct, frozen=True, gc=False):
@@ -34,12 +44,14 @@ class EditBody(msgspec.Struct, frozen=True, gc=False):
 
     text: str
     key: str | None = None
+    as_user: str | None = None
 
 
 class KeyBody(msgspec.Struct, frozen=True, gc=False):
-    """The body of a request whose path says everything but the key."""
+    """The body of a request whose path says what it does."""
 
     key: str | None = None
+    as_user: str | None = None
 
 
 class SessionBody(msgspec.Struct, frozen=True, gc=False):
@@ -71,7 +83,9 @@ def decode_publish(room: str, body: bytes, content_type: str | None) -> Publish:
     if sent.name is not None:
         rule = 'a message cannot name its author; POST /session {"name": ...} gives a token with this name'
         raise bad_field("name", rule)
-    return checked_publish(Publish(room, sent.text, sent.key, reply_to=sent.reply_to, mentions=sent.mentions))
+    return checked_publish(
+        Publish(room, sent.text, sent.key, reply_to=sent.reply_to, mentions=sent.mentions, as_user=sent.as_user)
+    )
 
 
 def decode_edit(room: str, offset: int, body: bytes, content_type: str | None) -> Change:
@@ -80,12 +94,23 @@ def decode_edit(room: str, offset: int, body: bytes, content_type: str | None) -
     if media != _JSON:
         return checked_change(Edit(room, offset, _plain_text(body, media)))
     sent = parse_json(body, _edit_bodies)
-    return checked_change(Edit(room, offset, sent.text, sent.key))
+    return checked_change(Edit(room, offset, sent.text, sent.key, as_user=sent.as_user))
 
 
-def decode_key(body: bytes, content_type: str | None) -> str | None:
-    """The key, not checked yet, in a body that may have nothing else; most requests have no body."""
-    return parse_body(body, content_type, _key_bodies).key if body else None
+def decode_delete(room: str, offset: int, body: bytes, content_type: str | None) -> Change:
+    """A deletion; most have no body."""
+    sent = _decode_key(body, content_type)
+    return checked_change(Delete(room, offset, sent.key, as_user=sent.as_user))
+
+
+def decode_react(room: str, offset: int, emoji: str, on: bool, body: bytes, content_type: str | None) -> Change:
+    """A reaction; most have no body."""
+    sent = _decode_key(body, content_type)
+    return checked_change(React(room, offset, emoji, on, sent.key, as_user=sent.as_user))
+
+
+def _decode_key(body: bytes, content_type: str | None) -> KeyBody:
+    return parse_body(body, content_type, _key_bodies) if body else KeyBody()
 
 
 def _media_type(content_type: str | None) -> str:

@@ -73,6 +73,7 @@ class Publish(msgspec.Struct, frozen=True, gc=False, tag="publish"):
     id: MessageId = None
     reply_to: int | None = None
     mentions: tuple[str, ...] | None = None
+    as_user: str | None = None
 
 
 @final
@@ -82,6 +83,7 @@ class Edit(msgspec.Struct, frozen=True, gc=False, tag="edit"):
     text: str
     key: str | None = None
     id: MessageId = None
+    as_user: str | None = None
 
 
 class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
@@ -89,6 +91,7 @@ class Delete(msgspec.Struct, frozen=True, gc=False, tag="delete"):
     offset: int
     key: str | None = None
     id: MessageId = None
+    as_user: str | None = None
 
 
 @final
@@ -99,6 +102,7 @@ class React(msgspec.Struct, frozen=True, gc=False, tag="react"):
     on: bool
     key: str | None = None
     id: MessageId = None
+    as_user: str | None = None
 
 
 class History(msgspec.Struct, frozen=True, gc=False, tag="history"):

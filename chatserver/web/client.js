@@ -275,11 +275,11 @@ export class ChatClient extends EventTarget {
     if (link !== this.connection.link) return; // it has ended meanwhile, or just now
     this.#mayBeAnother = false;
     this.outbox.resume(async (item) => {
-      if (!hello && (item.author || !this.#speaker)) this.#isUser(await this.#askSession(link)); // the sign-in may have ended since the last request
+      if (!hello && (item.speaker || !this.#speaker)) this.#isUser(await this.#askSession(link)); // another user, perhaps
       this.#checkAuthor(item);
       const { room, text, key, extras } = item;
       const { replyTo: reply_to, mentions, change } = extras;
-      return this.ask({ type: 'publish', reply_to, mentions, ...change, room, text: text || undefined, key });
+      return this.ask({ type: 'publish', reply_to, mentions, ...change, room, text: text || undefined, key, as_user: this.#speaker?.id });
     }, ({ room }) => !this.rooms.get(room)?.isJoining);
   }
 

@@ -30,7 +30,7 @@ export const FOREIGN = 'something else answers in place of the chat server, perh
 const FIRST_DELAY = 0.5; // s; a restart takes about this long
 const MAX_DELAY = 20; // s
 const MAX_ASKED = 300; // s; of a longer Retry-After. A timer of 24 days or more would end at once
-const MAY_PASS = [408, 425, 429]; // statuses, also of a proxy
+const MAY_PASS = [408, 409, 425, 429]; // statuses, also of a proxy
 const SERVER_JITTER = 0.25; // of what the server asked for, added to it
 
 /** Any failure of a request, with the server's code and message if it answered. */

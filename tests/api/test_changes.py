@@ -92,6 +92,28 @@ async def test_an_author_may_edit_for_a_while_and_others_may_not(server: Serving
             assert (answer.status, answer.error) == (403, "forbidden")
 
 
+async def test_a_write_that_names_another_user_is_refused_and_its_key_is_not_used(
+    server: Serving, peer: Peer, friend: Chatter
+) -> None:
+    """The cookie of a browser may change between two requests, and a key belongs to one user."""
+    over_http = (await ask(server.address, "GET", "/session")).json["user"]["id"]
+    over_socket = friend.hello["user"]["id"]
+    writes: list[tuple[str, str, dict[str, Any], str, dict[str, Any]]] = [
+        ("POST", "", {"text": "one"}, "publish", {"text": "one"}),
+        ("PATCH", "/1", {"text": "two"}, "edit", {"offset": 1, "text": "two"}),
+        ("PUT", "/1/reactions/" + quote(THUMB), {}, "react", {"offset": 1, "emoji": THUMB, "on": True}),
+        ("DELETE", "/1", {}, "delete", {"offset": 1}),
+    ]
+    for number, (method, path, body, kind, fields) in enumerate(writes, 1):
+        for user in ("u_ann", over_socket, over_http):
+            answer = await act(peer, method, path, **body, as_user=user, key=f"{number}")
+            refusal = (answer.status, answer.error) if answer.status >= 300 else None
+            assert refusal == (None if user == over_http else (409, "another_user"))
+        for user in ("u_ann", over_http, over_socket):
+            told = await friend.ask(kind, room="den", **fields, as_user=user, key=f"{number}")
+            assert told.get("code") == (None if user == over_socket else "another_user")
+
+
 async def test_malformed_changes_are_refused(server: Serving, peer: Peer) -> None:
     """Each has its error, and nothing is stored. More texts and emoji: tests/protocol."""
     await publish(server.address, "lobby", "gone")

@@ -39,8 +39,12 @@ def test_an_answer_after_the_end_of_a_connection_does_not_say_who_we_are(run: Ru
 
 
 def test_a_session_that_is_told_after_the_end_of_its_connection_sends_no_message(run: Run) -> None:
-    """Over long-poll the next connection may have another user, in whose name the message went out."""
+    """Over long-poll the next connection may have another user, in whose name the message went out.
+
+    The first attempt is refused, and so the second one asks whose session this is.
+    """
     body = """
+        const { ChatError } = await import('/wire.js');
         const store = new (await import('/storage.js')).Store();
         const client = new m.ChatClient('', { kind: 'poll', tab: store, browser: store });
         const turn = () => new Promise((resolve) => setTimeout(resolve));
@@ -53,23 +57,27 @@ def test_a_session_that_is_told_after_the_end_of_its_connection_sends_no_message
             room: async () => ({ may_write: true }),
             unread: async () => ({ rooms: {} }),
             session: () => new Promise((resolve) => sessions.push((id) => resolve({ user: { id, name: id } }))),
-            ask: async ({ text }) => (sent.push(text), { offset: 1 }),
+            ask: async ({ as_user }) => {
+                sent.push(as_user);
+                throw new ChatError('another_user', '', { status: 409 });
+            },
         };
         const answer = async (...ids) => {
-            await turn();
+            do await turn(); while (sessions.length < ids.length);
             for (const id of ids) sessions.shift()(id);
             await turn();
         };
         client.enter('lobby');
         await answer('u_ann');
         client.current.publish('by Ann').catch(() => {});
+        while (!sessions.length) await turn();
         client.reconnect();
         await answer('u_ann', 'u_ben');
         await answer();
         client.close();
         return [sent, client.identity.user.id];
     """
-    assert run("client.js", body) == [[], "u_ben"]
+    assert run("client.js", body) == [["u_ann"], "u_ben"]
 
 
 def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(run: Run) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from urllib.request import Request, urlopen
 
 import pytest
-from playwright.sync_api import WebSocketRoute, expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
 from tests.e2e.browser import wait_until
 from tests.e2e.conftest import OpenWindow
@@ -51,6 +51,42 @@ def test_a_message_waits_for_the_user_who_wrote_it(server: Server, window: OpenW
     ann.page.reload()
     ann.expect_texts(["by a guest", "by Eva"])
     assert [each["user"]["id"] == f"eva-{transport}" for each in server.messages(room)] == [False, True]
+
+
+@pytest.mark.parametrize("what", ["sign-out", "sign-in", "lost"])
+def test_a_message_that_a_sign_out_or_a_sign_in_overtakes(server: Server, window: OpenWindow, what: str) -> None:
+    """Over HTTP it went out in the name of whoever the browser was when the request came.
+
+    If the answer was lost too, the message was stored as the new user's and taken for one of the user before.
+    """
+    ann, room, overtaken = window(is_played=True), f"overtaken-{what}", list[str]()
+    if what == "sign-out":
+        sign_in(ann, server, "ida")
+    ann.open(server, transport="poll", room=room)
+    ann.expect_live("poll")
+
+    def overtake(route: Route) -> None:
+        if route.request.method != "POST" or overtaken:
+            return route.continue_()
+        overtaken.append(route.request.url)
+        if what == "sign-out":
+            ann.page.context.clear_cookies()
+        else:
+            sign_in(ann, server, "ida")
+        if what != "lost":
+            return route.continue_()
+        ann.page.request.post(route.request.url, data=route.request.post_data_json)
+        return route.abort()
+
+    ann.page.route(f"**/rooms/{room}/messages", overtake)
+    ann.say("by Ida")
+    if what == "sign-in":
+        ann.expect_texts(["by Ida"])
+        expect(ann.page.locator("#me")).to_contain_text("Ida")
+    else:
+        expect(ann.pending).to_have_attribute("data-state", "held")
+        assert server.messages(room) == []
+    assert overtaken
 
 
 @pytest.mark.parametrize("is_reloaded", [False, True])

@@ -103,11 +103,12 @@ export class Server {
   }
 
   /** @returns {object} the acknowledgement */
-  write(user, { type, room: name, text, key, reply_to, mentions, offset, emoji, on }) {
+  write(user, { type, room: name, text, key, as_user, reply_to, mentions, offset, emoji, on }) {
     const room = this.room(name);
     const { records } = room;
     this.#mayEnter(user, name);
     if (this.muted.has(user.id)) throw new Refusal(403, 'forbidden', 60);
+    if (as_user && as_user !== user.id) throw new Refusal(409, 'another_user');
     const known = key && room.keys.get(`${user.id} ${key}`);
     if (known && this.clock.now - known.at < KEY_LIFETIME) return known.ack;
     const message = type === 'publish' ? null : this.find(name, offset);

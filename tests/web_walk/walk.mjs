@@ -26,7 +26,6 @@ class Walk {
     this.browser = new Browser(this.clock, this.server);
     const transport = kind ?? this.clock.pick(['ws', 'ws', 'sse', 'poll']);
     this.options = { web, search: transport === 'ws' ? '' : `?transport=${transport}` };
-    this.isOverHttp = transport !== 'ws';
     this.browser.lag = this.clock.pick([20, 100, 2500]);
     this.steps = Object.entries(STEPS).flatMap(([name, [weight]]) => Array(often.includes(name) ? 8 * weight : weight).fill(name));
     this.talk('lobby', 3);
@@ -136,12 +135,10 @@ class Walk {
     const items = [...this.browser.pages.flatMap(({ client }) => client.outbox.items), ...JSON.parse(this.browser.local.get('chat.outbox') ?? '[]')];
     for (const [text, { author, mayBeTwice, mayBeLost }] of this.written) {
       const stored = this.server.stored.filter((each) => each.text === text);
-      // Over HTTP a request may come after a sign-out or another sign-in: it is of the address then, or of the new user.
-      const known = stored.filter(({ author }) => author !== 'g_address');
-      const inOneLog = Math.max(0, ...[...Map.groupBy(known, ({ epoch }) => epoch).values()].map(({ length }) => length));
+      const inOneLog = Math.max(0, ...[...Map.groupBy(stored, ({ epoch }) => epoch).values()].map(({ length }) => length));
       this.expect('twice', inOneLog < 2 || mayBeTwice, `${text} of ${stored.map((each) => each.author)}`);
       this.expect('lost', stored.length || mayBeLost || items.some((item) => item.text === text), text);
-      for (const each of known) this.expect('author', !author || each.author === author || this.isOverHttp, `${text} of ${author} is ${each.author}'s`);
+      for (const each of stored) this.expect('author', !author || each.author === author, `${text} of ${author} is ${each.author}'s`);
     }
   }
 
@@ -222,7 +219,6 @@ const STEPS = {
   net: [4, ({ browser, clock }) => browser.turn(clock.pick(['good', 'good', 'silent', 'off']))],
   blockSockets: [1, (walk) => {
     walk.browser.isSocketBlocked = !walk.browser.isSocketBlocked;
-    walk.isOverHttp = true;
     walk.browser.cut();
   }],
   fill: [1, ({ browser, clock }) => (browser.quota = clock.pick([Infinity, browser.used + clock.int(200)]))],
