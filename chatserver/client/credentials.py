@@ -3,9 +3,7 @@
 Owns: both secrets in memory. May not: know the network or a file (terminal/identity.py keeps the cookie).
 """
 
-from collections.abc import Iterable
-from contextlib import suppress
-from http.cookies import CookieError, SimpleCookie
+from collections.abc import Iterable, Mapping
 
 from chatserver.client.errors import Unauthenticated
 
@@ -26,7 +24,7 @@ class Credentials:
 
     def __init__(self, *, token: str = "", cookie: str = "") -> None:
         self.token = checked_token(token)
-        self._cookies = SimpleCookie()
+        self._cookies: dict[str, str] = {}
         self.load(cookie)
 
     @property
@@ -39,22 +37,27 @@ class Credentials:
         """The fields for a request. With a token the guest's cookie is not sent."""
         if self.token:
             return [(b"Authorization", f"Bearer {self.token}".encode())]
-        return [(b"Cookie", self.cookie.encode("latin-1"))] if self.cookie else []
+        return [(b"Cookie", self.cookie.encode())] if self._cookies else []
 
     def take(self, headers: Iterable[tuple[bytes, bytes]]) -> None:
         """Store the cookies of an answer, so that we stay the same guest."""
         for name, value in headers:
             if name.lower() == b"set-cookie":
-                self.load(value.decode("latin-1"))
+                self.load(value.decode("latin-1").partition(";")[0])
 
-    def load(self, text: str) -> None:
-        """Store cookies, of which some may be newer ones in place of those that are there."""
-        cookies = SimpleCookie(self._cookies)
-        with suppress(CookieError):
-            cookies.load(text)
-            if len(_field_of(cookies)) <= MAX_COOKIES:
-                self._cookies = cookies
+    def load(self, cookies: str) -> None:
+        """Store cookies in the form of `cookie`, of which some may be newer ones in place of those that are there.
+
+        Their values are sent back as they came (RFC 6265 section 5.2).
+        """
+        found = dict(self._cookies)
+        for pair in cookies.split(";"):
+            name, equals, value = map(str.strip, pair.partition("="))
+            if name and equals and pair.isascii() and pair.strip().isprintable():
+                found[name] = value
+        if len(_field_of(found)) <= MAX_COOKIES:
+            self._cookies = found
 
 
-def _field_of(cookies: SimpleCookie) -> str:
-    return cookies.output(attrs=[], header="", sep=";").strip()
+def _field_of(cookies: Mapping[str, str]) -> str:
+    return "; ".join(f"{name}={value}" for name, value in cookies.items())
