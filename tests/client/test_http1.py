@@ -12,7 +12,7 @@ import trio.testing
 
 from chatserver.client import http1
 from chatserver.client.credentials import Credentials
-from chatserver.client.http1 import ANSWER_TIMEOUT, MAX_CONNECTIONS, MAX_IDLE, HttpClient
+from chatserver.client.http1 import ANSWER_TIMEOUT, MAX_CONNECTIONS, MAX_IDLE, HttpClient, Response
 from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
 from chatserver.client.stream import EndedError, parse_target
@@ -241,6 +241,16 @@ async def test_errors_of_proxies_are_read_as_well() -> None:
         ending = response.ending
         assert (response.error.code, ending.retry_after, ending.final) == (code, retry_after, final), head
         assert ending.why == f"the server answered {response.status}{words}"
+
+
+def test_a_refusal_of_one_room_is_no_refusal_of_the_user() -> None:
+    """A poll gets 401 for a room that guests may no longer read; the bot stays in the others."""
+    for status, room, concerns_rooms in (
+        (401, None, False), (401, "staff", True), (403, None, True), (404, "staff", True), (429, "staff", False),
+        (503, "staff", False),
+    ):  # fmt: skip
+        body = json.dumps({"error": {"code": "no", "message": "no", **({"room": room} if room else {})}}).encode()
+        assert Response(status, {}, body).is_about_rooms is concerns_rooms, (status, room)
 
 
 async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:
