@@ -8,8 +8,8 @@ from bisect import bisect_left
 
 import trio
 
-#: Upper bounds in seconds of the buckets that a scrape shows.
-BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0)
+#: Upper bounds in seconds of the buckets that a scrape shows; a search may take two seconds.
+BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 2.5)
 
 
 class Durations:
