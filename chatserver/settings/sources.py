@@ -66,6 +66,7 @@ def _read_toml(path: Path) -> dict[str, Any]:
     data = read_file("config", path)
     try:
         table = tomllib.loads(data.decode())
+        repr(table)  # no complaint could name a number in hex that has too many digits for that
     except (ValueError, RecursionError) as error:
         raise ConfigError("config", f"{path} is not TOML: {error}") from error
     found: dict[str, Any] = {}

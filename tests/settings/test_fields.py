@@ -149,6 +149,7 @@ def test_a_file_that_cannot_be_used(tmp_path: Path) -> None:
         ("port = 1\nport = 2", "is not TOML"),
         ("port = " + "[" * 5000, "is not TOML"),
         ("port = " + "1" * 5000, "is not TOML"),
+        ("port = 0x" + "f" * 5000, "is not TOML"),
         ("head-deadline = 1\nhead_deadline = 2", "sets head-deadline twice"),
         ("[serve]\nport = 1", "sets 'serve', which is no setting"),
         ('[room."x"]\nread = "everyone"', "sets 'room', which is no setting, did you mean rooms?"),
