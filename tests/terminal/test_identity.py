@@ -29,8 +29,13 @@ def test_state_is_kept_in_the_home_directory_by_default(
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("XDG_STATE_HOME", invalid)
     monkeypatch.setenv("HOME", str(tmp_path))
-    keep_cookie(HERE, "", "guest=g1")
-    assert len(list((tmp_path / ".local" / "state" / "chatserver").iterdir())) == 1
+    before = os.umask(0)
+    try:
+        keep_cookie(HERE, "", "guest=g1")
+    finally:
+        os.umask(before)
+    (kept,) = (tmp_path / ".local" / "state" / "chatserver").iterdir()
+    assert {folder.stat().st_mode & 0o777 for folder in kept.parents[:3]} == {0o700}
 
 
 def test_without_a_home_directory_nothing_is_kept(monkeypatch: pytest.MonkeyPatch) -> None:
