@@ -41,6 +41,7 @@ CHROMIUM_FLAGS = (
     "--disable-sync",
 )
 PATIENCE = 30_000  # ms until an expectation fails; a busy machine is slow
+START_PATIENCE = 180_000  # ms until a browser has started, which takes seconds of CPU; Playwright's own
 LOOK = 30  # ms between two checks of `wait_until`
 expect.set_options(timeout=PATIENCE)
 WIDTH, HEIGHT = 1100, 700

@@ -13,7 +13,7 @@ from typing import Any
 
 from websockets.sync.client import ClientConnection, connect
 
-from tests.e2e.browser import PATIENCE, find_browser
+from tests.e2e.browser import START_PATIENCE, find_browser
 from tests.e2e.webdriver import Person
 
 #: Without a display Firefox reports a touch screen, where Enter begins a new line. A mouse points (2) and hovers (4).
@@ -39,7 +39,7 @@ class Firefox:
         self._commands += 1
         self._socket.send(json.dumps({"id": self._commands, "method": method, "params": params}))
         while True:
-            message = json.loads(self._socket.recv(timeout=PATIENCE / 1000))
+            message = json.loads(self._socket.recv(timeout=START_PATIENCE / 1000))
             if message.get("id") == self._commands:
                 assert message["type"] == "success", (method, message)
                 return message["result"]
@@ -74,7 +74,8 @@ def running_firefox(profile: Path) -> Iterator[Firefox]:
         try:
             assert process.stderr is not None
             told = next(filter(None, (re.search(r"ws://\S+", line) for line in process.stderr)))
-            with connect(f"{told[0]}/session", max_size=None, open_timeout=PATIENCE / 1000) as socket:
+            patience = START_PATIENCE / 1000
+            with connect(f"{told[0]}/session", max_size=None, open_timeout=patience, ping_interval=None) as socket:
                 firefox = Firefox(socket)
                 firefox.do("session.new", capabilities={})
                 yield firefox

@@ -15,7 +15,7 @@ from http import HTTPStatus
 from http.client import HTTPConnection
 from typing import Any
 
-from tests.e2e.browser import LOOK, PATIENCE, find_browser
+from tests.e2e.browser import LOOK, START_PATIENCE, find_browser
 from tests.e2e.webdriver import Person
 from tests.support.ports import steady_port
 
@@ -63,7 +63,7 @@ def _running(*command: str, environment: Mapping[str, str] = {}) -> Iterator[sub
 
 
 def _wait_until_open(driver: subprocess.Popen[str], port: int) -> None:
-    until = time.monotonic() + PATIENCE / 1000
+    until = time.monotonic() + START_PATIENCE / 1000
     while driver.poll() is None and time.monotonic() < until:
         with suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port)):
             return
@@ -80,5 +80,5 @@ def running_webkit() -> Iterator[WebKitPerson]:
         # Named `local`, it wants to listen on ::1 too, which many containers do not have.
         with _running(path, "--host=127.0.0.1", f"--port={port}", environment=screen) as driver:
             _wait_until_open(driver, port)
-            with closing(HTTPConnection("127.0.0.1", port, timeout=PATIENCE / 1000)) as line:
+            with closing(HTTPConnection("127.0.0.1", port, timeout=START_PATIENCE / 1000)) as line:
                 yield WebKitPerson(line)
