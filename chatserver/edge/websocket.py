@@ -372,14 +372,9 @@ class WebSocketHandler(Handler):
     def drain(self, connection: Connection, retry_after: float) -> None:
         """The server is stopping: say when to come back, and close."""
         session = context_of(connection, WebSocketSession)
-        dialect, text = session.dialect, "the server is restarting"
-        goaway = dialect.goaway("restart", retry_after)
-        if not session.in_flight:
-            self._connections.finish(connection, Reason.DRAINING, goaway + dialect.close(Reason.DRAINING, text))
-            return
-        self._connections.send(connection, goaway)
+        self._connections.send(connection, session.dialect.goaway("restart", retry_after))
         if connection.context is session:  # the send may have found the peer gone
-            self._end_in_order(connection, session, Ending(Reason.DRAINING, text))
+            self._end_in_order(connection, session, Ending(Reason.DRAINING, "the server is restarting"))
 
     def faulted(self, connection: Connection) -> None:
         """A bug of ours: 1011."""
