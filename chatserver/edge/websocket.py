@@ -252,7 +252,7 @@ class WebSocketHandler(Handler):
         return error_reply(session, id_, ErrorCode.RATE_LIMITED, too_often(wait), wait)
 
     def _over(self, connection: Connection) -> bool:
-        return connection.rate > 0 and self._bucket.over(connection.rate, self._connections.wheel.microseconds)
+        return self._bucket.over(connection.rate, self._connections.wheel.microseconds)
 
     def _spend(self, connection: Connection, cost: int) -> None:
         """Count an answer or a control frame. A client that ignores REFUSALS refusals is closed."""
