@@ -300,6 +300,17 @@ async def test_the_newest_unindexed_messages_are_found_beside_any_backlog(
             assert await find(log, text) == [text], "the other messages take nothing of its bytes"
 
 
+async def test_a_cursor_beyond_all_offsets_is_no_way_into_the_next_room(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Places of rooms follow each other; messages that are not in the index are found between two places."""
+    monkeypatch.setattr(index_module.SqliteIndex, "run", never)
+    async with running(SqliteLog(str(path))) as log:
+        await submit_all(log, [draft("pear", room="a"), draft("secret pear", room="b")])
+        for before in (schema_module.OFFSETS + 2, 2**52):
+            assert await find(log, "pear", room="a", before=before) == ["pear"]
+
+
 # -- removals
 
 
