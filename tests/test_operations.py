@@ -179,6 +179,7 @@ async def test_metrics_of_dashboard_and_alerts_exist(tmp_path: Path) -> None:
     async with serving(tls_cert=cert, tls_key=key) as server:
         told = (await ask(server.address, "GET", "/metrics")).body.decode()
     names = set(re.findall(r"^(\w+)", told, re.MULTILINE))
+    names |= {"chatserver_worker_deaths_total", "chatserver_shard_up"}  # with --workers, and with --shared
     labels = set(re.findall(r'[{,](\w+)="', told)) | {"instance"}
     for each in asked:
         assert set(_METRIC.findall(each)) <= names, each

@@ -109,7 +109,7 @@ def listen(text: str) -> tuple[str, int]:
     name, _, port = text.rpartition(":")
     bare = name.removeprefix("[").removesuffix("]")
     if not bare or (":" in bare) != (bare != name) or not re.fullmatch("[0-9]{1,5}", port):
-        raise ValueError(f"{text!r} is not HOST:PORT, like 127.0.0.1:9100 or [::1]:9100")
+        raise ValueError(f"{text!r} is not HOST:PORT, like 127.0.0.1:9800 or [::1]:9800")
     return bare, int(_port(port))
 
 
