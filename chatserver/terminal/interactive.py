@@ -68,8 +68,12 @@ class Interactive:
             self._nursery.start_soon(task)
         if self.room is not None:
             self._nursery.start_soon(self._enter, self.room)
-        async for event in self._chat.events():
-            self._show(event)
+        try:
+            async for event in self._chat.events():
+                self._show(event)
+        finally:
+            if unsent := self._outgoing.unsent.total():
+                self._screen.note(f"{unsent} not acknowledged and perhaps not sent")
 
     def complete(self, before: str) -> tuple[str, Sequence[str]]:
         return commands.complete(before, people=self._recall.people.values(), rooms={*self._recall.rooms, *self._rooms})
@@ -394,6 +398,4 @@ class Interactive:
             await self._outgoing.all_sent()
             if self._chat.trouble is None:
                 await self._store_read()
-        if unsent := self._outgoing.unsent.total():
-            self._screen.note(f"{unsent} not acknowledged and perhaps not sent")
-        raise Done(EXIT_FAULT if unsent else EXIT_CLEAN)
+        raise Done(EXIT_FAULT if self._outgoing.unsent.total() else EXIT_CLEAN)

@@ -188,6 +188,7 @@ async def test_a_room_in_slow_mode_delays_no_other(server: FakeServer) -> None:
         server.errors = [{"code": "forbidden", "message": "sign in"}]
         await person.enter("refused", "not sent to lobby: sign in")
         person.process.send_signal(signal.SIGTERM)
+        await person.until("1 not acknowledged and perhaps not sent")
 
 
 async def test_a_change_without_a_number_never_goes_to_an_older_message_than_the_last(server: FakeServer) -> None:
