@@ -68,8 +68,8 @@ _CLASSES: dict[str, type[ChatError]] = {
 
 
 def is_retryable(code: str, retry_after: float | None) -> bool:
-    """Whether the same request may succeed later. A token must wait while the server fetches the key that it names."""
-    return code in RETRYABLE or (code == "unauthenticated" and retry_after is not None)
+    """Whether the same request may succeed later. The end of a mute or a ban is not waited for."""
+    return code in RETRYABLE or (retry_after is not None and code != "forbidden")
 
 
 def error_of(code: str, message: str, retry_after: float | None = None) -> ChatError:

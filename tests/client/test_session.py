@@ -183,6 +183,7 @@ def test_a_request_is_sent_again_on_the_next_connection_and_a_write_under_its_ke
         ("rate_limited", {"retry_after": 1.5}, 1.5),
         ("unauthenticated", {"retry_after": 1.5}, 1.5),
         ("internal", {}, RETRY_DELAY),
+        ("of_a_newer_server", {"retry_after": 3}, 3.0),
         ("unavailable", {"retry_after": 0}, RETRY_DELAY),
         ("unavailable", {"retry_after": -5}, RETRY_DELAY),
         ("unavailable", {"retry_after": 1e300}, LONGEST_WAIT),
