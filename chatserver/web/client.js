@@ -16,8 +16,6 @@ import { Room } from './room.js';
 import { ChatError, splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
-const RECORDS = ['message', 'edit', 'delete', 'reaction'];
-
 export class ChatClient extends EventTarget {
   /** @type {Map<string, Room>} */
   rooms = new Map();
@@ -333,7 +331,7 @@ export class ChatClient extends EventTarget {
   }
 
   pushed(pushed) {
-    if (RECORDS.includes(pushed.type) || pushed.target) {
+    if (pushed.cursor) { // a record, also of a newer server
       this.#inbox.push(pushed);
       this.#delivery ||= setTimeout(() => this.#deliver());
       return;
