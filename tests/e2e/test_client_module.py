@@ -176,7 +176,7 @@ def test_a_reply_waits_after_a_lost_connection_until_it_is_known_whether_the_log
 def test_what_was_pushed_before_an_answer_is_in_its_room_when_the_answer_is_read(run: Run) -> None:
     """Pushes are gathered for a moment. A page that came in it had an edit of such a message, and that was lost.
 
-    A record of a type that the page does not know yet, and that changes no message, was fetched again with the next one.
+    A record of a type that the page does not know yet was fetched again with the next one.
     """
     body = """
         const { Store } = await import('/storage.js');
@@ -188,7 +188,8 @@ def test_what_was_pushed_before_an_answer_is_in_its_room_when_the_answer_is_read
         client.enter('lobby');
         link.handlers.ready(link, { user: { id: 'g_1', name: 'Ann' } });
         link.handlers.page(link, 'lobby', page);
-        const push = (type, offset) => link.handlers.pushed(link, { type, room: 'lobby', offset, cursor: `e-${offset}`, user: { id: 'u' }, text: 'x' });
+        const record = { room: 'lobby', user: { id: 'u' }, text: 'x' };
+        const push = (type, offset) => link.handlers.pushed(link, { ...record, type, offset, cursor: `e-${offset}` });
         push('of a newer server', 1);
         push('message', 2);
         await client.ask({ type: 'history', room: 'lobby' });
