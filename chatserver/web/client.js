@@ -128,7 +128,6 @@ export class ChatClient extends EventTarget {
 
   reconnect() {
     this.#mayBeAnother = true;
-    this.markers.expire();
     this.connection.restart();
   }
 
@@ -179,13 +178,12 @@ export class ChatClient extends EventTarget {
     const { current } = this;
     const { link } = this.connection;
     if (!current.out && (!current.knowsRights || current.readOnly)) this.askRights(current);
-    const [{ rooms }, unread, session] = await Promise.all([this.api.rooms(), this.api.unread(), this.api.session()]);
+    const [{ rooms }, session] = await Promise.all([this.api.rooms(), this.api.session(), this.markers.renew()]);
     // In a page of another site they have no cookie, so the guest of the WebSocket counts; after a sign-out, the next link.
     if (link && link === this.connection.link) {
       if (!link.isSocket || this.identity.owns(session)) this.#isUser(session);
       else if (this.#speaker && this.#isNew(session)) this.reconnect();
     }
-    this.markers.take(unread);
     for (const { room, cursor, members } of rooms) {
       const ours = this.rooms.get(room);
       if (!ours) continue;
@@ -316,6 +314,7 @@ export class ChatClient extends EventTarget {
 
   down() {
     this.#deliver();
+    this.markers.expire();
   }
 
   page(name, page) {

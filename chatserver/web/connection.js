@@ -6,6 +6,7 @@
  * answers `/readyz`. While the server itself is away, and once when it is back, it tries the same transport again.
  * From another transport it tries a WebSocket now and then, and changes over without a break.
  *
+ * @import { ChatClient } from './client.js'
  * @import { ChatError, Page } from './wire.js'
  *
  * @typedef {'ws' | 'sse' | 'poll'} Kind
@@ -61,9 +62,7 @@ export class Connection {
   /**
    * @param {(kind: Kind, handlers: any) => Link} options.open
    * @param {() => Promise<void>} options.ready resolves when the server takes traffic; throws a ChatError otherwise
-   * @param {{stateChanged: () => void, opening: (link: Link) => void, up: (link: Link, hello: Json | null) => void, down: () => void,
-   *   isRenewed: () => Promise<boolean>, page: (room: string, page: Page) => void, pushed: (pushed: Json) => void,
-   *   refused: (room: string, error: ChatError) => void}} options.handlers
+   * @param {ChatClient} options.handlers
    */
   constructor({ transports, open, ready, handlers }) {
     this.transports = transports;

@@ -136,7 +136,7 @@ export class HttpApi {
     return this.json(path(name, ''));
   }
 
-  /** @returns {Promise<{rooms: {[room: string]: {read: number, unread: number, mentions: number}}}>} */
+  /** @returns {Promise<{rooms: {[room: string]: {read: number, mentions: number}}}>} */
   unread() {
     return this.json('/unread');
   }

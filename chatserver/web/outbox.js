@@ -288,9 +288,8 @@ export class Outbox {
 }
 
 /**
- * The user's own edits, deletions and reactions that the log does not have yet, so that they are shown at once. What is
- * shown is made from the message as the log has it each time, so a change by somebody else counts, and a refused change
- * leaves nothing behind.
+ * The user's own edits, deletions and reactions that the log does not have yet. They are applied to a message as the log
+ * has it each time, so a refused change leaves nothing behind.
  */
 export class Unconfirmed {
   /** @type {Shown[]} in the order in which they were made */

@@ -10,11 +10,13 @@ import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 export const READ_KEY = 'chat.read.'; // and the room: two tabs that write the markers of their rooms at once keep both
 const READ_AFTER = 500; // ms between reading further and telling the server
+const ASK_EACH = 200; // ms a room
 const MAX_FAILURES = 3; // then the room is shown, for which people wait
 
 export class ReadMarkers {
-  /** @type {Map<string, {read: number, unread: number, mentions: number}>} of the server, by room */
+  /** @type {Map<string, {read: number, mentions: number}>} by room */
   #marks = new Map();
+  #takenAt = -Infinity;
   /** @type {Promise<void> | null} */
   #asking = null;
   /** @type {Map<string, number>} timers, by room */
@@ -35,7 +37,6 @@ export class ReadMarkers {
     return new Set([...marks.filter(([, { mentions }]) => mentions), ...marks].map(([room]) => room));
   }
 
-  /** @returns {string | null} our marker */
   of(room) {
     return this.browser.getItem(READ_KEY + room);
   }
@@ -45,6 +46,7 @@ export class ReadMarkers {
     this.browser.setItem(READ_KEY + name, read);
     clearTimeout(this.#reading.get(name));
     if (offset === 0) return;
+    this.#marks.set(name, { read: offset, mentions: 0 });
     const send = () => this.client.ask({ type: 'read', room: name, offset }).catch(() => {}); // the next marker includes this one
     this.#reading.set(name, setTimeout(send, READ_AFTER));
   }
@@ -82,13 +84,19 @@ export class ReadMarkers {
     }
   }
 
-  take({ rooms }) {
-    this.#marks = new Map(Object.entries(rooms));
+  async renew() {
+    if (performance.now() - this.#takenAt > ASK_EACH * this.#marks.size) this.take(await this.client.api.unread());
   }
 
-  /** Fetch them again with the next connection, which may have another user. */
+  take({ rooms }) {
+    this.#marks = new Map(Object.entries(rooms));
+    this.#takenAt = performance.now();
+  }
+
+  /** Fetch them again with the next connection, which may have another user or log. */
   expire() {
     this.#asking = null;
+    this.#takenAt = -Infinity;
   }
 
   /**

@@ -136,6 +136,40 @@ def test_a_read_marker_that_the_server_did_not_get_is_sent_again(run: Run) -> No
     assert run("read-markers.js", body, PATIENCE) == {"type": "read", "room": "lobby", "offset": 2}
 
 
+def test_the_longer_the_list_of_what_is_unread_the_less_often_it_is_asked_for(run: Run) -> None:
+    """A thousand rooms are 50 KB, and were sent each 20 s. After a new connection, perhaps to another log, it asks."""
+    body = """
+        const store = new (await import('/storage.js')).Store();
+        const client = new m.ChatClient('', { kind: 'poll', tab: store, browser: store });
+        const asked = [];
+        const names = Array.from({ length: a }, (_, at) => `room-${at}`);
+        const rooms = Object.fromEntries(names.map((name) => [name, { read: 1, unread: 0, mentions: 0 }]));
+        client.api = {
+            page: async () => ({ room: 'lobby', cursor: 'e-0', recovered: true, messages: [] }),
+            poll: () => new Promise(() => {}),
+            rooms: async () => ({ rooms: [] }),
+            room: async () => ({ may_write: true }),
+            session: async () => ({ user: { id: 'g_1', name: 'Guest' } }),
+            unread: async () => (asked.push(now), { rooms }),
+        };
+        let now = 0;
+        const { performance } = globalThis;
+        Object.defineProperty(globalThis, 'performance', { value: { now: () => 1000 * now }, configurable: true });
+        client.enter('lobby');
+        await new Promise((resolve) => setTimeout(resolve));
+        for (const second of [20, 40, 60, 80, 210, 220]) {
+            now = second;
+            if (second === 220) client.down();
+            await client.survey();
+        }
+        Object.defineProperty(globalThis, 'performance', { value: performance, configurable: true });
+        client.close();
+        return asked;
+    """
+    assert run("client.js", body, 1_000) == [0, 210, 220]
+    assert run("client.js", body, 50) == [0, 20, 40, 60, 80, 210, 220]
+
+
 def test_a_reply_waits_after_a_lost_connection_until_it_is_known_whether_the_log_is_the_same(run: Run) -> None:
     """It was sent before the answer to the join: as a reply to whatever has that number in a new log."""
     body = """
