@@ -271,7 +271,7 @@ export class ChatClient extends EventTarget {
     if (link !== this.connection.link) return; // it has ended meanwhile, or just now
     this.#mayBeAnother = false;
     this.outbox.resume(async (item) => {
-      if (!hello && (item.speaker || !this.#speaker)) this.#isUser(await this.#askSession(link)); // another user, perhaps
+      if (!hello && (item.speaker || !this.#speaker)) this.#isUser(await this.#askSession(link));
       this.#checkAuthor(item);
       const { room, text, key, extras } = item;
       const { replyTo: reply_to, mentions, change } = extras;

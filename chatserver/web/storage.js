@@ -3,7 +3,7 @@
  * Owns: that fall-back, and checking what is read, since another version of the page may have written it.
  */
 
-/** Pages over plain http from another machine have no locks; where cookies are blocked, locks and channels are refused. */
+/** Pages over plain http from another machine have none; where cookies are blocked, locks and channels are refused. */
 export const hasLocks = () => 'locks' in navigator && navigator.cookieEnabled;
 
 export class Store {
@@ -42,7 +42,8 @@ export class Store {
 
 export function openStorage(name) {
   try {
-    return new Store(window[name]); // throws if storage is blocked, and may be null in Firefox
+    window[name].getItem(''); // throws if storage is blocked, null or damaged
+    return new Store(window[name]);
   } catch {
     return new Store();
   }

@@ -233,3 +233,19 @@ def test_the_page_works_with_a_full_storage(run: Run) -> None:
     """
     late = ["late", "early"]
     assert run("storage.js", body) == [late, late, "by another tab", "later", "of another tab", None, ["b"]]
+
+
+def test_the_page_works_with_a_damaged_storage(run: Run) -> None:
+    """In Firefox each call throws then (NS_ERROR_FILE_CORRUPTED), and no room opened."""
+    body = """
+        const { getItem } = Storage.prototype;
+        Storage.prototype.getItem = () => { throw new DOMException('damaged'); };
+        const store = m.openStorage('localStorage');
+        const before = store.getItem('a');
+        store.setItem('a', 'kept by the page');
+        const after = store.getItem('a');
+        Storage.prototype.getItem = getItem;
+        localStorage.clear();
+        return [before, after];
+    """
+    assert run("storage.js", body) == [None, "kept by the page"]
