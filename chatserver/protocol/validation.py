@@ -120,6 +120,7 @@ def check_user_id(user_id: str, field: str = "user") -> str:
         raise bad_field(field, f"1 to {MAX_USER_ID_CHARS} printable characters, without blanks at the ends")
     if user_id.startswith(GUEST):
         raise bad_field(field, f"{GUEST} begins the id of a guest")
+    _check_combining(user_id, field)  # without a name it is shown
     return user_id
 
 
