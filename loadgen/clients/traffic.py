@@ -23,6 +23,11 @@ from loadgen.report.latency import Lag, Recent
 #: Messages sent at once when the schedule is behind, before the engine serves its sockets again.
 CATCH_UP_BATCH: Final = 64
 
+#: From a speaker to the next, in the order in which they connected: in that order itself they would suit a server that
+#: serves one connection after the other. It is a prime above all numbers of clients, so that each has its turn; the one
+#: before it is twice a prime, so that the order is another for all numbers above two.
+_STRIDE: Final = 100_043
+
 #: The duration that counts for a message that was refused, never acknowledged or never returned.
 TIMEOUT_SECONDS: Final = 5.0
 
@@ -163,7 +168,7 @@ class Traffic:
             self._waiting.append((number, due))
 
     def _send(self, number: int, due: float) -> None:
-        speaker = self.speakers[number % len(self.speakers)]
+        speaker = self.speakers[number * _STRIDE % len(self.speakers)]
         self._unacknowledged[number] = (due, speaker)
         if speaker.echoes:
             self._unreturned[number] = (due, speaker)

@@ -2,6 +2,9 @@
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
 
 import pytest
 import trio
@@ -284,3 +287,36 @@ def test_without_flags_a_usual_machine_is_enough(of: Of, monkeypatch: pytest.Mon
     monkeypatch.setattr("resource.getrlimit", lambda _: (20_000, 20_000))
     with pytest.raises(TargetDownError):
         capacity("http://127.0.0.1:1", of=of)
+
+
+class _Page(BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        self.send_response_only(200)
+        self.send_header("Content-Length", "5")
+        self.end_headers()
+        self.wfile.write(b"hello")
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  the name of its base
+        """Say nothing."""
+
+
+class _OneByOne(HTTPServer):
+    """It reads a connection until that has a request, and serves no other meanwhile."""
+
+    request_queue_size = 64
+
+
+async def test_a_server_that_serves_one_connection_at_a_time_holds_no_idle_ones() -> None:
+    """Requests came in the order of connections: gunicorn's sync worker held 400 that were in the backlog."""
+    size = 20
+    tried = replace(trial_of(Of.IDLE, "http", size, 0.5), drain_seconds=0.1)
+    with _OneByOne(("127.0.0.1", 0), _Page) as server:
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        url = f"http://127.0.0.1:{server.server_port}"
+        report = await Player(plan(url, conditions=(Condition("held", "<", size),)), tried).play()
+        server.shutdown()
+        thread.join()
+    assert report.figures["held"] == size, "in its backlog"
+    assert report.figures["unacknowledged"]
+    assert report.outcome is Outcome.FELL_SHORT

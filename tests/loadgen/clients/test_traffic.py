@@ -235,11 +235,11 @@ def test_what_is_in_the_room_after_a_planned_end_is_stored_and_the_rest_is_said_
     assert [number for number, _ in wound.speaker.sent[5:]] == [6], "once"
 
 
-def test_speakers_take_turns_by_their_numbers(wound: _Wound) -> None:
+def test_speakers_take_turns_and_not_in_the_order_of_their_connections(wound: _Wound) -> None:
     speakers = [_Speaker(index) for index in range(3)]
     wound.traffic.leave(wound.speaker)
     for index in (2, 0, 1):
         wound.traffic.enter(speakers[index])
     wound.traffic.start(10.0)
     wound.pass_(0.55)
-    assert [[number for number, _ in speaker.sent] for speaker in speakers] == [[0, 3], [1, 4], [2, 5]]
+    assert [[number for number, _ in speaker.sent] for speaker in speakers] == [[0, 3], [2, 5], [1, 4]]
