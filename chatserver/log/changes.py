@@ -247,10 +247,8 @@ class Changes:
         kind, name, target = draft.kind, draft.room, draft.target
         place = name, target
         message = self._records.get(place)
-        reacted = False
-        if kind is REACTION:
-            reaction = name, target, draft.emoji, draft.user_id
-            reacted = self._switched.get(reaction, reaction in self._reacted)
+        reaction = name, target, draft.emoji, draft.user_id
+        reacted = self._switched.get(reaction, reaction in self._reacted)
         reason = refusal(draft, message, now, reacted=reacted)
         if reason is not None:
             return Refused(reason)
