@@ -178,8 +178,6 @@ class Server:
             connection = self._connect(seconds, prepare)
         except LogOpenError as error:
             self._failed(str(error))
-            if self._check is None:
-                raise
             raise LogUnavailable(f"the database cannot be used: {error}") from error
         except psycopg.Error as error:
             self._failed(sentence(error))
