@@ -304,8 +304,6 @@ class WebSocketHandler(Handler):
                 return
         for member in session.rooms():
             self._hub.writable(member)
-            if connection.context is not session:
-                return
             if connection.blocked:
                 session.make_last(member)  # the other rooms come first next time, however busy this one is
                 return
@@ -345,7 +343,7 @@ class WebSocketHandler(Handler):
         if isinstance(session.waits, Ending):
             self._close(connection, session.waits)
             return
-        if state is MESSAGE and session.principal.seconds_left <= TICK:
+        if session.principal.seconds_left <= TICK:
             self._close(connection, Ending(Reason.EXPIRED))
             return
         reason = TABLE[state].expires
