@@ -330,5 +330,6 @@ async def test_without_rights_for_guests_a_websocket_has_time_to_sign_in(key: st
                 with pytest.raises(ClosedError, match="4503"):
                     await each.hear()
             assert trio.current_time() - started < 26
+            await trio.sleep(28)  # the user who has signed in is pinged like any other
             assert (await friend.ask("join", room="lobby"))["type"] == "joined"
         assert "set-cookie" not in (await ask(server.address, "GET", "/")).headers
