@@ -48,6 +48,16 @@ async def test_all_other_processes_hear_a_hint_and_its_sender_does_not(tmp_path:
             assert own == {}
 
 
+async def test_of_hints_that_arrive_together_the_highest_counts(tmp_path: Path) -> None:
+    """Neighbours commit one after the other, but their hints may overtake each other."""
+    with opened(tmp_path, 0) as ours, opened(tmp_path, 1) as first, opened(tmp_path, 2) as second:
+        first.tell({"lobby": 9})
+        second.tell({"lobby": 8})
+        async with hearing(ours) as heard:
+            await eventually(lambda: bool(heard))
+            assert heard == {"lobby": 9}
+
+
 async def test_an_absent_neighbour_is_no_error(tmp_path: Path) -> None:
     with opened(tmp_path, 0) as ours, opened(tmp_path, 1) as first:
         ours.tell({"lobby": 1})  # process 2 never ran
