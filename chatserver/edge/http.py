@@ -39,7 +39,7 @@ from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
 from chatserver.net.states import SERVING, State
 from chatserver.net.transport import PLAIN
-from chatserver.net.wheel import TICK, ticks
+from chatserver.net.wheel import ticks
 from chatserver.protocol import sse
 from chatserver.protocol.errors import HttpError, MessageError
 from chatserver.protocol.head import Head
@@ -224,7 +224,7 @@ class HttpExchanges:
     def stream_on(self, connection: Connection, member: Member) -> None:
         """Enter STREAM until the next heartbeat or, if that is earlier, the end of the sign-in."""
         left = member.room.members[member].seconds_left
-        span = ticks(max(left, TICK)) if left < self._heartbeat_interval else None
+        span = ticks(left) if left < self._heartbeat_interval else None
         self._connections.enter(connection, State.STREAM, member, span=span)
 
 

@@ -167,7 +167,7 @@ class WebSocketHandler(Handler):
             else:
                 self._rest(connection, session, left)
         elif not more and connection.state is not MESSAGE:
-            span = ticks(max(left, TICK)) if left < self._message_deadline else None
+            span = ticks(left) if left < self._message_deadline else None
             self._connections.enter(connection, MESSAGE, session, span=span)
         if more:
             self._connections.resume(connection, later=True)
@@ -187,7 +187,7 @@ class WebSocketHandler(Handler):
             self._connections.enter(connection, OPEN, session)
             return
         look = left if self._was_notified(session) else left - NOTICE
-        span = ticks(max(min(self._ping_interval, look), TICK))
+        span = ticks(min(self._ping_interval, look))
         self._connections.enter(connection, OPEN, session, span=span)
 
     def _was_notified(self, session: WebSocketSession) -> bool:
