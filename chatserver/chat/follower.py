@@ -126,7 +126,7 @@ class Follower:
         # Attached to the last record, since each was read in its present state.
         records[-1] = replace(records[-1], alters=tuple(altered))
         lacking = [record for record in records if record.offset > room.last]  # our own news may have come meanwhile
-        if lacking and self._rooms.get(room.name) is room:
+        if self._rooms.get(room.name) is room:
             self._take_in(room, lacking)
         return True
 

@@ -218,9 +218,7 @@ class DatabaseLog(Generic[C]):
         def pass_on(hints: Mapping[str, int]) -> None:
             if OPENED in hints:
                 nursery.start_soon(self._look_again, check)
-                hints = {name: last for name, last in hints.items() if name != OPENED}
-            if hints:
-                self._on_hints(hints)
+            self._on_hints(hints)
 
         return pass_on
 

@@ -4,7 +4,7 @@ Owns: the reading sessions, and the queries of `ReadQueries`. May not: write.
 """
 
 from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 
 from chatserver.log.connections import Readers
 from chatserver.log.interface import Head, Range, Record, RoomSummary, bounded
@@ -29,7 +29,6 @@ _ROOMS = """
 """
 
 
-@cache
 def _statement(*, last: bool, messages_only: bool) -> str:
     # The length of a text is known without reading it, so no more texts are read than fit.
     order = "DESC" if last else "ASC"

@@ -8,7 +8,7 @@ import math
 import sqlite3
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import cache, partial
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from time import perf_counter
@@ -152,7 +152,6 @@ def _steps(wanted: Range, connection: sqlite3.Connection) -> Iterator[Record]:
             low = rows[-1][0] + 1
 
 
-@cache
 def _statement(last: bool, messages_only: bool) -> str:
     kinds = f"AND {IS_MESSAGE}" if messages_only else ""
     order = "DESC" if last else "ASC"
