@@ -39,7 +39,11 @@ _TROUBLES = {
         "allows no message now", "run the doctor again after that time; --publish-rate is the limit of its user"
     ),
     Trouble.UNAVAILABLE: (
-        "fails", "its log says why: `publish_failed` if its disk is full or hangs, `places_short` if it has no place"
+        "fails",
+        (
+            "its log says why: `publish_failed` if its disk is full or hangs, `refused` if it holds as many connections as "
+            "--max-connections allows, or --per-ip allows this machine"
+        ),
     ),
 }  # fmt: skip
 

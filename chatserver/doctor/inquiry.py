@@ -85,10 +85,13 @@ async def _ask_epoch(node: Node, http: HttpClient, room: str) -> None:
 
 def _note_refusal(node: Node, response: Response, path: str) -> None:
     error = response.error
+    trouble = _TROUBLES.get(response.status, Trouble.REFUSED)
+    if error.code == "full":
+        trouble = Trouble.UNAVAILABLE
     if response.status != 503 and error.code == f"http_{response.status}":  # not an error of our server's form
         node.fail(Trouble.FOREIGN, f"it answers {response.status} at {path}")
     else:
-        node.fail(_TROUBLES.get(response.status, Trouble.REFUSED), error.message)
+        node.fail(trouble, error.message)
 
 
 def seconds_of(text: str) -> float:

@@ -30,6 +30,7 @@ from chatserver.reasons import Reason
 from tests.log.support import neighbours_in
 from tests.support.answering import answering
 from tests.support.certificates import certificate
+from tests.support.peers import connect
 from tests.support.ports import steady_port
 from tests.support.serving import Serving, eventually, serving
 from tests.support.tokens import secret_file, token
@@ -196,6 +197,15 @@ async def test_a_node_without_its_database() -> None:
 
 
 @pytest.mark.jumping_clock
+async def test_a_node_without_a_place_for_the_doctor() -> None:
+    """It was said to be "not ready", and to get ready by itself; its log has a line `refused`."""
+    async with serving(per_ip=1) as node, connect(node.address) as member:
+        assert (await member.request("GET", "/healthz")).status == 200
+        [finding] = (await examined(node)).findings
+    assert f"{url(node)} fails: the server, or this network, holds as many connections as it may" in finding.what
+    assert "`refused`" in finding.advice
+
+
 async def test_a_node_that_stores_nothing_needs_no_token() -> None:
     """Its disk is full, while it is ready and can be read."""
 
