@@ -41,8 +41,8 @@ _TROUBLES = {
     Trouble.UNAVAILABLE: (
         "fails",
         (
-            "its log says why: `publish_failed` if its disk is full or hangs, `refused` if it holds as many connections as "
-            "--max-connections allows, or --per-ip allows this machine"
+            "its log says why: `publish_failed` if its disk is full or hangs, `refused` if it holds as many "
+            "connections as --max-connections allows, or --per-ip allows this machine"
         ),
     ),
 }  # fmt: skip

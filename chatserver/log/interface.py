@@ -242,7 +242,7 @@ class Statistics(msgspec.Struct):
     pending: int = 0  # drafts waiting or being committed
     groups: int = 0  # commits that succeeded
     failures: int = 0  # commits that failed, of a whole group or a step of retention
-    late: int = 0  # drafts answered at ANSWER_DEADLINE, before the disk had stored them
+    late: int = 0  # drafts answered at ANSWER_DEADLINE, before the disk had stored them, or refused while it hangs
 
 
 News = Callable[[Sequence[Record]], None]
