@@ -144,7 +144,8 @@ class ServerMetrics:
         yield Gauge, "chatserver_log_pending", "Records waiting for the log", log.pending
         yield Counter, "chatserver_log_commits", "Groups of records committed", log.groups
         yield Counter, "chatserver_log_failures", "Groups and steps of retention that were not committed", log.failures
-        yield Counter, "chatserver_log_late", "Records not stored in time, but perhaps later, or refused while the log hangs", log.late
+        yield (Counter, "chatserver_log_late",
+               "Records not stored in time, but perhaps later, or refused while the log hangs", log.late)
         yield (Gauge, "chatserver_index_lag_seconds",
                "Time the oldest message outside the search index has waited, at most", parts.log.index.lag)
         passes, late, runs = parts.loop.passes, parts.loop.ticks_late, parts.garbage.runs
