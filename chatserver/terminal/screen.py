@@ -132,10 +132,11 @@ class Screen:
     def _erase(self, lines: int = 0) -> str:
         """Return what clears the prompt and this many rows above it.
 
-        A window that became narrower has wrapped the prompt, as most terminals do, and xterm does not.
+        A window that became narrower has wrapped the prompt, as most terminals do, and xterm does not. Not from the first
+        column: in the first row, tmux and PuTTY would take that for a whole screen, and keep a copy above.
         """
         lines += max(0, self._rows(self._drawn) - 1)
-        return (f"\x1b[{lines}A" if lines else "") + "\r\x1b[J"
+        return (f"\x1b[{lines}A" if lines else "") + "\r \x1b[J\r"
 
     def _rows(self, text: str) -> int:
         return len(chop_cells(text, self.columns)) if text else 0  # rich before 14.3 says one row of no text

@@ -31,14 +31,14 @@ async def test_a_person_talks_and_leaves(server: FakeServer) -> None:
         person.type("hello there\r")
         assert "not now" not in await person.until("12:00\x1b[0m"), "it is sent by itself"
         await person.until("hello there\r\n")
-        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
+        await person.until("\r \x1b[J\rlobby> ")  # it is acknowledged
         person.type("half a line")
         assert "\x1b[2J" not in await person.until("half a line")
         await server.say("an interruption")
         # The unfinished line is drawn again, and the day only once.
         assert "2026" not in await person.until("an interruption\r\nlobby> half a line")
         person.type("\f")
-        await person.until("\x1b[H\x1b[2J\r\x1b[Jlobby> half a line")
+        await person.until("\x1b[H\x1b[2J\r \x1b[J\rlobby> half a line")
         person.type("\x1b[D")
         await person.until("half a line\rlobby> half a lin")  # the terminal knows where that ends
         await person.enter("\x05\x15/bogus", "no such command")
@@ -58,7 +58,7 @@ async def test_typing_is_sent_and_sent_again_after_a_message(server: FakeServer,
     person.type("h")
     await eventually(lambda: server.typed == 1)
     await person.enter("i", "hi\r\n")
-    await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
+    await person.until("\r \x1b[J\rlobby> ")  # it is acknowledged
     began = trio.current_time()
     person.type("th")
     await eventually(lambda: server.typed == 2)
@@ -72,11 +72,11 @@ async def test_a_person_pastes_a_block_and_takes_a_line_back(server: FakeServer)
         person.type("\x1b[200~two\rlines\x1b[201~")
         await person.until("two⏎lines")
         await person.enter("", "       lines\r\n")
-        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged, and nothing else is drawn but what we type
+        await person.until("\r \x1b[J\rlobby> ")  # it is acknowledged, and nothing else is drawn but what we type
         person.type("never said")
         await person.until("never said")
         person.process.send_signal(signal.SIGINT)
-        await person.until("\r\x1b[Jlobby> ")
+        await person.until("\r \x1b[J\rlobby> ")
         person.type("said\r")
     assert texts(server) == ["two\nlines", "said"]
 
@@ -125,7 +125,7 @@ async def test_a_person_changes_messages(server: FakeServer, person: Terminal) -
     await person.until("#1")
     await person.enter("/reply yes, @Z\t indeed", "↳ #1 Zed: first\\x1b[2J words")
     await person.until("yes, @Zed  indeed\r\n")
-    await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
+    await person.until("\r \x1b[J\rlobby> ")  # it is acknowledged
     person.type("/edit better\r/react :ta\t\r")  # executed in order, though both are typed at once
     await person.until("Me edited #2: better\x1b[0m\r\n")
     await person.until("Me put 🎉 on #2 (1)")
@@ -170,7 +170,7 @@ async def test_a_person_who_was_kicked_may_return(server: FakeServer, person: Te
 async def test_text_typed_after_a_join_goes_to_that_room(server: FakeServer, person: Terminal) -> None:
     """This holds before the server has answered the join; a change still goes to the room before."""
     await person.enter("one", "one\r\n")
-    await person.until("\r\x1b[Jlobby> ")  # it is acknowledged, so the edit means it
+    await person.until("\r \x1b[J\rlobby> ")  # it is acknowledged, so the edit means it
     await person.enter("/edit better\r/join ops\rtwo", "in ops, 1 here")
     await eventually(lambda: len(server.wrote) == 3)
     assert sorted(server.wrote) == [("edit", "lobby"), ("publish", "lobby"), ("publish", "ops")]
@@ -195,7 +195,7 @@ async def test_a_change_without_a_number_never_goes_to_an_older_message_than_the
     """While the last text waited, as in slow mode, `/edit` and `/delete` took the message before it."""
     async with terminal(server, code=128 + signal.SIGTERM) as person:
         await person.enter("precious", "precious\r\n")
-        await person.until("\r\x1b[Jlobby> ")  # it is acknowledged
+        await person.until("\r \x1b[J\rlobby> ")  # it is acknowledged
         server.errors = [{"code": "rate_limited", "message": "too many messages", "retry_after": 3600}]
         await person.enter("with a typo", "too many messages; it will be sent by itself")
         for line in ("/edit corrected", "/delete"):

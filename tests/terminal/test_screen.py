@@ -44,11 +44,18 @@ def test_a_text_too_long_for_a_narrow_terminal_ends_with_a_mark(window: Window) 
     """Otherwise the prompt is cut, `lobby (offli`, and the typed text follows it at once in eight columns."""
     window.resize(20)
     window.screen.prompt = "lobby (offline, 1 to send)> "
-    assert window.drawn() == "\r\x1b[Jlobby (…> "
+    assert window.drawn() == "\r \x1b[J\rlobby (…> "
     window.screen.prompt = "日本語日本語日本語> "
-    assert window.drawn() == "\r\x1b[J日本語…> "
+    assert window.drawn() == "\r \x1b[J\r日本語…> "
     window.screen.change_note("Ann and Bob joined · 2 here")
-    assert window.shown().startswith("\r\x1b[J· Ann and Bob join…\r\n")
+    assert window.shown().startswith("\r \x1b[J\r· Ann and Bob join…\r\n")
+
+
+def test_a_prompt_in_the_first_row_is_not_erased_as_a_whole_screen(window: Window) -> None:
+    """tmux and PuTTY keep an erased screen in their scroll-back: after Ctrl-L each key left a copy of the prompt there."""
+    shown = window.drawn()
+    assert "\x1b[J" in shown
+    assert "\r\x1b[J" not in shown, "the cursor is not in the first column"
 
 
 def test_a_prompt_wrapped_by_a_narrower_window_is_erased_whole(window: Window) -> None:
@@ -57,14 +64,14 @@ def test_a_prompt_wrapped_by_a_narrower_window_is_erased_whole(window: Window) -
     window.screen.change_note("Ann joined · 2 here")
     window.shown()
     window.resize(7)
-    assert window.drawn().startswith("\x1b[1A\r\x1b[J"), (
+    assert window.drawn().startswith("\x1b[1A\r \x1b[J\r"), (
         "`日本語` leaves a column free, so that `> ` is in the next row"
     )
     window.screen.change_note("Bob joined")
-    assert window.shown().startswith("\x1b[3A\r\x1b[J"), "the note has three rows"
+    assert window.shown().startswith("\x1b[3A\r \x1b[J\r"), "the note has three rows"
     window.screen.give_back()
     window.shown()
-    assert window.drawn().startswith("\r\x1b[J"), "no row of the prompt is on the screen"
+    assert window.drawn().startswith("\r \x1b[J\r"), "no row of the prompt is on the screen"
 
 
 def test_a_slow_terminal_that_another_program_made_non_blocking_gets_all(window: Window) -> None:
