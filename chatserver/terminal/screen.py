@@ -132,8 +132,8 @@ class Screen:
     def _erase(self, lines: int = 0) -> str:
         """Return what clears the prompt and this many rows above it.
 
-        A window that became narrower has wrapped the prompt, as most terminals do, and xterm does not. Not from the first
-        column: in the first row, tmux and PuTTY would take that for a whole screen, and keep a copy above.
+        A window that became narrower has wrapped the prompt, as most terminals do, and xterm does not. It erases from
+        the second column on: of an erasure from the very first one, tmux and PuTTY keep a copy.
         """
         lines += max(0, self._rows(self._drawn) - 1)
         return (f"\x1b[{lines}A" if lines else "") + "\r \x1b[J\r"

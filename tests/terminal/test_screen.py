@@ -52,7 +52,7 @@ def test_a_text_too_long_for_a_narrow_terminal_ends_with_a_mark(window: Window) 
 
 
 def test_a_prompt_in_the_first_row_is_not_erased_as_a_whole_screen(window: Window) -> None:
-    """tmux and PuTTY keep an erased screen in their scroll-back: after Ctrl-L each key left a copy of the prompt there."""
+    """tmux and PuTTY keep an erased screen: after Ctrl-L each key left a copy of the prompt in their scroll-back."""
     shown = window.drawn()
     assert "\x1b[J" in shown
     assert "\r\x1b[J" not in shown, "the cursor is not in the first column"
