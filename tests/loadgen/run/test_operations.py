@@ -5,7 +5,7 @@ from collections import Counter
 import pytest
 
 from loadgen.clients.messages import PhaseResult
-from loadgen.net.answers import NO_TURN
+from loadgen.net.answers import NO_TURN, UNANSWERED
 from loadgen.run.operations import Operations
 from tests.loadgen.readings import lasted
 
@@ -52,6 +52,24 @@ def test_a_kind_is_judged_by_itself_if_it_has_a_hundred_operations() -> None:
         result("before", "ws", *[1] * 100), result("before", "get", *[1] * 99), result("before", "new-ws", 1)
     )
     assert list(operations.p99s("baseline")) == ["victims", "newcomers", "WebSocket round trip"]
+
+
+@pytest.mark.parametrize(
+    ("attacked", "is_only_late"),
+    [
+        (result("first wave", "ws", 1), True),
+        (result("first wave", "ws", 1, 9, **{UNANSWERED: 1}), True),
+        (result("first wave", "ws", 1, 9, 9, **{UNANSWERED: 1, NO_TURN: 1}), True),
+        (result("first wave", "ws", 1, 9, 9, **{UNANSWERED: 1, "oops": 1}), False),
+        (result("first wave", "ws", *[9] * 99, **{UNANSWERED: 99}), True),
+        (result("first wave", "ws", *[9] * 100, **{UNANSWERED: 100}), False),  # an outage
+    ],
+)
+def test_failures_that_are_only_late_are_told_from_others(attacked: PhaseResult, is_only_late: bool) -> None:
+    operations = found(attacked, result("before", "ws", 1), result("after", "new-ws", 1, oops=1))
+    late = {"baseline_failed", "recovery_failed", *["attack_failed"] * is_only_late}
+    assert set(operations.only_late()) == late, "newcomers failed after the attack"
+    assert operations.has_outage() is (attacked.latency.count == 100)
 
 
 def test_what_is_late_is_named_with_its_bar() -> None:
