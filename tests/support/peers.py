@@ -371,9 +371,10 @@ class Chatter:
             return closed
 
     async def close(self, code: int = 1000) -> None:
-        """Do the close handshake."""
+        """Do the close handshake, and close the connection: the server would wait two seconds for that."""
         await self.peer.send(frame(code.to_bytes(2, "big"), opcode=8))
         await self.closed()
+        await self.peer.transport.aclose()
 
 
 async def open_websocket(peer: Peer, *, path: str = "/ws", headers: Mapping[str, str] | None = None) -> Chatter:
