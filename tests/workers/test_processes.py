@@ -5,6 +5,7 @@ Which worker has a connection is the kernel's choice, so connections are opened 
 
 import json
 import signal
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -14,7 +15,7 @@ from typing import Any
 
 import trio
 
-from tests.support.peers import Address, Chatter, Peer, ask, chatter, connect, publish
+from tests.support.peers import Chatter, ask, chatter, publish
 from tests.support.running import is_running
 from tests.support.serving import ServerProcess, eventually, free_flags, sample, server_process, serving, until
 
@@ -25,6 +26,7 @@ ROOM = "lobby"
 async def two_workers(folder: Path, *flags: str) -> AsyncIterator[ServerProcess]:
     async with server_process(folder, *free_flags(folder, "--workers", "2", *flags), is_forked=True) as server:
         assert len(server.lines) == 1, server.errors
+        await eventually(lambda: len(pids(server)) == 2)  # it listens once one of them is ready
         yield server
 
 
@@ -39,27 +41,28 @@ def pids(server: ServerProcess) -> dict[int, int]:
     return {line["worker"]: line["pid"] for line in said(server, "worker_ready")}
 
 
-async def connections(peer: Peer) -> Counter[int]:
-    text = (await peer.request("GET", "/metrics")).body
-    return Counter({n: int(sample(text, "chatserver_worker_connections", worker=str(n))) for n in (1, 2)})
+def worker_of(server: ServerProcess, friend: Chatter) -> int:
+    """The number of the worker whose process has the other end of a client's connection open."""
+    host, port = friend.peer.transport.socket.getsockname()
+    theirs, ours = f":{server.address.port:04X}", f"{socket.inet_aton(host)[::-1].hex().upper()}:{port:04X}"
+    rows = map(str.split, Path("/proc/net/tcp").read_text().splitlines())
+    [inode] = [row[9] for row in rows if row[1].endswith(theirs) and row[2] == ours]
+    [number] = [
+        number
+        for number, pid in pids(server).items()
+        if f"socket:[{inode}]" in {each.resolve().name for each in Path(f"/proc/{pid}/fd").iterdir()}
+    ]
+    return number
 
 
 @asynccontextmanager
-async def one_on_each(address: Address) -> AsyncIterator[dict[int, Chatter]]:
-    """A client of each worker, by its number. No other client is connected, except those that are leaving."""
+async def one_on_each(server: ServerProcess) -> AsyncIterator[dict[int, Chatter]]:
+    """A client of each worker, by its number."""
     found: dict[int, Chatter] = {}
     async with AsyncExitStack() as stack:
-        observer = await stack.enter_async_context(connect(address))
-        while (before := await connections(observer)).total() != 1:  # a busy worker has not counted the observer yet
-            pass
         for number in range(1, 200):
-            friend = await stack.enter_async_context(chatter(address, source=f"127.0.0.{number}"))
-            now = await connections(observer)
-            while now.total() == before.total():
-                now = await connections(observer)
-            [worker] = now - before
-            before = now
-            found.setdefault(worker, friend)
+            friend = await stack.enter_async_context(chatter(server.address, source=f"127.0.0.{number}"))
+            found.setdefault(worker_of(server, friend), friend)
             if len(found) == 2:
                 break
         yield found
@@ -82,7 +85,7 @@ async def say_goodbye(friends: Iterable[Chatter]) -> None:
 
 async def test_two_workers_are_one_server(tmp_path: Path) -> None:
     """A message crosses the workers, and both return the same metrics."""
-    async with two_workers(tmp_path) as server, one_on_each(server.address) as friends:
+    async with two_workers(tmp_path) as server, one_on_each(server) as friends:
         for friend in friends.values():
             await friend.ask("join", room=ROOM)
         for sender, listener in ((1, 2), (2, 1)):
@@ -119,7 +122,7 @@ async def test_a_hangup_refuses_no_client_and_workers_drain_without_a_supervisor
                 answered[answer.status] += 1
                 await trio.sleep(0.05)  # leaves CPU to the starting workers
 
-        async with one_on_each(server.address) as friends, trio.open_nursery() as nursery:
+        async with one_on_each(server) as friends, trio.open_nursery() as nursery:
             for _ in range(3):
                 nursery.start_soon(come_and_go)
             server.process.send_signal(signal.SIGHUP)
@@ -133,7 +136,7 @@ async def test_a_hangup_refuses_no_client_and_workers_drain_without_a_supervisor
         assert not any(map(is_running, before.values()))
         await publish(server.address, ROOM, "still here")
 
-        async with one_on_each(server.address) as friends:
+        async with one_on_each(server) as friends:
             server.process.kill()
             await say_goodbye(friends.values())
             await server.ended()
