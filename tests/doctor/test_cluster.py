@@ -10,7 +10,7 @@ from chatserver.exits import EXIT_CLEAN
 from tests import cluster
 from tests.support import postgres
 from tests.support.peers import ask, chatter
-from tests.support.serving import sample, server_process
+from tests.support.serving import sample, server_process, until
 from tests.support.valkeys import url_of, valkeys
 
 
@@ -40,8 +40,11 @@ async def test_the_nodes_are_one_chat_and_end_cleanly(
                 heard = await bob.next("message")
                 assert (heard["offset"], heard["cursor"]) == (ack["offset"], ack["cursor"])
             report = await cluster.examined(running)
-            text = (await ask(running[1].address, "GET", "/metrics")).body
-            assert sample(text, "chatserver_workers_ready") == 2
+            # The node's first line came once one of its workers was ready.
+            await until(
+                partial(ask, running[1].address, "GET", "/metrics"),
+                lambda answer: sample(answer.body, "chatserver_workers_ready") == 2,
+            )
         assert [each for each in report.findings if each.severity == "fault"] == []
         assert {(each.readable, each.present) for each in report.deliveries} == {(True, True)}
         assert {(each.log, str(each.shards)) for each in report.nodes} == {
