@@ -157,7 +157,7 @@ def _split(
         # Checked first, so that a bad frame is refused without waiting for a payload that may never come.
         if start not in expected or second < _MASKED or (control and second > _MASKED | _MAX_CONTROL):
             return b"", at, None, _bad_start(start, second, assembly)
-        header, length = (6, second & 0x7F) if second & 0x7F < 126 else _measure(buffer, at)
+        header, length = _measure(buffer, at)
         if not header:
             break
         if header != (6 if length < 126 else 8 if length < 1 << 16 else 14):
