@@ -232,9 +232,8 @@ class Broadcaster:
         members = dict(zip(connections, alike, strict=True))  # a member that has died has no connection any more
         for connection, _ in partly:
             members[connection].cursor = cursor
-        for connection, taken in partly:
-            if taken >= 0:
-                self._sink.step(connection, self._keep_partly, members[connection], ring, reached, taken)
+        for connection, taken in partly:  # a dead one has no step
+            self._sink.step(connection, self._keep_partly, members[connection], ring, reached, taken)
         return visited
 
     def _keep_partly(self, connection: object, member: Member, ring: Ring, reached: int, taken: int) -> None:
