@@ -112,6 +112,20 @@ async def test_a_failed_group_is_tried_again_in_order(
     nursery.cancel_scope.cancel()
 
 
+async def test_an_entry_tried_elsewhere_is_stored_behind_a_group_that_may_be_stored(
+    trail: AuditTrail, nursery: trio.Nursery
+) -> None:
+    kept = Kept()
+    kept.late = 1
+    nursery.start_soon(trail.run, kept)
+    for target in (1, 2):
+        trail.note_deletion(deletion(target))
+    await trio.sleep(1.5 * GROUP_INTERVAL)
+    trail.store_again(trail.entry(ANN, "mute", "lobby", "3"), LogUnavailable("the disk is full"))
+    await trio.sleep(2 * GROUP_INTERVAL)
+    assert kept.groups == [["1", "2"], ["3"]]
+
+
 async def test_entries_that_are_lost_at_the_end_are_counted_in_the_log(trail: AuditTrail) -> None:
     kept = Kept()
     kept.failing = 1
