@@ -82,6 +82,17 @@ async def test_messages_not_indexed_at_the_end_are_indexed_after_a_restart(
     assert in_index(path) == [*([*range(1, 41)] * 3), 41, *([*range(1, 41)] * 4)]
 
 
+async def test_the_lag_of_messages_from_before_a_restart_is_counted_from_there(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(index_module.SqliteIndex, "run", never)
+    async with running(SqliteLog(str(path))) as log:
+        await append(log, draft("apple"))
+    async with running(SqliteLog(str(path))) as log:
+        assert await find(log, "apple") == ["apple"]  # it looks for such messages
+        assert 0 < log.index.lag < 1_000  # the clock is at 10,000 s or more
+
+
 def make_older(path: Path, version: int, texts: Sequence[str]) -> sqlite3.Connection:
     """A file of an earlier schema with these messages, which are not indexed yet."""
     connection = sqlite3.connect(path, isolation_level=None)
