@@ -187,6 +187,16 @@ async def test_metrics_of_dashboard_and_alerts_exist(tmp_path: Path) -> None:
             assert set(group.split(", ")) <= labels, each
 
 
+def test_prometheus_asks_where_the_server_answers() -> None:
+    toml, scrape = fence("toml"), fence("yaml scrape")
+    [address] = re.findall(r'^metrics_listen = (".+")$', toml, re.MULTILINE)
+    assert f"targets: [{address}]" in scrape
+    [name] = re.findall(r"server_name: ([a-z.]+)", scrape)
+    assert f'allow_host = ["{name}"]' in toml
+    [job] = re.findall(r"job_name: (\w+)", scrape)
+    assert set(re.findall(r'job="(\w+)"', fence("yaml alerts"))) == {job}
+
+
 def test_panels_in_operations_a_second_show_rates_only() -> None:
     a_second = [panel for panel in DASHBOARD["panels"] if panel["fieldConfig"]["defaults"]["unit"] == "ops"]
     assert len(a_second) > 3
