@@ -325,10 +325,10 @@ class Interactive:
         self._redraw()
 
     def _lose(self, room: str) -> None:
-        """Take note that we are not in a room any more, or have not got into it."""
+        """Take note that we are not in a room (any more). What is being typed is for no other."""
         self._rooms.pop(room, None)
         if room == self.room:
-            self.room = next(reversed(self._rooms), None)
+            self.room = None if self._screen.editor.text else next(reversed(self._rooms), None)
 
     async def _list_rooms(self) -> None:
         rooms = await self._chat.rooms()

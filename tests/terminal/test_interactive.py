@@ -167,6 +167,18 @@ async def test_a_person_who_was_kicked_may_return(server: FakeServer, person: Te
     assert len(server.joins) == 2
 
 
+async def test_a_text_for_a_room_is_not_said_in_another_after_a_kick(server: FakeServer, person: Terminal) -> None:
+    """The prompt went on with another room, perhaps just before Enter."""
+    await person.enter("/join ops", "in ops, 1 here")
+    person.type("half a secret")
+    await person.until("ops> half a secret")
+    await server.tell(type="error", room="ops", code="forbidden", message="out")
+    await person.until("no room> half a secret")
+    await person.enter("", "you are in no room; /join ROOM")
+    await person.enter("/join lobby", "lobby> ")
+    assert server.wrote == []
+
+
 async def test_text_typed_after_a_join_goes_to_that_room(server: FakeServer, person: Terminal) -> None:
     """This holds before the server has answered the join; a change still goes to the room before."""
     await person.enter("one", "one\r\n")
