@@ -338,12 +338,11 @@ export class ChatClient extends EventTarget {
     this.#deliver(); // in the order of arrival
     if (pushed.room) this.rooms.get(pushed.room)?.pushed(pushed);
     else if (pushed.type === 'expiring') this.#expiring(pushed);
-    else if (pushed.code === 'forbidden') this.#muted(pushed);
-    else this.tell(pushed.type, pushed);
+    else if (pushed.type === 'error') this.#complained(pushed);
   }
 
-  #muted(pushed) {
-    for (const room of this.rooms.values()) room.knowsRights = false;
+  #complained(pushed) {
+    for (const room of this.rooms.values()) room.knowsRights = false; // we may be muted
     if (this.current) this.askRights(this.current);
     this.tell('error', pushed);
   }

@@ -210,7 +210,8 @@ def test_a_reply_waits_after_a_lost_connection_until_it_is_known_whether_the_log
 def test_what_was_pushed_before_an_answer_is_in_its_room_when_the_answer_is_read(run: Run) -> None:
     """Pushes are gathered for a moment. A page that came in it had an edit of such a message, and that was lost.
 
-    A record of a type that the page does not know yet was fetched again with the next one.
+    A record of a type that the page does not know yet was fetched again with the next one,
+    and a push that it does not know became the event of that name.
     """
     body = """
         const { Store } = await import('/storage.js');
@@ -218,6 +219,8 @@ def test_what_was_pushed_before_an_answer_is_in_its_room_when_the_answer_is_read
         const link = { isSocket: true, follow() {}, close() {}, ask: async () => ({ id: 1 }) };
         const socket = (_, handlers) => Object.assign(link, { handlers });
         const client = new m.ChatClient('', { socket, tab: new Store(), browser: new Store() });
+        const added = [];
+        client.addEventListener('messages', ({ detail }) => added.push(detail.added?.length));
         client.api = { unread: async () => ({ rooms: {} }) };
         client.enter('lobby');
         link.handlers.ready(link, { user: { id: 'g_1', name: 'Ann' } });
@@ -225,13 +228,14 @@ def test_what_was_pushed_before_an_answer_is_in_its_room_when_the_answer_is_read
         const record = { room: 'lobby', user: { id: 'u' }, text: 'x' };
         const push = (type, offset) => link.handlers.pushed(link, { ...record, type, offset, cursor: `e-${offset}` });
         push('of a newer server', 1);
+        link.handlers.pushed(link, { type: 'messages', of: 'a newer server' });
         push('message', 2);
         await client.ask({ type: 'history', room: 'lobby' });
         const { cursor } = client.current.timeline;
         client.close();
-        return cursor;
+        return [cursor, added];
     """
-    assert run("client.js", body) == "e-2"
+    assert run("client.js", body) == ["e-2", [1]]
 
 
 def test_a_message_that_is_fetched_while_it_is_deleted_keeps_no_text(run: Run) -> None:
