@@ -190,7 +190,10 @@ class Ticks(NamedTuple):
 
 
 def ticks() -> Ticks:
-    together = _STAT.read_text().partition("\n")[0]
+    try:
+        together = _STAT.read_text().partition("\n")[0]
+    except OSError:  # systemd's ProcSubset=pid hides it
+        return Ticks(0, 0)
     found = [int(field) for field in together.split()[1 : _FIELDS + 1]]
     return Ticks(sum(found), found[-1])
 
