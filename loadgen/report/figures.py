@@ -301,6 +301,11 @@ _ATTACK_NOISE: Final = _of_the_load(
            column=_STEAL),
 )  # fmt: skip
 
+_RUN_NOISE: Final = _of_the_load(
+    Figure("own_bytes_per_client", "B", "memory of the generator for each virtual client", own_tolerance=_EACH),
+    Figure("connects_per_s", "/s", "connections established a second while the crowd opened"),
+)
+
 _NOISE: Final = _of_the_load(
     Figure("round_trip_ms", "ms", "duration of a GET before the run, connect included: the distance to the target; of"
            " the connect alone, if the GET is not answered"),
@@ -311,7 +316,6 @@ _NOISE: Final = _of_the_load(
            " it, 99th percentile of the latest process"),
     Figure("backlog_max_ms", "ms", "how long, at least, data waited in the kernel before the measuring processes read"
            " it, at worst"),
-    Figure("own_bytes_per_client", "B", "memory of the generator for each virtual client", own_tolerance=_EACH),
     Figure("own_cpu_percent", "%", "CPU that the busiest measuring process used, of one core"),
     Figure("own_cpu_wait_percent", "%",
            "time that a measuring process was ready to run and others had the CPU, at worst"),
@@ -319,7 +323,6 @@ _NOISE: Final = _of_the_load(
            "time that the server was ready to run and other programs had the CPU (--server-pid)"),
     Figure("steal_percent", "%", "share of this machine's processor time that the host took (steal), in the steady"
            " window or during the attack", column=_STEAL),
-    Figure("connects_per_s", "/s", "connections established a second while the crowd opened"),
 )  # fmt: skip
 
 
@@ -332,7 +335,13 @@ def named(declared: Iterable[Figure], group: str = "") -> MappingProxyType[str, 
 GROUPS: Final = ("victims", "honest slow clients", "messages", "clients", "attackers", "cost", "generator")
 
 COMMON: Final = named(_NOISE, "generator")
-RUN: Final = named(_CLIENTS, "clients") | named(_MESSAGES, "messages") | named(_RUN_COST, "cost") | COMMON
+RUN: Final = (
+    named(_CLIENTS, "clients")
+    | named(_MESSAGES, "messages")
+    | named(_RUN_COST, "cost")
+    | named(_RUN_NOISE, "generator")
+    | COMMON
+)
 ATTACK: Final = (
     named(_VICTIMS, "victims")
     | named(_MESSAGES_KEPT, "messages")

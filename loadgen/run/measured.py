@@ -36,11 +36,9 @@ class Measured:
         self.round_trip_seconds = 0.0
         self.down = ""  # the evidence that the server serves nobody any more
         self.left_out: list[str] = []  # parts that were not played, with the reason
-        self.own_growth: int | None = None
         self.attacker_addresses = 1
         self.attacker_seconds = 0.0
         self.standing = Standing()
-        self.opening_seconds = 0.0
         self.plan = plan
         self.session = session
         self.floor = floor  # of the same victims and the same attack at the floor (scorecard.py)
@@ -72,25 +70,16 @@ class Measured:
 
     def _own(self) -> dict[str, float | None]:
         """The generator's own cost, and how late the measuring processes were while they measured."""
-        totals, openings = self.session.totals, self._openings
-        came, growth, seconds = 0, None, 0.0
+        totals = self.session.totals
         if self.experiment.probes is not None:
             part, phases = "victims", {span.name for span in self.spans}
-            came = sum(group.peak for group in totals.groups if group.group != BESIDE)
-            growth, seconds = self.own_growth, self.opening_seconds
         else:
             part, phases = "crowd", {span.name for span in self.spans if span.counts_as in MEASURED}
-            if openings:
-                came = openings[-1].after.held - openings[0].after.held
-                growth = openings[-1].after.own_bytes - openings[0].after.own_bytes
-                seconds = sum(span.opening_seconds for span in openings[1:])
         return {
             "lag_p99_ms": milliseconds(totals.lag(part, 99, phases)),
             "lag_max_ms": milliseconds(totals.lag(part, 100, phases)),
             "backlog_p99_ms": milliseconds(totals.lag(part, 99, phases, "reading")),
             "backlog_max_ms": milliseconds(totals.lag(part, 100, phases, "reading")),
-            "own_bytes_per_client": per(growth, came) if growth and growth > 0 else None,
-            "connects_per_s": per(came, seconds),
             **self.session.spent,
         }
 
@@ -100,6 +89,8 @@ class Measured:
         groups = [group for load in self.experiment.load for group in self.groups(load.name)]
         openings, cpu = self._openings, steady.cpu_seconds
         phases = [span for span in self.spans if span.counts_as is Counts.LOAD]
+        came = openings[-1].after.held - openings[0].after.held if openings else 0
+        growth = openings[-1].after.own_bytes - openings[0].after.own_bytes if openings else 0
         return {
             "held": max((each.held for span in phases for each in (span.before, span.after)), default=0),
             **{fate: _total(groups, fate) for fate in ("refused", "failed", "ended")},
@@ -116,6 +107,8 @@ class Measured:
             "message_errors": sum(traffic.errors.values()),
             "messages_per_s": self.speaking.rate("acknowledged"),
             "deliveries_per_s": steady.rate("deliveries"),
+            "own_bytes_per_client": per(growth, came) if growth > 0 else None,
+            "connects_per_s": per(came, sum(span.opening_seconds for span in openings[1:])),
             "own_cpu_us_per_client": _cpu_each(openings, lambda reading: reading.crowd_cpu_seconds),
             "server_cpu_us_per_client": _cpu_each(openings, lambda each: each.server and each.server.cpu_seconds),
             "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if openings else None,

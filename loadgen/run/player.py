@@ -80,7 +80,6 @@ class Player:
         self._measured.left_out += left_out
         self._crowd = Workers([])
         self._shares: dict[str, float] = {}  # share of each group that was opened before this phase
-        self._before: Reading | None = None  # at the begin of this phase
         self._attack_seen = NEVER  # when the attack was last looked at; `NEVER` outside the phases that are judged
         self._load_names = {group.name for group in experiment.load}
         self.answered = False  # whether the target answered before anything was played
@@ -179,7 +178,7 @@ class Player:
             await session.enter(phase.name)
         else:
             session.begin(phase.name)
-        before = self._before = self._reading()
+        before = self._reading()
         if phase.counts_as is Counts.LOAD:
             self._attack_seen = before.moment
         try:
@@ -353,22 +352,15 @@ class Player:
             await trio.sleep(_WATCH_SECONDS)
 
     async def _watch_attackers(self) -> None:
-        """Count the attackers and the time that they stood, and measure the generator's own memory at their peak."""
-        found = self._measured
+        """Count the attackers and the time that they stood."""
         names = {group.name for group in self._experiment.groups if group.attacks}
-        peak, last, before = 0, now(), self._before
+        last = now()
         while True:
             await trio.sleep(_WATCH_SECONDS)
             self._look_at_attack()
             held, moment = sum(map(self._crowd.held, names)), now()
-            found.attacker_seconds += held * (moment - last)
+            self._measured.attacker_seconds += held * (moment - last)
             last = moment
-            if not peak:
-                before = self._before
-            if held > peak and before is not None:
-                peak = held
-                found.opening_seconds = self._crowd.last_held - before.moment
-                found.own_growth = self._session.own_bytes() - before.own_bytes
 
     def _look_at_attack(self) -> None:
         if (moment := now()) > self._attack_seen:
