@@ -66,7 +66,7 @@ class Search:
 
     async def run(self, trial: Callable[[int], Awaitable[Report | None]]) -> Report | None:
         """Search until there is no trial. If one says nothing about the target, that is the end; return its report."""
-        size: int | None = self.first
+        size: int | None = min(self.first, self.most)
         while size is not None and (report := await trial(size)):
             if report.outcome is Outcome.INVALID:  # once may be a disturbance of this machine
                 report = await trial(size) or report
@@ -218,5 +218,5 @@ def capacity(
     most = MOST[of] if most is None else most
     largest = trial_of(of, protocol, most, duration)
     plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8, fewer="--most")
-    found = Capacity(plan, of, protocol, Search(min(FIRST, most), most, PRECISION), seconds=duration)
+    found = Capacity(plan, of, protocol, Search(FIRST, most, PRECISION), seconds=duration)
     return finish(trio.run(found.play), common)

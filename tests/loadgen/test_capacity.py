@@ -58,6 +58,7 @@ async def test_what_is_found_is_within_the_precision(limit: int) -> None:
     [
         (Search(first=8, most=100, precision=0.1), 0, (0, 1), [8, 4, 2, 1]),  # nothing holds
         (Search(first=30, most=100, precision=0.1), 1_000, (100, None), [30, 60, 100]),  # no more than was said
+        (Search(first=30, most=10, precision=0.1), 1_000, (10, None), [10]),
     ],
 )
 async def test_the_ends_of_a_search(
