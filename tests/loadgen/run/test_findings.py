@@ -419,10 +419,10 @@ def test_rows_of_a_load_are_of_its_whole_time() -> None:
     found = loaded()
     # a server that told all members of one message had "succeeded -232": their echoes count as errors, each
     errors = {"answered 500": 0, "an echo came twice": 4}
-    traffic(found, unacknowledged=1, unsent=2, errors=errors, acknowledged_in={"lobby": 1})
+    traffic(found, unacknowledged=1, unsent=2, errors=errors, acknowledged_in={"lobby": 1}, unreturned=1)
     rows = [(row.name, row.what, row.succeeded, row.failed) for row in report_of(found).phases]
     failed = {"unacknowledged": 1, "not sent: nobody was connected": 2, "an echo came twice": 4}
-    assert rows == [("steady", "acknowledged", 1, failed), ("steady", "own message back", 2, {})]
+    assert rows == [("steady", "acknowledged", 1, failed), ("steady", "own message back", 1, {"unreturned": 1})]
     found.spans.append(Span("later", Counts.LOAD, read(10.0), read(20.0)))
     assert {(row.name, row.seconds) for row in report_of(found).phases} == {("steady to later", 20.0)}
 
