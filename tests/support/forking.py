@@ -273,6 +273,7 @@ def _become(start: _Start, descriptors: list[int]) -> None:
         os.chdir(start.folder)
         os.environ.clear()
         os.environ.update(start.environment)
+        time.tzset()
         # The stream of the process that forks was opened on another output, perhaps with PYTHONUNBUFFERED.
         sys.stdout = open(1, "w", encoding=sys.stdout.encoding, closefd=False)  # noqa: SIM115
         module = start.modules[0]
