@@ -10,7 +10,6 @@ that goes to the log is not, since publishes have their own rate, and neither is
     any  <-> REPLYING      not read, until our reply, the log or a room allows it, or before a close all is acknowledged
 """
 
-from collections.abc import Iterator
 from time import perf_counter
 from typing import assert_never
 
@@ -318,12 +317,11 @@ class WebSocketHandler(Handler):
 
     def _end_in_order(self, connection: Connection, session: WebSocketSession, ending: Ending) -> None:
         """Close once the client's publishes are acknowledged, a `close_deadline` later at most (RFC 6455 5.5.1)."""
-        waits = session.waits
-        if not session.in_flight or isinstance(waits, Iterator):
+        if not session.in_flight:
             self._close(connection, ending)
             return
-        if isinstance(waits, Room):
-            waits.forget_publisher(connection)
+        if isinstance(session.waits, Room):
+            session.waits.forget_publisher(connection)
         session.waits = ending
         self._connections.enter(connection, REPLYING, session, span=self._close_ticks)
 
