@@ -178,6 +178,13 @@ def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(it: Pa
     assert person.alive, "a connection of the crowd is evicted for the newcomer"
 
 
+def test_a_crowd_that_has_just_been_answered_may_be_evicted(it: Parked) -> None:
+    """Its deadlines are rounded up to common ticks, by more than it waits between two requests."""
+    for _ in range(AFTER + 1):
+        it.place(State.KEEPALIVE, address="203.0.113.1")
+    assert it.makes_room("198.51.100.1")
+
+
 # -- evictions for newcomers ----------------------------------------------------------------------------------------
 
 
