@@ -23,6 +23,12 @@ async def test_hello_names_the_user_and_the_limits() -> None:
         assert hello["limits"] == {**sizes, "publish_rate": 7.5, "message_rate": 20.0}
 
 
+async def test_a_binary_message_is_refused() -> None:
+    async with serving() as server, chatter(server.address) as friend:
+        await friend.peer.send(frame(b'{"type":"ping"}', opcode=2))
+        assert (await friend.closed()).code == 1002
+
+
 @pytest.mark.jumping_clock
 async def test_two_people_join_talk_and_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     """Two people join, receive the same messages, list the members, read the history, and leave."""
