@@ -104,11 +104,8 @@ class PostgresIndex(DatabaseIndex[Connection]):
         is_in_vain = False  # no caller waits any more, and the next search would wait for this one
 
         def find(connection: Connection) -> Found:
-            connection.is_in_vain = lambda: is_in_vain
-            try:
-                return _find(question, self._log.wall_ms(), connection)
-            finally:
-                connection.is_in_vain = None
+            connection.is_in_vain = lambda: is_in_vain  # until the next search, which is all that this connection does
+            return _find(question, self._log.wall_ms(), connection)
 
         try:
             return await self._log.search(find)
@@ -204,7 +201,7 @@ def _find(question: Question, now_ms: int, connection: Connection) -> Found:
         row = connection.execute(_ROOM, (question.room,)).fetchone()
         if row is None:
             return Found([], None)
-        high = HIGHEST if question.before is None else min(question.before - 1, HIGHEST)
+        high = HIGHEST if question.before is None else question.before - 1
         parameters |= {"room": row[0], "high": high, "each": NEWEST}
     if question.user is not None:
         author = _OF_USER
