@@ -117,7 +117,7 @@ class PollHandlers:
         starts = [
             (room, self._pages.start(room, place, wanted.limit)) for room, (_, place) in zip(rooms, places, strict=True)
         ]
-        wait = min(poll.wait, max(0.0, principal.seconds_left))
+        wait = min(poll.wait, principal.seconds_left)
         if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
             waits = [(room, start.offset) for room, start in starts]
             return Hold(waits, principal, wait, wanted.limit, wanted.many, wanted.messages_only)
