@@ -151,7 +151,7 @@ async def _renew(chat: Chat, file: str, token: str) -> None:
 
 async def _end_on_signal(screen: Screen | None = None, *, task_status: trio.TaskStatus[None]) -> None:
     """Raise `Done` at a signal, except that Ctrl-C only clears a line being typed."""
-    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT) as signals:
         task_status.started()
         async for number in signals:
             if number == signal.SIGINT and screen is not None and screen.clear():

@@ -390,10 +390,11 @@ async def test_a_person_sees_that_the_connection_is_gone_and_back(server: FakeSe
     assert "503" not in await person.until("back in lobby"), "the reason is shown once"
 
 
-async def test_the_terminal_is_restored_after_a_signal(server: FakeServer) -> None:
-    """After SIGTERM too: test_a_room_in_slow_mode_delays_no_other."""
-    async with terminal(server, code=128 + signal.SIGINT) as person:
-        person.process.send_signal(signal.SIGINT)
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGQUIT])
+async def test_the_terminal_is_restored_after_a_signal(server: FakeServer, number: signal.Signals) -> None:
+    r"""After SIGTERM too: test_a_room_in_slow_mode_delays_no_other. Ctrl-\ left one without echo."""
+    async with terminal(server, code=128 + number) as person:
+        person.process.send_signal(number)
 
 
 async def test_a_stopped_client_leaves_the_terminal_to_the_shell(server: FakeServer) -> None:
