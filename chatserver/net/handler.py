@@ -39,7 +39,7 @@ class Handler:
         raise AssertionError(f"{connection.state.name} is not read")
 
     def lacking(self, connection: Connection) -> int:
-        """Bytes announced but not yet received, as far as its state knows."""
+        """Bytes announced but not yet received; asked only in states whose row has `announces`."""
         return 0
 
     def ended(self, connection: Connection) -> None:

@@ -45,7 +45,9 @@ _AWAITED = tuple(row.awaited for row in ROWS)
 #: Whether what a peer sent before its reset is void, if nothing of it was read: a first request, that nobody waits for.
 #: Not after a TLS handshake: a client that closes with our tickets unread resets the connection too.
 _VOID = tuple(row.reclaim is Reclaim.ASKING for row in ROWS)
+_ANNOUNCES = tuple(row.announces for row in ROWS)
 _BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
+_SHORT: tuple[memoryview, ...] = (_BUFFER[:READ_BYTES],)
 
 _log = structlog.get_logger("chatserver.net")
 
@@ -283,11 +285,14 @@ class Poller:
         """Pass the bytes of one read to the handler. If there may be more, read again in `BULK`."""
         connections, state, transport = self._connections, connection.state, connection.transport
         handler = connections.handlers[state]
-        # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
-        lacking = handler.lacking(connection) if transport is PLAIN else transport.lacking()
-        size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # READ_BYTES past its end show whether there is more
+        size, buffers = READ_BYTES, _SHORT
+        if _ANNOUNCES[state] or transport is not PLAIN:
+            # Under TLS record by record, whatever these are: 16 KiB of key updates are 24 ms of OpenSSL's time.
+            lacking = handler.lacking(connection) if transport is PLAIN else transport.lacking()
+            size = min(lacking, READ_MOST_BYTES) + READ_BYTES  # READ_BYTES past its end show whether there is more
+            buffers = (_BUFFER[:size],)
         try:
-            count = os.readv(connection.descriptor, (_BUFFER[:size],))
+            count = os.readv(connection.descriptor, buffers)
         except BlockingIOError:
             return
         except OSError:

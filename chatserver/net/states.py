@@ -80,6 +80,7 @@ class Row:
     at_rest: bool = False  # whether deadlines are rounded to common ticks and handled together: pings go out in batches
     total: bool = True  # progress does not move its deadline; False: it does, up to a cap
     awaited: bool = True  # whether the outcome of its bytes is awaited; if not, the poller may nap before it reads more
+    announces: bool = False  # whether the handler knows how many bytes are still to come (`Handler.lacking`)
     asks: bool = False  # whether what the peer has sent is part of an HTTP request: its eviction is an HTTP answer
     next: tuple[State, ...]  # the legal moves; CLOSING is allowed from every state, and so is closing at once
     precedent: str
@@ -115,7 +116,7 @@ TABLE: dict[State, Row] = {
     ),
     _S.BODY: Row(
         waits_for="the rest of the request body", seconds="body_deadline", expires=Reason.BODY_DEADLINE,
-        reclaim=_R.SENDING, total=False, asks=True, next=(_S.BODY, *_ANSWERS),
+        reclaim=_R.SENDING, total=False, announces=True, asks=True, next=(_S.BODY, *_ANSWERS),
         precedent="Apache 20 s + 1 s per 500 B (no cap), Kestrel 240 B/s after 5 s",
     ),
     _S.KEEPALIVE: Row(
@@ -157,7 +158,7 @@ TABLE: dict[State, Row] = {
     _S.MESSAGE: Row(
         waits_for="the rest of a frame or of a fragmented message",
         seconds="message_deadline", expires=Reason.MESSAGE_DEADLINE,
-        next=(_S.OPEN, _S.REPLYING), precedent="other servers have none",
+        announces=True, next=(_S.OPEN, _S.REPLYING), precedent="other servers have none",
     ),
     _S.REPLYING: Row(
         waits_for="our reply to a message, or the log or a room's members to catch up",
@@ -166,7 +167,7 @@ TABLE: dict[State, Row] = {
     ),
     _S.CLOSING: Row(
         waits_for="the peer to finish the close", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
-        reclaim=_R.LINGERING, next=(_S.LINGERING,), precedent="nginx 5 s lingering",
+        reclaim=_R.LINGERING, announces=True, next=(_S.LINGERING,), precedent="nginx 5 s lingering",
     ),
     _S.LINGERING: Row(
         waits_for="the peer to read our last bytes", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,

@@ -71,9 +71,11 @@ KEEPS_NOTHING = {State.SERVING, State.CLOSING, State.LINGERING}
 
 def happens(state: State, event: str) -> bool:
     """Whether this can happen to a connection in that state."""
-    if event in ("received", "lacking", "ended"):
+    if event in ("received", "ended"):
         return READS[state]
-    return event != "released" or state not in WITHOUT_CONTEXT
+    if event == "released":
+        return state not in WITHOUT_CONTEXT
+    return event != "lacking" or (READS[state] and TABLE[state].announces)
 
 
 def in_state(state: State, event: str) -> Case:
@@ -276,13 +278,15 @@ async def test_a_real_server_binds_every_row(tmp_path: Path) -> None:
     cert, key = certificate(tmp_path)
     async with serving(tls_cert=cert, tls_key=key, proxy_protocol=True, trusted_proxy=("192.0.2.1",)) as server:
         connections = server.server.parts.connections
-        for state in TABLE:
+        for state, row in TABLE.items():
             handler, context = type(connections.handlers[state]), connections.context_types[state]
             assert handler.expired is not Handler.expired, f"{state.name} has no handler for its deadline"
             assert context is not object, f"{state.name} accepts a context of any type"
             assert (context is NoneType) == (state in WITHOUT_CONTEXT)
             if READS[state]:
                 assert handler.received is not Handler.received, f"{state.name} is read but has no handler for bytes"
+            if row.announces:
+                assert handler.lacking is not Handler.lacking, f"{state.name} announces but has no `lacking`"
             if state not in WITHOUT_CONTEXT | KEEPS_NOTHING:
                 assert handler.released is not Handler.released, f"{state.name} does not release its context"
 
