@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from loadgen.clients.messages import Reread, Result, TrafficResult
+from loadgen.clients.messages import PhaseResult, Reread, Result, TrafficResult
 from loadgen.personas import registry
 from loadgen.report import bar
 from loadgen.report.schema import Sample
@@ -195,6 +195,15 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         "server_descriptors_left": 3, "baseline_pressure_percent": 10.0, "recovery_pressure_percent": 100.0,
         "baseline_steal_percent": 5.0,
     }  # fmt: skip
+
+
+def test_an_attack_is_compared_with_the_baseline_and_the_floor_by_percentiles_not_by_the_worst() -> None:
+    phases = [
+        PhaseResult(phase="baseline", kind="ws", latency=lasted(*[1] * 198, 50, 50)),
+        PhaseResult(phase="attack", kind="ws", latency=lasted(*[2] * 198, 300, 300)),
+    ]
+    found = measured(config({"slow-head": 1}), Result(phases=phases), floor=at_floor(attack_p99_ms=0.5)).figures()
+    assert [found["p99_ratio"], found["floor_p99_ratio"]] == pytest.approx([2, 4], rel=0.01)
 
 
 def test_without_neighbours_malformed_requests_and_messages_there_is_nothing_to_judge() -> None:
