@@ -83,7 +83,7 @@ async def terminal(
 ) -> AsyncIterator[Terminal]:  # fmt: skip
     """A person in the room, who leaves at the end. Whatever the exit code, the command must restore the terminal."""
     ours, theirs = pty.openpty()
-    environment = {**os.environ, "TERM": term, "COLUMNS": "80", "LINES": "24", "TZ": "NPT-5:45"}
+    environment = {**os.environ, "TERM": term, "COLUMNS": "80", "LINES": "24", "TZ": "XXX-3:17"}
     process = await run(
         "chatserver.cli", "chat", server.url, *flags, stdin=theirs, stdout=theirs, stderr=theirs, needs=NEEDS,
         environment=environment,
