@@ -106,7 +106,7 @@ class TlsTransport(msgspec.Struct, gc=False, eq=False):
 
     def lacking(self) -> int:
         sealed = self.sealed
-        return max(HEADER + (sealed[3] << 8 | sealed[4]) - len(sealed), 0) if len(sealed) >= HEADER else 0
+        return HEADER + (sealed[3] << 8 | sealed[4]) - len(sealed) if len(sealed) >= HEADER else 0
 
     def finish(self, connection: Connection) -> bool:
         """Send close_notify, or what the kernel did not take of it. Returns whether the kernel took all."""
