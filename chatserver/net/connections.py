@@ -325,13 +325,7 @@ class Connections:
 
     def send(self, connection: Connection, data: bytes) -> None:
         """Write all bytes, now or later. For answers, which are bounded, since a blocked peer is not read."""
-        if connection.backlog is None and connection.transport is PLAIN:  # the usual case of `offer`, inlined
-            try:
-                taken = os.write(connection.descriptor, data)
-            except OSError:
-                taken = self.offer(connection, data)
-        else:
-            taken = self.offer(connection, data)
+        taken = self.offer(connection, data)
         if 0 <= taken < len(data):
             self.keep(connection, data, taken)
 
