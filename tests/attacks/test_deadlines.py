@@ -107,6 +107,18 @@ async def test_each_message_has_its_own_deadline() -> None:
         assert await server.closes("message-deadline") == 0
 
 
+async def test_a_message_that_begins_in_place_of_a_pong_has_its_deadline() -> None:
+    """A byte for each ping would otherwise keep half a message for ever."""
+    async with (
+        serving(ping_interval=1.0, message_deadline=0.5) as server,
+        neighbour(server),
+        chatter(server.address) as typist,
+    ):
+        await server.in_phase("pinged")
+        await typist.peer.send(say(type="ping")[:1])
+        await server.counted("message-deadline")
+
+
 async def test_requests_to_a_log_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
     """HTTP requests end with 503 and a close; a WebSocket gets an error and continues."""
     monkeypatch.setattr("chatserver.log.groups.DRAIN_DEADLINE", 0.1)
