@@ -160,7 +160,7 @@ class _Peers:
         self.admission = Admission(self.connections, settings, total=total, farewell=self._evicted)
         self.forwarded: ForwardedFor | None = None
         if settings.trusted_proxy:
-            self.forwarded = ForwardedFor(self.is_proxy, self.admission, refused=self.stats.refused)
+            self.forwarded = ForwardedFor(self.is_proxy, self.admission, self.stats)
         self.responder = Responder(self.connections, settings, self.forwarded)
         self.tasks = {
             Queue.READ: Tasks(self.connections, nursery),

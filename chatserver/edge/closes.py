@@ -29,6 +29,10 @@ class CloseStats:
     def refused(self, reason: Reason, address: str) -> None:
         """Count and log a peer that was not admitted."""
         self.closes[reason] += 1
+        self.tell_refused(reason, address)
+
+    def tell_refused(self, reason: Reason, address: str) -> None:
+        """Log a peer that was not admitted; the end of its connection is counted elsewhere."""
         self._connections.lines.write(_log.warning, "refused", reason=reason.label, peer=address)
 
 

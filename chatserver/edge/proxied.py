@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from functools import lru_cache
 from random import choice
 
+from chatserver.edge.closes import CloseStats
 from chatserver.net.admission import Admission
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -73,6 +74,7 @@ class ProxyHandler(Handler):
         else:
             reason = self._admission.move(connection, header.source)
             if reason is not None:
+                self._forwarded.stats.tell_refused(reason, header.source)
                 refusal = choice(self._refusals)  # noqa: S311  jitter, not secrecy
                 self._connections.finish(connection, reason, refusal)
                 return
@@ -92,12 +94,10 @@ class ProxyHandler(Handler):
 class ForwardedFor:
     """`X-Forwarded-For` of trusted proxies; it keeps nothing for any other connection."""
 
-    def __init__(
-        self, trusted: Callable[[str], bool], admission: Admission, *, refused: Callable[[Reason, str], None]
-    ) -> None:
+    def __init__(self, trusted: Callable[[str], bool], admission: Admission, stats: CloseStats) -> None:
         self._trusted = trusted
         self._admission = admission
-        self._refused = refused
+        self.stats = stats
         self._proxy_of: dict[Connection, str] = {}
         self._unnamed: set[Connection] = set()  # their proxy passes a client's bytes on, and does not say whose
 
@@ -110,7 +110,7 @@ class ForwardedFor:
         try:
             return self.claim(connection, head)
         except HttpError as error:
-            self._refused(error.reason, self._client(head) or connection.address)
+            self.stats.closes[error.reason] += 1
             raise
 
     def claim(self, connection: Connection, head: Head) -> bool:
@@ -121,18 +121,15 @@ class ForwardedFor:
         proxy = self._proxy_of.get(connection, connection.address)
         if connection in self._unnamed or not self._trusted(proxy):
             return False
-        client = self._client(head) or proxy
+        client = client_of(head.headers.get("x-forwarded-for", ""), self._trusted) or proxy
         if client == connection.address:
             return True
         reason = self._admission.move(connection, client)
         if reason is not None:
+            self.stats.tell_refused(reason, client)
             raise HttpError(ErrorCode.FULL, reason.sentence, reason=reason, headers=(("Retry-After", str(CAP_RETRY)),))
         self._proxy_of[connection] = proxy
         return True
-
-    def _client(self, head: Head) -> str | None:
-        """The client that the proxy names, if any."""
-        return client_of(head.headers.get("x-forwarded-for", ""), self._trusted)
 
     def answered(self, connection: Connection) -> None:
         """Count a connection for its proxy again, since its answer is sent."""

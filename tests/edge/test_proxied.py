@@ -231,9 +231,21 @@ async def test_the_log_says_who_was_refused() -> None:
             await stack.enter_async_context(connect(server.address, source="127.0.0.9"))
         await server.in_phase("held", PLACES)
         assert await visit(await stack.enter_async_context(balancer(server)), "192.0.2.1") == 503
-        await server.counted("refused-address", 2)
-        refusals = [(line["reason"], line.get("peer")) for line in server.logs if line["event"] == "refused"]
-    assert sorted(refusals) == [("refused-address", "127.0.0.9"), ("refused-address", "192.0.2.1")]
+        one_more = await stack.enter_async_context(balancer(server))
+        await one_more.send(half_a_body("192.0.2.1"))
+        await refused(one_more)
+        await server.counted("refused-address", 3)
+        assert refusals(server) == ["127.0.0.9", "192.0.2.1", "192.0.2.1"]
+    async with proxied(proxy_protocol=True, per_ip=PLACES) as server, AsyncExitStack() as stack:
+        for _ in range(PLACES):
+            peer = await stack.enter_async_context(balancer(server, line("192.0.2.1")))
+            assert (await peer.request("GET", "/healthz")).status == 200
+        await refused(await stack.enter_async_context(balancer(server, line("192.0.2.1"))))
+        assert refusals(server) == ["192.0.2.1"]
+
+
+def refusals(server: Serving) -> list[str]:
+    return sorted(each.get("peer", "") for each in server.logs if each["event"] == "refused")
 
 
 async def test_nothing_is_answered_after_an_upgrade_that_was_refused() -> None:
