@@ -78,6 +78,7 @@ class Link:
         self._open = open_
         self._tell = tell
         self._backoff = backoff
+        self._greeted = trio.Event()  # set when the server has said who we are in this conversation
         self._news = trio.Event()  # set when the session may have something to send
         self._goaway: wire.GoingAway | None = None  # of this conversation
         self._scope = trio.CancelScope()  # around an open conversation's tasks, or the attempt to open one
@@ -137,6 +138,7 @@ class Link:
                 async with self._open() as conversation, trio.open_nursery() as tasks:
                     self._scope = tasks.cancel_scope  # so that the conversation is closed properly
                     self._session.opened()
+                    self._greeted = trio.Event()
                     self._opened_at, self.trouble = trio.current_time(), None
                     tasks.start_soon(self._receive, conversation)
                     tasks.start_soon(self._send, conversation)
@@ -158,9 +160,11 @@ class Link:
                 self._goaway = frame
             for outcome in self._session.receive(frame, trio.current_time()):
                 self._tell(outcome)
+            self._greeted.set()
             self._news.set()
 
     async def _send(self, conversation: Conversation) -> None:
+        await self._greeted.wait()  # as another user than before, we may have to connect anew first
         while True:
             self._news = trio.Event()
             for request in self._session.outgoing(trio.current_time()):

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import suppress
+from contextlib import asynccontextmanager, suppress
 from typing import NoReturn
 from unittest.mock import Mock
 
@@ -11,11 +11,22 @@ import trio
 import trio.lowlevel
 import trio.testing
 
-from chatserver.client import Backoff, Entered, Reconnecting, Rejected, TransportName, link, requests, websocket
+from chatserver.client import (
+    Backoff,
+    Connected,
+    Entered,
+    Reconnecting,
+    Rejected,
+    TransportName,
+    User,
+    link,
+    requests,
+    websocket,
+)
 from chatserver.client.credentials import Credentials
 from chatserver.client.feed import MAX_QUEUED_EVENTS
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
-from chatserver.client.session import LONGEST_WAIT
+from chatserver.client.session import LONGEST_WAIT, Session
 from chatserver.client.stream import EndedError, WatchedStream, parse_target
 from chatserver.client.websocket import MAX_QUEUED_FRAMES, SILENCE
 from tests.client.fake import NOT_NOW, FakeServer
@@ -52,6 +63,37 @@ async def test_a_server_that_is_down_for_a_while_is_tried_until_it_is_back() -> 
             await server.close_all(1012)
             *_, last = await listener.until(Reconnecting, times=len(listener.events(Reconnecting)) + 1)
             assert last.delay == FIRST_DELAY
+
+
+async def test_nothing_is_sent_before_the_server_has_said_who_we_are() -> None:
+    """A text was said in the name of a new guest, when the server had forgotten ours with its log."""
+    sent: list[requests.Request] = []
+    hello, frames = trio.Event(), [Connected(User("u_me", "Me"))]
+
+    class Conversation:
+        async def send(self, request: requests.Request) -> None:
+            sent.append(request)
+
+        async def receive(self) -> Connected:
+            await hello.wait()
+            if not frames:
+                await trio.sleep_forever()
+            return frames.pop()
+
+    @asynccontextmanager
+    async def open_() -> AsyncIterator[Conversation]:
+        yield Conversation()
+
+    session = Session()
+    session.ask(requests.Publish(room="lobby", text="hi"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(link.Link(session, open_, Mock(), Backoff()).run)
+        await trio.testing.wait_all_tasks_blocked()
+        assert sent == []
+        hello.set()
+        await trio.testing.wait_all_tasks_blocked()
+        assert len(sent) == 1
+        nursery.cancel_scope.cancel()
 
 
 @each_transport
