@@ -112,7 +112,7 @@ class ErrorCode(Enum):
     NOT_FOUND = (404, "there is nothing at this path, or no message at this offset", Contract.DO_NOT)
     METHOD_NOT_ALLOWED = (405, "the path has no such method; `Allow` lists them", Contract.DO_NOT)
     TIMEOUT = (408, "the request was not complete in time", Contract.BACK_OFF)
-    ANOTHER_USER = (409, "the user is not the one that `as_user` names; nothing was done", Contract.DO_NOT)
+    ANOTHER_USER = (409, "`as_user` names another user; nothing was done", Contract.DO_NOT)
     GONE = (410, "the message was deleted", Contract.DO_NOT)
     TOO_LARGE = (413, "the request body is over its limit", Contract.DO_NOT)
     TARGET_TOO_LONG = (414, "the path and query are over their limit", Contract.DO_NOT)

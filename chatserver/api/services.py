@@ -152,7 +152,7 @@ class Services:
         """
         face, room = principal.author, record.room
         if record.as_user is not None and record.as_user != face.id:
-            raise MessageError(ErrorCode.ANOTHER_USER, "the user is not the one that as_user names")
+            raise MessageError(ErrorCode.ANOTHER_USER, "as_user names another user")
         if type(record) is Publish:  # `isinstance` of a struct of another type costs 1,000 instructions
             if record.reply_to is not None:
                 self.check(principal, READ, room)

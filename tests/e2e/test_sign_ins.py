@@ -55,7 +55,7 @@ def test_a_message_waits_for_the_user_who_wrote_it(server: Server, window: OpenW
 
 @pytest.mark.parametrize("what", ["sign-out", "sign-in", "lost"])
 def test_a_message_that_a_sign_out_or_a_sign_in_overtakes(server: Server, window: OpenWindow, what: str) -> None:
-    """Over HTTP it went out in the name of whoever the browser was when the request came.
+    """Over HTTP it went out in the name of the user whom the browser had by then.
 
     If the answer was lost too, the message was stored as the new user's and taken for one of the user before.
     """

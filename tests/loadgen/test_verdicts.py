@@ -424,6 +424,6 @@ def test_a_server_that_reads_its_log_slowly_has_the_time_to_do_it(monkeypatch: p
     monkeypatch.setattr(Worker, "send_result", send_result)
     with planted_process(Plant(reads_late=1.0)) as (url, _):
         ended = attack(url, "idle-connect", "--victim", "ws", duration=1.0)
-    assert asked == [True, True], "whoever is asked for a result has nothing else to do"
+    assert asked == [True, True], "what is asked for a result has nothing else to do"
     assert ended.figure("acknowledged") > 0
     assert ended.figure("acknowledged_lost") == 0

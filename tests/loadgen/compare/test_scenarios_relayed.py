@@ -55,7 +55,7 @@ async def test_a_greeting_that_is_not_taken_says_so(answer: bytes) -> None:
 
 
 class Channel:
-    """Tells all members what is posted, and whoever comes the latest of it."""
+    """Tells all members what is posted, and those who come the latest of it."""
 
     def __init__(self) -> None:
         self.members: list[trio.SocketStream] = []
