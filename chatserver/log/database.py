@@ -218,7 +218,8 @@ class DatabaseLog(Generic[C]):
         def pass_on(hints: Mapping[str, int]) -> None:
             if OPENED in hints:
                 nursery.start_soon(self._look_again, check)
-            self._on_hints(hints)
+            if hints:  # there are none in what this process itself has committed
+                self._on_hints(hints)
 
         return pass_on
 

@@ -26,7 +26,8 @@ def keep_cookie(target: Target, name: str, cookie: str) -> None:
     """Store the cookie for the next start with this name. Raises OSError."""
     path = _path(target, name)
     for folder in reversed(path.parents):  # with `parents=True` the umask alone decides on those above
-        folder.mkdir(mode=0o700, exist_ok=True)
+        if not folder.exists():
+            folder.mkdir(mode=0o700, exist_ok=True)
     fresh = path.with_suffix(f".{os.getpid()}")
     fresh.unlink(missing_ok=True)
     with os.fdopen(os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w", encoding="latin-1") as file:
