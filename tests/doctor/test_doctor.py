@@ -196,7 +196,6 @@ async def test_a_node_without_its_database() -> None:
         assert await server.metric("chatserver_log_up") == 0
 
 
-@pytest.mark.jumping_clock
 async def test_a_node_without_a_place_for_the_doctor() -> None:
     """It was said to be "not ready", and to get ready by itself; its log has a line `refused`."""
     async with serving(per_ip=1) as node, connect(node.address) as member:
@@ -206,6 +205,7 @@ async def test_a_node_without_a_place_for_the_doctor() -> None:
     assert "`refused`" in finding.advice
 
 
+@pytest.mark.jumping_clock
 async def test_a_node_that_stores_nothing_needs_no_token() -> None:
     """Its disk is full, while it is ready and can be read."""
 
