@@ -16,6 +16,7 @@ import trio
 from chatserver.client import wire
 from chatserver.client.errors import Rejected
 from chatserver.client.events import Reconnecting
+from chatserver.client.http1 import GREETING_TIMEOUT
 from chatserver.client.requests import Request
 from chatserver.client.session import Outcome, Session, waiting_time
 from chatserver.client.stream import EndedError
@@ -78,14 +79,13 @@ class Link:
         self._open = open_
         self._tell = tell
         self._backoff = backoff
-        self._greeted = trio.Event()  # set when the server has said who we are in this conversation
         self._news = trio.Event()  # set when the session may have something to send
         self._goaway: wire.GoingAway | None = None  # of this conversation
         self._scope = trio.CancelScope()  # around an open conversation's tasks, or the attempt to open one
         self._left = trio.Event()
         self._hurried = trio.Event()  # set when the next attempt is not to wait
         self._restarting = False
-        self._opened_at = math.inf  # when this conversation opened; one that did not has lasted no time
+        self._opened_at = math.inf  # when the server had said who we are in this conversation; without that it has lasted no time
         self.trouble: str | None = "there is no connection yet"  # why there is no connection, if there is none
 
     def wake(self) -> None:
@@ -138,10 +138,9 @@ class Link:
                 async with self._open() as conversation, trio.open_nursery() as tasks:
                     self._scope = tasks.cancel_scope  # so that the conversation is closed properly
                     self._session.opened()
-                    self._greeted = trio.Event()
-                    self._opened_at, self.trouble = trio.current_time(), None
-                    tasks.start_soon(self._receive, conversation)
-                    tasks.start_soon(self._send, conversation)
+                    self.trouble, greeted = None, trio.Event()
+                    tasks.start_soon(self._receive, conversation, greeted)
+                    tasks.start_soon(self._send, conversation, greeted)
                     tasks.start_soon(_end_after_sleep)
         except* EndedError as group:
             endings = [error for error in _leaves(group) if isinstance(error, EndedError)]
@@ -153,18 +152,23 @@ class Link:
             ending = EndedError(why, retry_after=self._goaway.retry_after, code=ending.code)
         return ending
 
-    async def _receive(self, conversation: Conversation) -> None:
+    async def _receive(self, conversation: Conversation, greeted: trio.Event) -> None:
         while True:
             frame = await conversation.receive()
             if isinstance(frame, wire.GoingAway):
                 self._goaway = frame
             for outcome in self._session.receive(frame, trio.current_time()):
                 self._tell(outcome)
-            self._greeted.set()
+            greeted.set()
             self._news.set()
 
-    async def _send(self, conversation: Conversation) -> None:
-        await self._greeted.wait()  # as another user than before, we may have to connect anew first
+    async def _send(self, conversation: Conversation, greeted: trio.Event) -> None:
+        """Send requests once the server has said who we are: as another user we may have to connect anew first."""
+        with trio.move_on_after(GREETING_TIMEOUT) as patience:
+            await greeted.wait()
+        if patience.cancelled_caught:
+            raise EndedError(f"the server has not said who we are within {GREETING_TIMEOUT:g} s")
+        self._opened_at = trio.current_time()
         while True:
             self._news = trio.Event()
             for request in self._session.outgoing(trio.current_time()):

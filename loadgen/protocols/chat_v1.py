@@ -135,7 +135,7 @@ class WebSocketVictim(Victim):
         return None if number in self.changes.kinds else number
 
     async def _say(self, peer: WebSocket, number: int) -> None:
-        self.unheard += 1
+        self.sent_since_reply += 1
         self.changes.kinds.pop(number, None)
         last, offset = self._last
         change: dict[str, object] = {}
@@ -151,7 +151,7 @@ class WebSocketVictim(Victim):
     async def _listen(self, peer: WebSocket) -> None:
         while True:
             reply = _replies.decode(await peer.message())
-            self.unheard = 0
+            self.sent_since_reply = 0
             if reply.type == "message":
                 self.heard(reply.text, reply.offset, reply.room)
             elif reply.type in RECORDS:

@@ -40,13 +40,13 @@ class EchoVictim(Victim):
             await self.speak(partial(self._say, peer))
 
     async def _say(self, peer: WebSocket, number: int) -> None:
-        self.unheard += 1
+        self.sent_since_reply += 1
         await peer.send(self.text(number))
 
     async def _listen(self, peer: WebSocket) -> None:
         while True:
             text = (await peer.message()).decode("utf-8", "replace")
-            self.unheard = 0
+            self.sent_since_reply = 0
             self.heard(text)
 
 

@@ -56,7 +56,7 @@ class Victim(Probe):
         self._heard: dict[int, int] = {}  # messages that came on this connection, and the offset of each
         self._last_heard = self._last_offset = -1
         self.said_again: set[int] = set()  # after later ones
-        self.unheard = 0  # operations that were sent since anything came: at the end of a stall all arrive at once
+        self.sent_since_reply = 0  # operations: at the end of a stall all arrive at once
         self._next_at = 0.0  # when the next one may begin, had none begun at once
         self._issue = trio.lowlevel.ParkingLot()
         self._locked_out = UNANSWERED  # why there is no connection
@@ -71,7 +71,7 @@ class Victim(Probe):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.keep_schedule)
             while True:
-                self._heard, self._last_heard, self._last_offset, self.unheard = {}, -1, -1, 0
+                self._heard, self._last_heard, self._last_offset, self.sent_since_reply = {}, -1, -1, 0
                 failure: BaseException | None = None
                 try:
                     await self.live()
@@ -137,7 +137,7 @@ class Victim(Probe):
         """Wait for the next operation that has not failed yet, and return its number."""
         interval = self.schedule.interval / CATCH_UP
         while True:
-            while self._unsent and self.unheard < AT_ONCE:
+            while self._unsent and self.sent_since_reply < AT_ONCE:
                 if (wait := self._next_at - (AT_ONCE - 1) * interval - now()) > 0:
                     await trio.sleep(wait)
                 number = self._unsent.popleft()

@@ -25,6 +25,7 @@ from chatserver.client import (
 )
 from chatserver.client.credentials import Credentials
 from chatserver.client.feed import MAX_QUEUED_EVENTS
+from chatserver.client.http1 import GREETING_TIMEOUT
 from chatserver.client.link import ASKED_SPREAD, FIRST_DELAY, LONGEST_DELAY, STEADY_AFTER
 from chatserver.client.session import LONGEST_WAIT, Session
 from chatserver.client.stream import EndedError, WatchedStream, parse_target
@@ -84,14 +85,16 @@ async def test_nothing_is_sent_before_the_server_has_said_who_we_are() -> None:
     async def open_() -> AsyncIterator[Conversation]:
         yield Conversation()
 
-    session = Session()
+    session, tell = Session(), Mock()
     session.ask(requests.Publish(room="lobby", text="hi"))
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(link.Link(session, open_, Mock(), Backoff()).run)
-        await trio.testing.wait_all_tasks_blocked()
+        nursery.start_soon(link.Link(session, open_, tell, Backoff(jitter=lambda: 1.0)).run)
+        await trio.sleep(2.5 * GREETING_TIMEOUT)
+        delays = [call.args[0].delay for call in tell.call_args_list]
+        assert delays == [FIRST_DELAY, 2 * FIRST_DELAY], "a server that never says it is tried less and less often"
         assert sent == []
         hello.set()
-        await trio.testing.wait_all_tasks_blocked()
+        await trio.sleep(LONGEST_DELAY)
         assert len(sent) == 1
         nursery.cancel_scope.cancel()
 

@@ -1,28 +1,22 @@
-"""The supervisor, with fake workers: starts, deaths, hangs, the end, metrics."""
+"""The supervisor, with fake workers: starts, deaths, hangs, replacements."""
 
 import errno
 import os
 import signal
 import socket
-from collections.abc import Iterator
-from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from unittest import mock
 from urllib.parse import quote
 
 import pytest
 import trio
 
-from chatserver.observe.numbers import Family
-from chatserver.workers import supervisor
-from chatserver.workers.child import COLLECT_PATIENCE, END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS, Child
-from chatserver.workers.link import Ask, Ready, Setup
-from chatserver.workers.shared_log import SharedLog, shared_log
+from chatserver.workers.child import END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS, Child
+from chatserver.workers.link import Ready, Setup
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER
-from tests.workers.fakes import KILLED, FakeWorker, hang_up, supervised, supervision
+from tests.workers.fakes import KILLED, FakeWorker, supervised, supervision
 
 pytestmark = pytest.mark.jumping_clock
 
@@ -312,150 +306,3 @@ async def test_no_message_overtakes_the_settings(
 
 async def never(child: Child) -> None:
     raise AssertionError("nobody asks for metrics")
-
-
-# -- the end ----------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_all_drain_concurrently_and_a_second_signal_ends_them_at_once(
-    tmp_path: Path, number: signal.Signals
-) -> None:
-    for signals in (1, 2):
-        it = supervision(tmp_path, drain_timeout=20.0)
-        it.manner = {"drains": False}
-        async with trio.open_nursery() as nursery:
-            await nursery.start(it.run)
-            began = trio.current_time()
-            for _ in range(signals):
-                signal.raise_signal(number)
-                await trio.sleep(0.1)
-            assert [worker.stops for worker in it.started] == [signals] * 2
-        assert it.code == 0
-        took = trio.current_time() - began
-        assert (took < 5) if signals == 2 else (20 <= took <= 28)
-        assert [worker.returncode for worker in it.started] == [KILLED if signals == 1 else 0] * 2
-
-
-@pytest.mark.parametrize("first", ["hangup", "signal", "start"])
-async def test_only_a_second_signal_shortens_a_drain(tmp_path: Path, first: str) -> None:
-    """A reload and the signal both make a worker drain, in either order; so does a signal while others start."""
-    it = supervision(tmp_path, drain_timeout=20.0)
-    it.manner = {"drains": False}
-    slow = {"signal": 3, "start": 2}.get(first)  # the worker that does not become ready
-    it.direct = lambda worker: setattr(worker, "ready", len(it.started) != slow)
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(it.run)
-        await it.has_started(2)
-        await trio.sleep(1.0)
-        if first != "start":
-            await hang_up()
-            await trio.sleep(1.0)
-        signal.raise_signal(signal.SIGTERM)
-        await trio.sleep(1.0)
-        late = it.started[-1]
-        if not late.ready:
-            await late.link.send(Ready())
-            await trio.sleep(1.0)
-        assert [worker.stops for worker in it.started] == [1] * (2 if first == "start" else 3)
-        signal.raise_signal(signal.SIGTERM)
-    assert {worker.returncode for worker in it.started} == {0}
-    assert it.code == 0
-
-
-@pytest.mark.parametrize("before", ["death", "hangup"])
-async def test_no_worker_starts_after_the_signal(tmp_path: Path, before: str) -> None:
-    """It would not be told to drain, and be killed with its clients when the others have ended."""
-    async with supervised(tmp_path, drain_timeout=20.0) as it:
-        one, other = it.started
-        one.drains = other.drains = False
-        if before == "death":
-            it.supervisor._slots[0].pause = MAX_RESTART_PAUSE
-            one.end(KILLED)
-            await it.logged("worker_died")
-        else:
-            await hang_up()
-            await it.until(lambda: one.stops)
-        signal.raise_signal(signal.SIGTERM)
-        await it.until(lambda: other.stops)
-        one.end(0)
-        started = len(it.started)
-        await it.until(lambda: it.code == 0)
-        assert len(it.started) == started
-        assert it.events("workers_replaced") == []
-
-
-async def test_a_signal_does_not_interrupt_the_removal_of_the_folder(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The process dies of a signal that nobody receives."""
-    order: list[str] = []
-
-    @contextmanager
-    def slow_removal(url: str) -> Iterator[SharedLog]:
-        with shared_log(url) as shared:
-            yield shared
-            signal.raise_signal(signal.SIGTERM)
-            order.append("removed")
-
-    monkeypatch.setattr(supervisor, "shared_log", slow_removal)
-    it = supervision(tmp_path)
-    before = signal.signal(signal.SIGTERM, lambda *_: order.append("died"))
-    try:
-        async with trio.open_nursery() as nursery:
-            await nursery.start(it.run)
-            signal.raise_signal(signal.SIGTERM)
-    finally:
-        signal.signal(signal.SIGTERM, before)
-    assert order[0] == "removed"
-
-
-# -- metrics ----------------------------------------------------------------------------------------------------------
-
-
-def counted(messages: float, open_connections: float, stall: float) -> list[Family]:
-    return [
-        Family("chatserver_messages", "Messages", "counter", [("chatserver_messages_total", {}, messages)]),
-        Family(
-            "chatserver_connections", "Held", "gauge",
-            [("chatserver_connections", {"phase": "open"}, open_connections)],
-        ),
-        Family("chatserver_gc_max_seconds", "Longest", "gauge", [("chatserver_gc_max_seconds", {}, stall)]),
-    ]  # fmt: skip
-
-
-async def test_a_fault_in_the_metrics_costs_one_answer(tmp_path: Path) -> None:
-    async with supervised(tmp_path) as it:
-        asking = it.started[0]
-        with mock.patch("chatserver.observe.numbers.Totals.text", side_effect=ZeroDivisionError):
-            await asking.link.send(Ask())
-            await trio.sleep(2 * COLLECT_PATIENCE)
-        assert len(it.events("worker_metrics_failed")) == 1
-        assert "chatserver_workers_ready 2.0" in (await asking.ask()).splitlines()
-
-
-async def test_every_worker_returns_the_numbers_of_all(tmp_path: Path) -> None:
-    """Counts of dead workers stay, and a silent worker counts with its last numbers."""
-    async with supervised(tmp_path) as it:
-        first, second = it.started
-        first.numbers, second.numbers = counted(100, 5, 0.25), counted(11, 2, 0.5)
-        for asked in (first, second):
-            lines = (await asked.ask()).splitlines()
-            assert {
-                "chatserver_messages_total 111.0", 'chatserver_connections{phase="open"} 7.0',
-                "chatserver_gc_max_seconds 0.5", "chatserver_workers_ready 2.0",
-                'chatserver_worker_connections{worker="1"} 5.0', 'chatserver_worker_connections{worker="2"} 2.0',
-            } <= set(lines)  # fmt: skip
-        first.numbers, began = counted(150, 5, 0.25), trio.current_time()
-        assert "chatserver_messages_total 161.0" in (await first.ask()).splitlines(), "the numbers of now"
-        assert trio.current_time() < began + COLLECT_PATIENCE, "which nobody waits for longer than they take"
-        second.end(KILLED)
-        await it.has_started(3)
-        lines = (await first.ask()).splitlines()
-        assert {
-            "chatserver_messages_total 161.0", 'chatserver_connections{phase="open"} 5.0',
-            'chatserver_worker_deaths_total{how="died"} 1.0',
-        } <= set(lines)  # fmt: skip
-        third = it.started[2]
-        third.numbers, third.beats = counted(1000, 1, 0), False
-        assert "chatserver_messages_total 161.0" in (await first.ask()).splitlines()

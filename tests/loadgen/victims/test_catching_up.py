@@ -77,9 +77,9 @@ async def test_a_server_that_is_silent_is_sent_no_more_than_it_may_read_at_once(
         for _ in range(3):
             victim.issue(moment)
             await wait_all_tasks_blocked(0.001)
-        assert (victim.unheard, len(victim._begun)) == (AT_ONCE, AT_ONCE)
+        assert (victim.sent_since_reply, len(victim._begun)) == (AT_ONCE, AT_ONCE)
         await answer(peer, 0)
-        await until(lambda: not victim.unheard)
+        await until(lambda: not victim.sent_since_reply)
         victim.issue(moment)
         await peer.receive()
         nursery.cancel_scope.cancel()
