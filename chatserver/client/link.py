@@ -85,7 +85,7 @@ class Link:
         self._left = trio.Event()
         self._hurried = trio.Event()  # set when the next attempt is not to wait
         self._restarting = False
-        self._opened_at = math.inf  # when the server had said who we are in this conversation; without that it has lasted no time
+        self._opened_at = math.inf  # when the server said who we are; a conversation without that has lasted no time
         self.trouble: str | None = "there is no connection yet"  # why there is no connection, if there is none
 
     def wake(self) -> None:
