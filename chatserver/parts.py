@@ -14,7 +14,7 @@ import trio
 from chatserver.api.answers import Queue
 from chatserver.api.cluster_parts import OtherProcesses, SharedParts
 from chatserver.api.conversation import Conversation
-from chatserver.api.dialects import dialects
+from chatserver.api.dialect import dialects
 from chatserver.api.encoder import WireEncoder
 from chatserver.api.identities import Identities
 from chatserver.api.keys import KeyRing

@@ -1,7 +1,7 @@
 """The commands of a WebSocket (docs/protocol.md), in any dialect.
 
-Owns: the meaning of commands. May not: read or write a socket, or know a wire form: the session's dialect encodes
-replies; acknowledgements go to the sink.
+Owns: the meaning of commands. May not: read or write a socket, or know a frame: the session's dialect makes those of
+replies, which are given to it as JSON; acknowledgements go to the sink.
 
     conversation.handle(connection, session, command)
 
@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from chatserver.api.dialect import Command, Echo
+from chatserver.api.encoder import expiry_text
 from chatserver.api.pages import Page, Wanted
 from chatserver.api.pipelines.join import JOINED, JoinPipeline
 from chatserver.api.services import Services, check_signed_in, not_stored
@@ -30,6 +31,7 @@ from chatserver.chat.sink import Sink
 from chatserver.fair import do_step
 from chatserver.log.interface import LogError, Stored
 from chatserver.log.sanctions import EVERYWHERE
+from chatserver.protocol import encoders
 from chatserver.protocol.client_messages import (
     Auth,
     Change,
@@ -63,6 +65,11 @@ class Reply(msgspec.Struct, gc=False):
 SILENT = Reply([])
 
 
+def json_reply(session: WebSocketSession, json: bytes) -> Reply:
+    """A short reply, given as the JSON of chat.v1."""
+    return Reply([session.dialect.reply(json)])
+
+
 def error_reply(
     session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
 ) -> Reply:
@@ -85,6 +92,7 @@ class Conversation:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
+        self._encoder = services.encoder
         self._join_room = JoinPipeline(services.hub, services.pages)
         self._check = services.check
         self._sink = sink
@@ -95,7 +103,7 @@ class Conversation:
             History: self._history,
             Members: self._members,
             Auth: self._authenticate,
-            Ping: lambda connection, session, message: Reply([session.dialect.pong(message.id)]),
+            Ping: lambda connection, session, message: json_reply(session, encoders.pong(message.id)),
             Echo: lambda connection, session, message: Reply([message.frame]),
         }
         for commands in areas:
@@ -159,8 +167,11 @@ class Conversation:
         if isinstance(result, LogError):
             self._sink.send(connection, dialect.refused(id_, *not_stored(result)))
         else:
-            answer = dialect.ack(id_, result.record)
-            member = session.find(result.record.room)
+            record = result.record
+            count = None if record.reaction is None else record.reaction.count
+            epoch = self._encoder.epoch
+            answer = dialect.reply(encoders.ack(id_, record.room, record.offset, epoch, record.time, count))
+            member = session.find(record.room)
             if member is not None and not self._sink.blocked(connection):  # one write fewer, of two in a room of one
                 answer += self._hub.broadcaster.take_last(member)
             self._sink.send(connection, answer)
@@ -217,7 +228,9 @@ class Conversation:
         if before is not None:  # joining again starts anew; left last, so that for the others the user never left
             session.remove(before)
             self._hub.leave(before)
-        return Reply(session.dialect.joined(message.id, member, page), member)
+        cursor = self._encoder.cursor(page.reaches)
+        json = encoders.joined(message.id, room.name, cursor, page.recovered, page.items, len(room.presence))
+        return Reply(session.dialect.long_reply(json), member)
 
     def _leave(self, connection: object, session: WebSocketSession, message: Leave) -> Outcome:
         member = session.find(message.room)
@@ -225,7 +238,7 @@ class Conversation:
             raise MessageError(ErrorCode.NOT_JOINED, f"this connection has not joined {message.room}")
         session.remove(member)
         self._hub.leave(member)
-        return Reply([session.dialect.left(message.id, message.room)])
+        return json_reply(session, encoders.left(message.id, message.room))
 
     def released(self, connection: object, session: WebSocketSession) -> None:
         """Called when the connection closes: end its memberships, and its wait for a room that it publishes to."""
@@ -242,17 +255,24 @@ class Conversation:
         page = self._pages.now(self._hub.registry.room(message.room), after, before, Wanted(message.limit))
         if page is None:
             return self._history_from_log
-        return Reply(session.dialect.history(message.id, message.room, page))
+        return self._page(session, message, page)
 
     async def _history_from_log(self, connection: object, session: WebSocketSession, message: History) -> Reply:
         after, before = optional_cursor(message.after), optional_cursor(message.before)
         page = await self._pages.read(message.room, after, before, Wanted(message.limit))
-        return Reply(session.dialect.history(message.id, message.room, page))
+        return self._page(session, message, page)
+
+    def _page(self, session: WebSocketSession, message: History, page: Page) -> Reply:
+        json = encoders.history(
+            message.id, message.room, self._encoder.cursor(page.reaches), page.recovered, page.items
+        )
+        return Reply(session.dialect.long_reply(json))
 
     def _members(self, connection: object, session: WebSocketSession, message: Members) -> Outcome:
         self._check(session.principal, READ, message.room)
         presence = self._hub.registry.presence(message.room)
-        return Reply([session.dialect.members(message.id, message.room, presence)])
+        listing = self._encoder.listing(presence)
+        return json_reply(session, encoders.members(message.id, message.room, listing, len(presence)))
 
     def _authenticate(self, connection: object, session: WebSocketSession, message: Auth) -> Outcome:
         before = session.principal
@@ -266,7 +286,7 @@ class Conversation:
         if session.members is not None and _in_rooms(before) != _in_rooms(principal):
             session.waits = self._change_members(connection, session)
             self._sink.resume(connection)
-        return Reply([session.dialect.authenticated(message.id, principal)])
+        return json_reply(session, encoders.authenticated(message.id, principal.face, expiry_text(principal)))
 
     def _change_members(self, connection: object, session: WebSocketSession) -> Iterator[None]:
         """Give each membership of a WebSocket its new principal, or end it where that principal may not read."""
@@ -279,7 +299,7 @@ class Conversation:
             else:
                 session.remove(member)
                 self._hub.leave(member)
-                self._sink.send(connection, session.dialect.left(None, member.room.name))
+                self._sink.send(connection, session.dialect.reply(encoders.left(None, member.room.name)))
             yield
 
 

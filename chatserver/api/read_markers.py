@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from functools import partial
 
 from chatserver.api.answers import Answer, Later, Queue, Response, given_anyway
-from chatserver.api.conversation import SILENT, CommandHandler, Outcome, Reply
+from chatserver.api.conversation import SILENT, CommandHandler, Outcome, Reply, json_reply
 from chatserver.api.request import Request
 from chatserver.api.services import LOG_RETRY, Services, check_signed_in
 from chatserver.api.websocket_session import WebSocketSession
@@ -50,7 +50,7 @@ class ReadMarkerHandlers:
         offset = self._move(session.principal, message.room, message.offset, last, here)
         if message.id is None:
             return SILENT
-        return Reply([session.dialect.reply(encoders.read(message.room, offset, message.id))])
+        return json_reply(session, encoders.read(message.room, offset, message.id))
 
     def _handle_typing(self, connection: object, session: WebSocketSession, message: Typing) -> Outcome:
         self._services.check(session.principal, WRITE, message.room)

@@ -3,9 +3,9 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from functools import partialmethod
 from typing import Any
 
+import msgspec
 import pytest
 import trio
 import trio.testing
@@ -26,8 +26,9 @@ from chatserver.chat.principal import Principal
 from chatserver.chat.read_markers import ReadMarkers
 from chatserver.chat.signed_out import SignedOut
 from chatserver.chat.slow_mode import SlowMode
+from chatserver.protocol import encoders
 from chatserver.protocol.client_messages import ClientMessage, Join, Leave, Publish
-from chatserver.protocol.errors import MessageError
+from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.reasons import ErrorCode
 from tests.support.chatting import Chatting, SmallSettings, chatting
 from tests.support.scripted import LineEncoding, Peer
@@ -36,19 +37,23 @@ Clock = trio.testing.MockClock
 
 
 class LineDialect(LineEncoding, Dialect):
-    """Replies are kept as tuples with their name; pushes are lines."""
+    """Replies are kept; pushes are lines."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.replies: list[tuple[Any, ...]] = []
+        self.replies: list[dict[str, Any]] = []
 
-    def keep(self, name: str, *facts: object) -> bytes:
-        self.replies.append((name, *facts))
+    def reply(self, json: bytes) -> bytes:
+        self.replies.append(msgspec.json.decode(json))
         return b"R\n"
 
+    def long_reply(self, json: list[bytes]) -> list[bytes]:
+        reply = self.reply(json[0] if len(json) == 1 else json[0] + json[-1])  # the messages are lines or JSON
+        self.replies[-1]["messages"] = json[1:-1:2]
+        return [reply]
 
-for _name in ("joined", "left", "ack", "history", "members", "authenticated", "pong", "refused"):
-    setattr(LineDialect, _name, partialmethod(LineDialect.keep, _name))
+    def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
+        return self.reply(encoders.error(id_, code, message, retry_after))
 
 
 @dataclass
@@ -61,7 +66,7 @@ class Talk:
     session: WebSocketSession
 
     @property
-    def replies(self) -> list[tuple[Any, ...]]:
+    def replies(self) -> list[dict[str, Any]]:
         dialect = self.session.dialect
         assert isinstance(dialect, LineDialect)
         return dialect.replies
@@ -72,7 +77,7 @@ class Talk:
     def may_go_on(self) -> bool:
         return self.conversation.advance(self.peer, self.session)
 
-    async def answer(self, command: ClientMessage) -> tuple[Any, ...]:
+    async def answer(self, command: ClientMessage) -> dict[str, Any]:
         """The reply to a command, after its wait for the log if it has one. Raises MessageError."""
         outcome = self.hear(command)
         if callable(outcome):
@@ -130,10 +135,11 @@ async def test_a_publish_is_acknowledged_when_it_is_durable_or_has_failed(autoju
             assert ann.hear(Publish("lobby", "hi", id=7)) is None
             assert (len(ann.replies), ann.session.in_flight, ann.session.waits) == (failing, 1, NOTHING)
             await it.until_idle()
-        (stored, id_, record), (refused, other_id, code, message, retry_after) = ann.replies
-        assert (stored, id_, record.offset, record.text) == ("ack", 7, 1, "hi")
-        assert (refused, other_id, code, retry_after > 0) == ("refused", 7, ErrorCode.UNAVAILABLE, True)
-        assert "with the same key" in message, "it may have been stored"
+        stored, refused = ann.replies
+        assert [stored[name] for name in ("type", "id", "offset", "room")] == ["ack", 7, 1, "lobby"]
+        assert [refused[name] for name in ("type", "id", "code")] == ["error", 7, "unavailable"]
+        assert refused["retry_after"] > 0
+        assert "with the same key" in refused["message"], "it may have been stored"
         assert ann.session.in_flight == 0
 
 
@@ -172,8 +178,9 @@ async def test_a_busy_log_is_told_at_once(autojump_clock: Clock, monkeypatch: py
         ann = client()
         with it.together():
             assert ann.hear(Publish("lobby", "one")) is None
-            name, id_, code, message, _ = await ann.answer(Publish("lobby", "two", id=2))
-            assert (name, id_, code, "was not stored" in message) == ("refused", 2, ErrorCode.UNAVAILABLE, True)
+            refused = await ann.answer(Publish("lobby", "two", id=2))
+            assert [refused[name] for name in ("type", "id", "code")] == ["error", 2, "unavailable"]
+            assert "was not stored" in refused["message"]
         assert ann.session.in_flight == 1
 
 
@@ -243,10 +250,12 @@ async def test_a_second_join_begins_anew_from_its_cursor(autojump_clock: Clock) 
     async with talking() as (it, client):
         await it.publish("lobby", *map(str, range(20)))  # more than the ring holds
         ann = client()
-        _, _, first, _ = await ann.answer(Join("lobby"))
-        _, _, again, page = await ann.answer(Join("lobby", after=1))
-        assert len(page.items) == 19
-        assert [*ann.session.rooms()] == [again] == [*it.hub.rooms["lobby"].members]
+        await ann.answer(Join("lobby"))
+        first = ann.session.find("lobby")
+        assert first is not None
+        again = await ann.answer(Join("lobby", after=1))
+        assert len(again["messages"]) == 19
+        assert [*ann.session.rooms()] == [ann.session.find("lobby")] == [*it.hub.rooms["lobby"].members]
         assert first.connection is None
         assert len(it.hub.rooms["lobby"].presence) == 1
 
@@ -276,7 +285,7 @@ async def test_a_connection_is_limited_in_rooms_and_in_empty_rooms(autojump_cloc
         for _ in range(2):
             assert await ann.refused(Join("mine too", id=3)) is ErrorCode.TOO_MANY_ROOMS
         assert "mine too" not in it.hub.rooms, "a refused room is not made"
-        assert (await ann.answer(Join("c")))[0] == "joined", "it is not in memory, but has messages"
+        assert (await ann.answer(Join("c")))["type"] == "joined", "it is not in memory, but has messages"
         await ann.answer(Leave("c"))
         await client().answer(Join("another's"))
         assert await ann.refused(Join("another's")) is ErrorCode.TOO_MANY_ROOMS, "an empty room in memory counts"
@@ -284,7 +293,7 @@ async def test_a_connection_is_limited_in_rooms_and_in_empty_rooms(autojump_cloc
             await client().answer(Join(room))  # so that it is in memory
             await ann.answer(Join(room))
         assert await ann.refused(Join("c")) is ErrorCode.TOO_MANY_ROOMS
-        assert (await ann.answer(Join("a")))[0] == "joined", "it is a member already"
+        assert (await ann.answer(Join("a")))["type"] == "joined", "it is a member already"
         await ann.answer(Leave("mine"))
         await ann.answer(Join("another's"))
         await ann.answer(Leave("b"))
@@ -297,7 +306,7 @@ async def test_an_empty_room_may_be_joined_again_from_any_cursor(autojump_clock:
     async with talking(shared=True, max_empty_rooms=1) as (_, client):
         ann = client()
         for after in (None, 5):
-            assert (await ann.answer(Join("mine", after=after)))[0] == "joined"
+            assert (await ann.answer(Join("mine", after=after)))["type"] == "joined"
 
 
 async def test_a_connection_that_closes_while_its_room_is_loaded_is_in_no_room(autojump_clock: Clock) -> None:

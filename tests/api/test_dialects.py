@@ -1,18 +1,12 @@
 """Dialects: echo, and a third one, which is a class and a row in a table. chat.v1: test_websocket.py."""
 
-import json
-
+import msgspec
 import pytest
 
-from chatserver.api import dialects
-from chatserver.api.dialect import Command, Dialect
-from chatserver.api.dialects import EchoDialect
-from chatserver.api.dialects.chat_v1 import ChatV1
+from chatserver.api import dialect
+from chatserver.api.dialect import ChatV1, Command, Dialect, EchoDialect
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.pages import Page
-from chatserver.chat.member import Member
 from chatserver.chat.principal import Principal
-from chatserver.log.interface import Record
 from chatserver.protocol.client_messages import Join, Leave, Ping, Publish
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.websocket import text_frame
@@ -44,27 +38,23 @@ class Lines(Dialect):
             raise MessageError(ErrorCode.UNKNOWN_TYPE, f"{word} is not known")
         return commands[word]
 
-    def joined(self, id_: MessageId, member: Member, page: Page) -> list[bytes]:
-        return [text_frame(f"you are in {member.room.name}".encode())]
+    def reply(self, json: bytes) -> bytes:
+        told = msgspec.json.decode(json)
+        words = {"ack": "said {offset}", "joined": "you are in {room}", "left": "left", "pong": "pong"}
+        return text_frame(words[told["type"]].format_map(told).encode())
 
-    def left(self, id_: MessageId, room: str) -> bytes:
-        return text_frame(b"left")
-
-    def ack(self, id_: MessageId, record: Record) -> bytes:
-        return text_frame(b"said %d" % record.offset)
-
-    def pong(self, id_: MessageId) -> bytes:
-        return text_frame(b"pong")
+    def long_reply(self, json: list[bytes]) -> list[bytes]:
+        return [self.reply(b"".join(json))]
 
     def refused(self, id_: MessageId, code: ErrorCode, message: str, retry_after: float | None = None) -> bytes:
         return text_frame(f"no: {message}".encode())
 
     def push(self, message: bytes, room: str, offset: int) -> bytes:
-        return text_frame(f"{room} {offset} {json.loads(message)['text']}".encode())
+        return text_frame(f"{room} {offset} {msgspec.json.decode(message)['text']}".encode())
 
 
 async def test_a_third_dialect_chats_with_the_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(dialects.DIALECTS, "/lines", Lines)
+    monkeypatch.setitem(dialect.DIALECTS, "/lines", Lines)
     async with (
         serving() as server,
         neighbour(server),

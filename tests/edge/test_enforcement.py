@@ -10,8 +10,7 @@ from unittest import mock
 import pytest
 
 from chatserver import fair
-from chatserver.api.dialect import Dialect
-from chatserver.api.dialects.chat_v1 import ChatV1
+from chatserver.api.dialect import ChatV1, Dialect
 from chatserver.chat.moderation import Enforcement
 from chatserver.chat.principal import Principal
 from chatserver.edge import enforcement
