@@ -4,7 +4,6 @@ Owns: pooling, percentiles and counts of the operations that the victims' proces
 an attack is.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -132,15 +131,14 @@ class Operations:
         }
 
     def faults(self) -> list[str]:
-        """Reasons why this is no measurement: nothing to compare with, or operations that were due but not booked."""
-        faults = []
-        if not any(result.succeeded for result in self.kinds("baseline")):
-            why = Counter[str]()
-            for result in self.kinds("baseline"):
-                why.update(result.failed)
-            reasons = ", ".join(f"{reason}: {number:,}" for reason, number in why.most_common(2))
-            faults.append(f"no operation succeeded before the attack ({reasons}): there is nothing to compare with")
-        return faults + [
+        """Reasons why this is no measurement: nothing to compare with, or operations that were due but not booked.
+
+        Wrong answers before the attack are the target's doing; that nobody is answered may be anybody's.
+        """
+        before = self.kinds("baseline")
+        silent = not any(each.succeeded or each.failed.keys() - _LATE for each in before)
+        nothing = "no operation was answered in time before the attack: there is nothing to compare with"
+        return [nothing] * silent + [
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
             f" {result.latency.count:,} were booked"
             for result in self.phases
