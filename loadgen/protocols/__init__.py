@@ -6,7 +6,7 @@ from typing import Final
 
 from loadgen.clients.client import Needs
 from loadgen.protocols import chat_v1, http, ws_echo
-from loadgen.victims.victim import Newcomer, Protocol
+from loadgen.victims.victim import Protocol
 
 #: In the order of reports.
 ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)
@@ -15,7 +15,9 @@ VICTIMS: Final = MappingProxyType({victim.name: victim for each in ADAPTERS for 
 
 #: What reports call the victims that stay connected, and those that connect, do one operation and leave.
 ESTABLISHED: Final = MappingProxyType({kind: victim.words for kind, victim in VICTIMS.items()})
-NEWCOMERS: Final = MappingProxyType({new.kind: new.words for each in ADAPTERS for new in each.newcomers})
+NEWCOMERS: Final = MappingProxyType(
+    {f"new-{kind}": f"newcomer, {words.removesuffix(' round trip')}" for kind, words in ESTABLISHED.items()}
+)
 WHAT: Final = MappingProxyType({**ESTABLISHED, **NEWCOMERS})
 
 #: Shares of victims, by the name of a protocol.
@@ -27,11 +29,6 @@ KEEPS_MESSAGES: Final = frozenset(kind for kind, victim in VICTIMS.items() if vi
 
 def _of(kind: str) -> Protocol:
     return next(each for each in ADAPTERS if VICTIMS[kind] in each.victims)
-
-
-def newcomers_of(kinds: Iterable[str]) -> list[Newcomer]:
-    """The newcomers for these kinds of victims: one for each, as new clients of one transport may be served alone."""
-    return [new for kind in sorted(kinds) for new in _of(kind).newcomers if new.kind == f"new-{kind}"]
 
 
 def served(victims: Iterable[str]) -> frozenset[Needs]:

@@ -3,8 +3,8 @@
 Owns: the part of the contract that healthy clients need.
 """
 
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from functools import partial
 from typing import Final
 from urllib.parse import quote
@@ -16,16 +16,14 @@ from loadgen.clients.client import Needs
 from loadgen.net import wire
 from loadgen.net.answers import RETRY, UNANSWERED
 from loadgen.net.line import Exchange
-from loadgen.net.timers import NEVER, now
+from loadgen.net.timers import NEVER
 from loadgen.net.websocket import WebSocket
 from loadgen.personas._websocket import JOIN_ID, Envelope, Message, Page
 from loadgen.protocols.changes import RECORDS, Changes
 from loadgen.protocols.http import HttpPeer, http_peer
-from loadgen.protocols.ws_echo import connect
+from loadgen.protocols.ws_echo import ByWebSocket
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context, Schedule
 from loadgen.victims.victim import (
-    ADDRESSES,
-    Newcomer,
     OperationFailedError,
     PlannedEndError,
     Protocol,
@@ -100,8 +98,8 @@ async def get_page(peer: HttpPeer, path: str) -> _Page:
     return _pages.decode(body)
 
 
-class WebSocketVictim(Victim):
-    """Publishes in its own room and waits until the message is back and acknowledged; one task sends, one receives.
+class WebSocketVictim(ByWebSocket):
+    """Publishes in its own room and waits until the message is back and acknowledged.
 
     Now and then it changes its last message instead. A server that refuses the first edit, deletion or reaction does
     not offer that.
@@ -110,22 +108,16 @@ class WebSocketVictim(Victim):
     name = "ws"
     words = "WebSocket round trip"
     keeps_messages = True
-    repeats = True
 
     def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
         super().__init__(context, index, schedule)
         self.changes = Changes()
         self._last = _NOTHING  # its last message on this connection, and the offset
 
-    async def live(self) -> None:
+    async def _enter(self, peer: WebSocket) -> None:
         self._last = _NOTHING  # a guest that comes back is another, who may not edit it
-        async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:
-            with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                peer = await connect(self.context, line)
-                records = [(self._number_in(each), each.offset) for each in await _join(peer, self.room)]
-                self.recall((self.text(number), offset) for number, offset in records if number is not None)
-            nursery.start_soon(self._listen, peer)
-            await self.speak(partial(self._say, peer))
+        records = [(self._number_in(each), each.offset) for each in await _join(peer, self.room)]
+        self.recall((self.text(number), offset) for number, offset in records if number is not None)
 
     def _number_in(self, record: Record) -> int | None:
         """Return the operation of a record; a message with the text of a later edit does not tell of that."""
@@ -198,6 +190,7 @@ class _Poster(Victim):
         async with peer() as speaking, peer() as listening, trio.open_nursery() as nursery:
             await nursery.start(self._listen, listening)
             await self.speak(partial(self._post, speaking))
+            nursery.cancel_scope.cancel()
 
     async def _post(self, peer: HttpPeer, number: int) -> None:
         async with self.posting:
@@ -278,80 +271,9 @@ class StreamVictim(_Poster):
             raise PlannedEndError("the event stream ended")
 
 
-@contextmanager
-def _visiting(context: Context, kind: str, number: int) -> Iterator[str]:
-    """The room of a newcomer, of which it is no member any more afterwards, unless it failed."""
-    room = f"{context.tag}-{kind}-{number % ADDRESSES}"
-    left = context.newcomers_left[room]
-    left[number] = NEVER
-    yield room
-    left[number] = now()
-
-
-async def _come(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
-    with _visiting(context, "new-ws", number) as room:
-        async with context.dial(index) as line:
-            peer = await connect(context, line)
-            await _join(peer, room)
-            await _publish(peer, room, number)
-            missing = {"message", "ack"}
-            while missing:
-                reply = _replies.decode(await peer.message())
-                if reply.type == "error":
-                    raise OperationFailedError(f"error {reply.code}")
-                if reply.type in missing:
-                    require_room(reply.room, room)
-                about = reply.id if reply.type == "ack" else number_in(reply.text, room, context.tag)
-                if about == number:
-                    if reply.type == "ack":
-                        context.newcomers_said[room][number] = reply.offset
-                    missing.discard(reply.type)
-            done()
-            await peer.close()
-
-
-async def _post_new(context: Context, peer: HttpPeer, room: str, number: int) -> None:
-    receipt = await _post(peer, room, text_of(room, number))
-    if isinstance(receipt, str):
-        raise OperationFailedError(receipt)
-    context.newcomers_said[room][number] = receipt.offset
-
-
-async def _come_to_poll(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
-    with _visiting(context, "new-poll", number) as room:
-        async with http_peer(context, index) as peer:
-            page = await get_page(peer, f"/rooms/{room}/messages?limit=1")
-            await _post_new(context, peer, room, number)
-            while all(number_in(each.text, room, context.tag) != number for each in page.messages):
-                query = f"after={quote(page.cursor, safe='')}&wait={POLL_WAIT_SECONDS}"
-                page = await get_page(peer, f"/rooms/{room}/messages?{query}")
-            done()
-
-
-async def _come_to_stream(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
-    with _visiting(context, "new-sse", number) as room:
-        async with http_peer(context, index) as listening, http_peer(context, index) as speaking:
-            has_said = False
-            async with aclosing(_lines(await listening.stream(f"/rooms/{room}/events"))) as came:
-                async for lines in came:
-                    if not has_said:
-                        has_said = True
-                        await _post_new(context, speaking, room, number)
-                    data = (line[len(_EVENT_DATA) :] for line in lines if line.startswith(_EVENT_DATA))
-                    if any(number_in(_messages.decode(each).text, room, context.tag) == number for each in data):
-                        done()
-                        return
-        raise OperationFailedError("the event stream ended")
-
-
 PROTOCOL: Final = Protocol(
     name="chat",
     victims=(WebSocketVictim, PollVictim, StreamVictim),
-    newcomers=(
-        Newcomer("new-ws", "newcomer, WebSocket", _come),
-        Newcomer("new-poll", "newcomer, long-poll", _come_to_poll),
-        Newcomer("new-sse", "newcomer, event stream", _come_to_stream),
-    ),
     speaker="chat",
     idle="idle",
     proves=frozenset(Needs),

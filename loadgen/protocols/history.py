@@ -92,6 +92,7 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         *(
             _Said(room, index, acknowledged, Changes(), partial(presence.of_newcomers, context, room))
             for index, (room, acknowledged) in enumerate(by_newcomers)
+            if acknowledged
         ),
     ]
     limiter, found = trio.CapacityLimiter(AT_ONCE), list[Reread]()

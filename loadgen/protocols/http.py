@@ -19,7 +19,7 @@ from loadgen.net.target import Endpoint
 from loadgen.personas import persona
 from loadgen.personas.honest import Speaking
 from loadgen.victims.probe import Context
-from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
+from loadgen.victims.victim import OperationFailedError, Protocol, Victim
 
 T = TypeVar("T")
 
@@ -135,19 +135,12 @@ class GetVictim(Victim):
 
     async def live(self) -> None:
         async with http_peer(self.context, self.index) as peer:
-            if failure := await _get(peer, self.context):  # a server that only accepts serves nobody
+            if self.stays and (failure := await _get(peer, self.context)):  # a server that only accepts serves nobody
                 raise OperationFailedError(failure)
             await self.speak(partial(self._ask, peer))
 
     async def _ask(self, peer: HttpPeer, number: int) -> None:
         self.book(number, await peer.asked(partial(_get, peer, self.context), self._planned_ends))
-
-
-async def _come(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
-    async with http_peer(context, index) as peer:
-        if failure := await _get(peer, context):
-            raise OperationFailedError(failure)
-        done()
 
 
 @persona
@@ -274,7 +267,6 @@ def encoded(endpoint: Endpoint, host: str) -> bytes:
 PROTOCOL: Final = Protocol(
     name="http",
     victims=(GetVictim,),
-    newcomers=(Newcomer("new-get", "newcomer, GET", _come),),
     speaker="request",
     idle="request",
     proves=frozenset((Needs.HTTP,)),

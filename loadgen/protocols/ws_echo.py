@@ -3,7 +3,7 @@
 Owns: the texts, and how an echo is recognised.
 """
 
-from collections.abc import Callable
+from abc import abstractmethod
 from functools import partial
 from typing import Final
 
@@ -16,7 +16,7 @@ from loadgen.net.websocket import BINARY, WebSocket, upgrade
 from loadgen.personas import persona
 from loadgen.personas.honest import Talker
 from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
-from loadgen.victims.victim import Newcomer, OperationFailedError, Protocol, Victim
+from loadgen.victims.victim import Protocol, Victim
 
 
 async def connect(context: Context, line: Line) -> WebSocket:
@@ -25,19 +25,39 @@ async def connect(context: Context, line: Line) -> WebSocket:
     return await upgrade(line, endpoint.websocket_path, context.target.authority, *endpoint.upgrade_fields)
 
 
-class EchoVictim(Victim):
+class ByWebSocket(Victim):
+    """Has one WebSocket; one task sends, one receives."""
+
+    repeats = True
+
+    async def live(self) -> None:
+        async with self.context.dial(self.index) as line:
+            with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+                peer = await connect(self.context, line)
+                await self._enter(peer)
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._listen, peer)
+                await self.speak(partial(self._say, peer))
+                nursery.cancel_scope.cancel()
+            await peer.close()
+
+    async def _enter(self, peer: WebSocket) -> None:
+        """Do what comes before the first operation."""
+
+    @abstractmethod
+    async def _say(self, peer: WebSocket, number: int) -> None:
+        """Begin an operation."""
+
+    @abstractmethod
+    async def _listen(self, peer: WebSocket) -> None:
+        """Take what comes, until a failure raises."""
+
+
+class EchoVictim(ByWebSocket):
     """Sends a text and waits for the same text."""
 
     name = "ws-echo"
     words = "WebSocket echo"
-    repeats = True
-
-    async def live(self) -> None:
-        async with self.context.dial(self.index) as line, trio.open_nursery() as nursery:
-            with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
-                peer = await connect(self.context, line)
-            nursery.start_soon(self._listen, peer)
-            await self.speak(partial(self._say, peer))
 
     async def _say(self, peer: WebSocket, number: int) -> None:
         self.sent_since_reply += 1
@@ -48,18 +68,6 @@ class EchoVictim(Victim):
             text = (await peer.message()).decode("utf-8", "replace")
             self.sent_since_reply = 0
             self.heard(text)
-
-
-async def _come(context: Context, index: int, number: int, done: Callable[[], None]) -> None:
-    async with context.dial(index) as line:
-        peer = await connect(context, line)
-        text = f"newcomer {number}"
-        await peer.send(text)
-        while (said := await peer.message()) != text.encode():
-            if not said:
-                raise OperationFailedError("an empty echo")
-        done()
-        await peer.close()
 
 
 @persona
@@ -95,7 +103,6 @@ class Echo(Talker):
 PROTOCOL: Final = Protocol(
     name="ws-echo",
     victims=(EchoVictim,),
-    newcomers=(Newcomer("new-ws-echo", "newcomer, WebSocket echo", _come),),
     speaker="echo",
     idle="echo",
     proves=frozenset((Needs.HTTP, Needs.WEBSOCKET)),

@@ -43,11 +43,12 @@ class ProbeRunner:
         for index, kind in enumerate(kinds):
             schedule = Schedule(begun + interval_seconds * index / len(kinds), interval_seconds)
             self._probes.append(kind(context, index, schedule))
-        newcomers = protocols.newcomers_of(asked.victims) if asked.newcomers_per_s else []
-        for number, newcomer in enumerate(newcomers):
-            interval = len(newcomers) / asked.newcomers_per_s
-            schedule = Schedule(begun + interval * number / len(newcomers), interval)
-            self._probes.append(Newcomers(context, newcomer, schedule, len(kinds) + number * ADDRESSES))
+        # of each kind, as new clients of one transport may be served alone
+        coming = [protocols.VICTIMS[kind] for kind in sorted(asked.victims)] if asked.newcomers_per_s else []
+        for number, kind in enumerate(coming):
+            interval = len(coming) / asked.newcomers_per_s
+            schedule = Schedule(begun + interval * number / len(coming), interval)
+            self._probes.append(Newcomers(context, kind, schedule, len(kinds) + number * ADDRESSES))
         self._made.set()
 
     def begin(self, phase: str) -> None:

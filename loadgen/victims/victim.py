@@ -1,7 +1,7 @@
-"""Victims that stay, newcomers that connect, do one operation and leave, and what a protocol has of both.
+"""Victims that stay, and newcomers, which are victims that connect, do one operation and leave.
 
 Owns: the loop that reconnects after every failure. The schedule runs whether or not a victim is connected, and a
-newcomer connects when it is due. A kind of victim defines only what one connection does.
+newcomer connects when it is due. A kind of victim defines only what one connection does, for both.
 """
 
 import math
@@ -9,15 +9,14 @@ from abc import abstractmethod
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from functools import partial
-from typing import ClassVar, Final, NamedTuple
+from typing import ClassVar, Final
 
 import trio
 
 from loadgen.clients.client import Needs
 from loadgen.net.answers import CLOSED, NO_TURN, PLANNED, UNANSWERED, is_planned
 from loadgen.net.line import FAILURES, GarbledError
-from loadgen.net.timers import now
+from loadgen.net.timers import NEVER, now
 from loadgen.net.websocket import ClosedError, RejectedError
 from loadgen.net.wire import UNREADABLE, whole_number
 from loadgen.stopping import first
@@ -62,10 +61,19 @@ class Victim(Probe):
         self._locked_out = UNANSWERED  # why there is no connection
         self._planned_ends: list[float] = []
         self._owed = ""  # why the next operation fails: what happened while none was outstanding
+        self._only: int | None = None  # the operation of a newcomer
+        self._only_booked = trio.Event()
+
+    def visit(self, number: int, room: str, newcomers: Probe) -> None:
+        """Be a newcomer, which does this operation of others' schedule: in a room that it shares with some of them."""
+        self.kind, self.room, self.pending = newcomers.kind, room, newcomers.pending
+        self._only, self._issued = number, number + 1
+        self.acknowledged = self.context.newcomers_said[room]
+        self._unsent.append(number)
 
     @abstractmethod
     async def live(self) -> None:
-        """Run one connection: connect, then `speak` and book, until a failure raises."""
+        """Run one connection: connect, then `speak` and book, until a failure raises, or a newcomer has been served."""
 
     async def run(self) -> None:
         async with trio.open_nursery() as nursery:
@@ -106,6 +114,8 @@ class Victim(Probe):
     def book(self, number: int, reason: str = "") -> None:
         self._begun.pop(number, None)
         super().book(number, reason)
+        if number == self._only:
+            self._only_booked.set()
 
     def begin(self, number: int) -> None:
         if self._owed:
@@ -120,18 +130,28 @@ class Victim(Probe):
     def is_connected(self) -> bool:
         return not self._locked_out
 
+    @property
+    def stays(self) -> bool:
+        return self._only is None
+
     def connected(self) -> None:
         """Count the victim as connected."""
         self._locked_out = ""
         self.context.connected.add(self.index)
 
     async def speak(self, say: Callable[[int], Awaitable[None]]) -> None:
-        """Begin one operation after the other, as they come due, each with the whole timeout for its part here."""
-        self.connected()
-        while True:
+        """Begin one operation after the other, as they come due, each with the whole timeout for its part here.
+
+        A newcomer has only one; this returns when that is booked.
+        """
+        if self.stays:
+            self.connected()
+        while not self._only_booked.is_set():
             number = await self.next_operation()
             with trio.fail_after(self.context.timeout_seconds):
                 await say(number)
+            if not self.stays:
+                await self._only_booked.wait()
 
     async def next_operation(self) -> int:
         """Wait for the next operation that has not failed yet, and return its number."""
@@ -160,7 +180,7 @@ class Victim(Probe):
         """
         require_room(room, self.room)
         number = number_in(text, self.room, self.context.tag)
-        if number is None:
+        if number is None or not (self.stays or number == self._only):
             return
         if number in self._heard:
             raise OperationFailedError("a message came twice")
@@ -257,17 +277,10 @@ ADDRESSES: Final = 64
 _OF_A_PHASE: Final = 10_000
 
 
-class Newcomer(NamedTuple):
-    kind: str
-    words: str  # what reports call it
-    #: It connects as the victim of an index and does the operation of a number; the callback is for when that is done.
-    operation: Callable[[Context, int, int, Callable[[], None]], Awaitable[None]]
-
-
 class Newcomers(Probe):
-    def __init__(self, context: Context, newcomer: Newcomer, schedule: Schedule, first_index: int) -> None:
-        super().__init__(context, newcomer.kind, 0, schedule)
-        self._operation = newcomer.operation
+    def __init__(self, context: Context, kind: type[Victim], schedule: Schedule, first_index: int) -> None:
+        super().__init__(context, f"new-{kind.name}", 0, schedule)
+        self._kind = kind
         self._first_index = first_index  # of the source addresses
         self._nursery: trio.Nursery | None = None
 
@@ -287,10 +300,16 @@ class Newcomers(Probe):
         self._nursery.start_soon(self._come, number, self.pending[number])
 
     async def _come(self, number: int, due: float) -> None:
-        index = self._first_index + number % ADDRESSES + _OF_A_PHASE * len(self.context.recorder.phases)
+        place, phases = number % ADDRESSES, len(self.context.recorder.phases)
+        newcomer = self._kind(self.context, self._first_index + place + _OF_A_PHASE * phases, self.schedule)
+        room = f"{self.context.tag}-{self.kind}-{place}"
+        newcomer.visit(number, room, self)
+        left = self.context.newcomers_left[room]
+        left[number] = NEVER
         try:
             with trio.fail_after(max(due + self.context.timeout_seconds - now(), 0)):
-                await self._operation(self.context, index, number, partial(self.book, number))
+                await newcomer.live()
+            left[number] = now()
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
             # no effect after success: a failed close does not count
             self.book(number, self.context.reason_of(failure_in(error)))
@@ -299,8 +318,7 @@ class Newcomers(Probe):
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
     name: str
-    victims: tuple[type[Victim], ...]  # those that stay connected
-    newcomers: tuple[Newcomer, ...]  # one for each of them
+    victims: tuple[type[Victim], ...]  # each kind comes as newcomers, too
     speaker: str  # the persona that sends on the schedule
     idle: str  # the persona that only stays connected
     proves: frozenset[Needs]  # what a server must speak if its victims succeed

@@ -9,9 +9,10 @@ from loadgen.clients.cohort import Place
 from loadgen.common import Loading
 from loadgen.net import target
 from loadgen.net.target import Endpoint, UsageError
-from loadgen.protocols.http import PROTOCOL
-from loadgen.victims.probe import Context
-from tests.loadgen.stage import answer, listening, meeting, parsed, read_until, request_of
+from loadgen.net.timers import now
+from loadgen.protocols.http import GetVictim
+from loadgen.victims.probe import Context, Schedule
+from tests.loadgen.stage import listening, meeting, parsed, read_until, request_of
 
 BEARER = "Authorization: Bearer t"
 
@@ -63,13 +64,11 @@ async def test_a_victim_that_gets_does_not_post() -> None:
     async with listening() as server:
         context = Context(target.find(server.url), "t", endpoint=Loading(request="POST /api").endpoint())
         async with trio.open_nursery() as nursery:
-            done = trio.Event()
-            nursery.start_soon(PROTOCOL.newcomers[0].operation, context, 0, 0, done.set)
+            nursery.start_soon(GetVictim(context, 0, Schedule(now() + 3600, 1.0)).run)
             stream = await server.accept()
             request = await request_of(stream)
             assert (request.method, request.target) == (b"GET", b"/")
-            await answer(stream, 200)
-            await done.wait()
+            nursery.cancel_scope.cancel()
 
 
 def test_a_second_page_is_refused() -> None:

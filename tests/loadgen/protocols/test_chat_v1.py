@@ -17,7 +17,7 @@ from loadgen.protocols import changes, chat_v1
 from loadgen.protocols.chat_v1 import StreamVictim, WebSocketVictim
 from loadgen.protocols.http import http_peer
 from loadgen.victims.probe import Context, Schedule
-from loadgen.victims.victim import Newcomer, Newcomers, PlannedEndError, Victim, failure_in
+from loadgen.victims.victim import Newcomers, PlannedEndError, Victim, failure_in
 from tests.loadgen.planted import Plant, planted
 from tests.loadgen.stage import PATIENCE, WebSocket, answering, listening, read_until, request_of, unread, until
 
@@ -180,13 +180,13 @@ ECHO: dict[str, object] = {"type": "message", "text": "run-new-ws-0 0", "offset"
         ([ACK, ECHO], ""),
         ([ECHO, ACK], ""),
         (
-            [{"type": "presence", "room": "others"}, {**ECHO, "text": "run-new-ws-0 64"}, {**ACK, "id": 64}, ECHO, ACK],
+            [{"type": "presence", "room": "others"}, {**ECHO, "text": "run-new-ws-0 64"}, ECHO, ACK],
             "",
         ),
         ([ACK, {**ECHO, "room": "others"}], "a message of another room"),
         ([ECHO, {**ACK, "room": "others"}], "a message of another room"),
         ([ACK, {**ECHO, "text": "run-new-ws-1 1"}], "a message of another client"),
-        ([ACK, {"type": "error", "code": "full"}], "error full"),
+        ([{"type": "error", "id": 0, "code": "full"}], "error full"),
     ],
 )
 async def test_a_newcomer_is_served_when_its_message_is_acknowledged_and_back_in_its_room(
@@ -195,7 +195,7 @@ async def test_a_newcomer_is_served_when_its_message_is_acknowledged_and_back_in
     async with listening() as server, trio.open_nursery() as nursery:
         context = Context(target.find(server.url), "run")
         context.recorder.timeout_seconds, begun = PATIENCE, now()
-        newcomers = Newcomers(context, chat_v1.PROTOCOL.newcomers[0], Schedule(begun, 3600.0), 0)
+        newcomers = Newcomers(context, WebSocketVictim, Schedule(begun, 3600.0), 0)
         newcomers.pending[0] = begun
         nursery.start_soon(newcomers._come, 0, begun)
         peer = await server.websocket()
@@ -226,20 +226,20 @@ async def test_a_join_that_is_refused_is_a_failure_at_once() -> None:
         nursery.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("newcomer", chat_v1.PROTOCOL.newcomers)
+@pytest.mark.parametrize("kind", chat_v1.PROTOCOL.victims)
 @pytest.mark.parametrize(("plant", "failed"), [(Plant(), {}), (Plant(refuse=True), {"answered 503": 1})])
 async def test_a_newcomer_of_each_kind_says_something_in_a_room_of_its_kind_and_leaves(
-    newcomer: Newcomer, plant: Plant, failed: dict[str, int]
+    kind: type[Victim], plant: Plant, failed: dict[str, int]
 ) -> None:
     with planted(plant) as server:
         context = Context(target.find(server.url), "run")
         context.recorder.timeout_seconds, begun = PATIENCE, now()
-        newcomers, room = Newcomers(context, newcomer, Schedule(begun, 3600.0), 0), f"run-{newcomer.kind}-0"
+        newcomers, room = Newcomers(context, kind, Schedule(begun, 3600.0), 0), f"run-new-{kind.name}-0"
         newcomers.pending[0] = begun
         await newcomers._come(0, begun)
         assert not newcomers.pending
         assert [result.failed for result in context.recorder.results(Counter())] == [failed]
-        assert context.newcomers_said == ({} if failed else {room: {0: 1}})
+        assert context.newcomers_said == {room: {} if failed else {0: 1}}
         assert (context.newcomers_left[room][0] < NEVER) is (not failed)
 
 

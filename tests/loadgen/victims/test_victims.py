@@ -12,7 +12,7 @@ from loadgen.net.answers import UNANSWERED
 from loadgen.net.target import find
 from loadgen.net.timers import now
 from loadgen.net.websocket import ClosedError
-from loadgen.protocols import ESTABLISHED, MIXES, WHAT, http
+from loadgen.protocols import ESTABLISHED, MIXES, WHAT
 from loadgen.protocols.chat_v1 import PollVictim, StreamVictim, WebSocketVictim
 from loadgen.protocols.http import GetVictim
 from loadgen.protocols.ws_echo import EchoVictim
@@ -200,7 +200,7 @@ async def test_a_limit_of_this_machine_is_no_failure_of_the_server(monkeypatch: 
     monkeypatch.setattr("loadgen.victims.probe.dial", none_left)
     runner = ProbeRunner(Role(target=find("http://127.0.0.1:1"), seed=1, connect_rate=0.0))
     context, later = runner._context, Schedule(now() + 3600, 1.0)
-    await Newcomers(context, http.PROTOCOL.newcomers[0], later, 0)._come(0, now() + PATIENCE)
+    await Newcomers(context, GetVictim, later, 0)._come(0, now() + PATIENCE)
     context.reason_of(ConnectionRefusedError(111, "Connection refused"))
     assert runner.result().own_faults == {"too many open files": 1}, "and of the server's refusal"
     async with trio.open_nursery() as nursery:
