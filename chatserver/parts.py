@@ -161,7 +161,7 @@ class _Peers:
         self.forwarded: ForwardedFor | None = None
         if settings.trusted_proxy:
             self.forwarded = ForwardedFor(self.is_proxy, self.admission, self.stats)
-        self.responder = Responder(self.connections, settings, self.forwarded)
+        self.responder = Responder(self.connections, settings, self.forwarded, self.stats.refusals)
         self.tasks = {
             Queue.READ: Tasks(self.connections, nursery),
             Queue.LIST: Tasks(self.connections, nursery),
@@ -220,6 +220,7 @@ class _Chat:
             hub=hub, log=log, identities=identities, pages=Pages(hub.reader, self.encoder), encoder=self.encoder,
             settings=settings, write_limits=write_limits, search_results=search_results, audit=audit,
             moderation=moderation, markers=ReadMarkers(log.markers), slow_mode=slow_mode,
+            refusals=peers.stats.refusals,
         )  # fmt: skip
 
 
@@ -246,7 +247,9 @@ class _Edge:
     ) -> None:
         connections, hub, services = peers.connections, chat.hub, chat.services
         conversation = Conversation(services, chat.sink.as_sink(), ReadMarkerHandlers(services).commands())
-        self.websockets = WebSocketHandler(connections, hub, conversation, settings, peers.tasks[Queue.READ])
+        self.websockets = WebSocketHandler(
+            connections, hub, conversation, settings, peers.tasks[Queue.READ], peers.stats.refusals
+        )
         self.exchanges = HttpExchanges(
             connections, hub, routes, settings, responder=peers.responder,
             identities=services.identities, tasks=peers.tasks,

@@ -24,6 +24,7 @@ class Response(msgspec.Struct, gc=False):
     body: list[bytes]  # in parts, which may be shared with other answers
     content_type: str = JSON
     headers: Headers = ()
+    error: ErrorCode | None = None  # of a refusal
 
 
 class Hold(msgspec.Struct, gc=False):
@@ -96,7 +97,7 @@ Answer: TypeAlias = Response | Hold | Stream | Upgrade | Commit | Later | Next
 
 def refusal(code: ErrorCode, message: str, wait: float | None) -> Response:
     """An error, with Retry-After if `wait` is known."""
-    return Response(code.status, [error_body(code, message)], headers=retry_after(wait))
+    return Response(code.status, [error_body(code, message)], headers=retry_after(wait), error=code)
 
 
 def given_anyway() -> None:

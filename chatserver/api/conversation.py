@@ -58,6 +58,7 @@ class Reply(msgspec.Struct, gc=False):
 
     parts: list[bytes]
     member: Member | None = None
+    error: ErrorCode | None = None  # of a refusal
     limited: bool = False  # a refusal by a rate limit
 
 
@@ -74,7 +75,8 @@ def error_reply(
     session: WebSocketSession, id_: MessageId, code: ErrorCode, message: str, wait: float | None = None
 ) -> Reply:
     """A refusal of a command, with the reason; the connection stays."""
-    return Reply([session.dialect.refused(id_, code, message, wait)], limited=code is ErrorCode.RATE_LIMITED)
+    refused = session.dialect.refused(id_, code, message, wait)
+    return Reply([refused], error=code, limited=code is ErrorCode.RATE_LIMITED)
 
 
 #: Called in a task, with the connection, the session and the command, which names a room to be read. Thousands may be
@@ -165,7 +167,9 @@ class Conversation:
             return
         dialect = session.dialect
         if isinstance(result, LogError):
-            self._sink.send(connection, dialect.refused(id_, *not_stored(result)))
+            code, sentence, wait = not_stored(result)
+            self._services.refusals[code] += 1
+            self._sink.send(connection, dialect.refused(id_, code, sentence, wait))
         else:
             record = result.record
             count = None if record.reaction is None else record.reaction.count
@@ -281,7 +285,8 @@ class Conversation:
             check_signed_in(principal)
             self._services.check_sanctions(principal, READ, EVERYWHERE)
         except RefusedError as error:  # counts against the rate limit, since verifying costs as much as three pings
-            return Reply([session.dialect.refused(message.id, error.code, error.message, error.wait)], limited=True)
+            refused = session.dialect.refused(message.id, error.code, error.message, error.wait)
+            return Reply([refused], error=error.code, limited=True)
         session.principal = principal
         if session.members is not None and _in_rooms(before) != _in_rooms(principal):
             session.waits = self._change_members(connection, session)

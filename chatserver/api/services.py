@@ -86,6 +86,7 @@ class Services:
     moderation: Moderation
     slow_mode: SlowMode
     audit: AuditTrail
+    refusals: dict[ErrorCode, int]  # how many so far, for operators
 
     def check(self, principal: Principal, action: Action, room: str) -> None:
         """Refuse an action that a user may not do in a room, or not now. Raises MessageError.

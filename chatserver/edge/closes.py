@@ -1,6 +1,6 @@
 """Why connections ended: counted always, written to the log at a bounded rate. Likewise what the message log failed.
 
-Owns: the counts by reason. May not: end anything.
+Owns: the counts by reason, and those of refusals by error code. May not: end or refuse anything.
 """
 
 import structlog
@@ -8,7 +8,7 @@ import structlog
 from chatserver.log.interface import LogError
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
-from chatserver.reasons import Reason
+from chatserver.reasons import ErrorCode, Reason
 
 _log = structlog.get_logger("chatserver.edge")
 #: Ends that are decided below the edge, where no line is logged.
@@ -18,6 +18,7 @@ _UNSEEN = frozenset((Reason.FLUSH_DEADLINE, Reason.EVICTED))
 class CloseStats:
     def __init__(self, connections: Connections) -> None:
         self.closes: dict[Reason, int] = dict.fromkeys(Reason, 0)
+        self.refusals: dict[ErrorCode, int] = dict.fromkeys(ErrorCode, 0)  # of whole requests and of commands
         self._connections = connections
 
     def closed(self, connection: Connection, reason: Reason) -> None:

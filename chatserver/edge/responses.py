@@ -52,11 +52,15 @@ class Exchange(msgspec.Struct, gc=False, eq=False):
 class Responder:
     """See the module. `draining`: the server is stopping."""
 
-    def __init__(self, connections: Connections, settings: Settings, forwarded: ForwardedFor | None) -> None:
+    def __init__(
+        self, connections: Connections, settings: Settings, forwarded: ForwardedFor | None,
+        refusals: dict[ErrorCode, int],
+    ) -> None:  # fmt: skip
         self.draining = False
         self._bucket = TokenBucket(settings.request_rate, burst=settings.request_rate * REQUEST_BURST)
         self._connections = connections
         self._forwarded = forwarded
+        self._refusals = refusals
 
     def count(self, connection: Connection) -> None:
         """Count a request against the rate of its connection."""
@@ -65,6 +69,8 @@ class Responder:
     def respond(
         self, connection: Connection, exchange: Exchange, answer: Response, reason: Reason = Reason.DONE
     ) -> None:
+        if answer.error is not None:
+            self._refusals[answer.error] += 1
         parts = answer.body
         head = response_head(
             answer.status, sum(map(len, parts)), content_type=answer.content_type,
@@ -74,6 +80,7 @@ class Responder:
 
     def refuse(self, connection: Connection, exchange: Exchange, error: HttpError | MessageError) -> None:
         """Refuse a whole and valid request that cannot be served; the connection stays open."""
+        self._refusals[error.code] += 1
         if error.code in DEMOTING_REFUSALS:
             self._connections.demotion.demote(connection)
         wire = error_response(

@@ -75,13 +75,15 @@ class WebSocketHandler(Handler):
     reads_between = True
 
     def __init__(
-        self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, tasks: Tasks
-    ) -> None:
+        self, connections: Connections, hub: Hub, conversation: Conversation, settings: Settings, tasks: Tasks,
+        refusals: dict[ErrorCode, int],
+    ) -> None:  # fmt: skip
         super().__init__(connections)
         self._hub = hub
         self._conversation = conversation
         self._budget = connections.input_budget
         self._tasks = tasks
+        self._refusals = refusals
         self._text_only, self._any = (
             FrameLimits(settings.max_message_bytes, settings.max_fragments, binary=binary) for binary in (False, True)
         )
@@ -261,6 +263,8 @@ class WebSocketHandler(Handler):
             self._violated(connection, FrameError(Reason.FLOOD, Reason.FLOOD.sentence))
 
     def _reply(self, connection: Connection, session: WebSocketSession, reply: Reply) -> None:
+        if reply.error is not None:
+            self._refusals[reply.error] += 1
         if reply.parts:
             self._connections.send_parts(connection, reply.parts)
         if reply.member is not None:

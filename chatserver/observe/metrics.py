@@ -102,10 +102,12 @@ class ServerMetrics:
             held.add_metric((state.name.lower(), transport), count)
         yield held
         closes = ((reason.label, parts.stats.closes[reason]) for reason in Reason)
+        refusals = ((code.code, count) for code, count in parts.stats.refusals.items())
         refused = ((kind.value, count) for kind, count in parts.moderation.refused.items())
         searches = parts.searches.outcomes.items()
         waiting = parts.connections.scheduler.statistics().items()
         yield labelled(Counter, "chatserver_closes", "Connections ended or refused, by reason", "reason", closes)
+        yield labelled(Counter, "chatserver_refusals", "Requests and commands refused, by error code", "code", refusals)
         yield labelled(Counter, "chatserver_sanctioned", "Refusals of muted and banned users", "kind", refused)
         yield labelled(Counter, "chatserver_searches", "Searches, by outcome", "outcome", searches)
         yield labelled(Gauge, "chatserver_scheduler_items", "Items waiting for their turn", "priority", waiting)

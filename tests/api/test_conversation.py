@@ -112,7 +112,7 @@ async def talking(
             hub=it.hub, log=it.log, identities=identities, pages=Pages(it.hub.reader, encoder), encoder=encoder,
             settings=settings, markers=ReadMarkers(it.log.markers), write_limits=WriteLimits(settings),
             search_results=ResultCache(), moderation=Moderation(), slow_mode=SlowMode(lambda room: 0.0),
-            audit=AuditTrail(wall_ms=it.log.wall_ms),
+            audit=AuditTrail(wall_ms=it.log.wall_ms), refusals=dict.fromkeys(ErrorCode, 0),
         )  # fmt: skip
         conversation = Conversation(services, it.sink)
 
