@@ -1,8 +1,6 @@
 /**
  * The toolbar of a message: react, reply, copy, link, edit, delete, moderate its author. Links to the room are copied too.
  * Owns: the toolbar, which is shown at the hovered or focused message. May not: change a message itself.
- *
- * @import { Message } from './wire.js'
  */
 import { byId, hasFingers, isConfirmed, make, openAt } from './dom.js';
 import { reactionsTo } from './message-row.js';
@@ -13,7 +11,6 @@ export class Actions {
   #bar = byId('actions');
   #place = byId('actions-place');
   #picker = byId('reaction-picker');
-  /** @type {Message | null} */
   #message = null;
   /** Whether the focused row was reached by keyboard. After a click, letters go into the text field instead. */
   #isReached = false;

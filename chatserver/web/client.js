@@ -2,9 +2,8 @@
  * The chat without a view: one connection, the rooms that are followed over it, the outbox, the user.
  * Owns: the rooms, and which of them is open. May not: touch the DOM; it dispatches events.
  *
- * @import { Json, Kind, Link } from './connection.js'
- * @import { Store } from './storage.js'
- * @import { Change, Message, User } from './wire.js'
+ * @import { Message, User } from './chat.js'
+ * @import { Change } from './wire.js'
  */
 import { Connection, TRANSPORTS } from './connection.js';
 import { HttpApi } from './http.js';
@@ -32,11 +31,8 @@ export class ChatClient extends EventTarget {
   #mayBeAnother = true; // whether the next connection may have another user
 
   /**
-   * @param {Kind | null} [options.kind] forces one transport
-   * @param {string | null} [options.token] says who we are; without one, the browser's cookie does
-   * @param {Store} options.tab keeps the outbox of this tab
-   * @param {Store} options.browser keeps the user, the read markers, and what closed tabs have not sent
-   * @param {(origin: string, handlers: any, token: string | null) => Link} [options.socket] opens a WebSocket
+   * `kind` forces one transport. Without a token, the browser's cookie says who we are. `tab` keeps the outbox of this tab,
+   * `browser` the user, the read markers, and what closed tabs have not sent. `socket` opens a WebSocket.
    */
   constructor(origin, { kind = null, token = null, tab, browser, socket }) {
     super();
@@ -72,7 +68,7 @@ export class ChatClient extends EventTarget {
 
   /**
    * Follow a room.
-   * @param {string} [head] the end of its log, if known; a room that is read up to there is followed from there
+   * @param {string} [head] the end of its log, if known: a room that is read up to there is followed from there
    */
   join(name, head) {
     const known = this.rooms.get(name);
@@ -106,7 +102,7 @@ export class ChatClient extends EventTarget {
     this.forget(name);
   }
 
-  /** @param {string} name of a room that another tab left, over the connection that all tabs share */
+  /** Another tab left the room, over the connection that all tabs share. */
   forget(name) {
     if (!this.rooms.delete(name)) return;
     const { link } = this.connection;
@@ -137,7 +133,7 @@ export class ChatClient extends EventTarget {
     this.reconnect();
   }
 
-  /** @param {boolean} [mustAsk] for a page, which says whether the log is the same */
+  /** `mustAsk` for a page, which says whether the log is the same. */
   follow(room, mustAsk = false) {
     const { link } = this.connection;
     const isOpen = room.name === this.room;

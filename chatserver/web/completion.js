@@ -1,8 +1,6 @@
 /**
  * Names after `@`, emoji after `:` and rooms after `#`, offered while the user types.
  * Owns: the list of offers, and which is chosen. May not: send anything.
- *
- * @import { User } from './wire.js'
  */
 import { byId, choose, make } from './dom.js';
 import { rooms } from './markdown.js';
@@ -17,8 +15,7 @@ const words = (text) => ` ${text.toLowerCase().replaceAll('_', ' ')}`;
 
 export class Completion {
   #list = byId('completions');
-  /** @type {{put: string, shown: string}[]} */
-  #offers = [];
+  #offers = []; // {put, shown}
   #chosen = 0;
   #start = 0; // of the word that an offer replaces
   #end = 0;
@@ -31,7 +28,7 @@ export class Completion {
     document.addEventListener('selectionchange', () => field.selectionEnd !== this.#end && this.close());
   }
 
-  /** @returns {User[]} the members of the room and the authors of its latest messages */
+  /** The members of the room and the authors of its latest messages. */
   people() {
     const { current, identity } = this.client;
     const found = new Map(current.timeline.messages.slice(-200).map(({ user }) => [user.id, user]));
@@ -87,7 +84,7 @@ export class Completion {
     document.execCommand('insertText', false, this.#offers[this.#chosen].put);
   }
 
-  /** @returns {boolean} whether the key was for the list */
+  /** @returns whether the key was for the list */
   key(event) {
     if (!this.#offers.length) return false;
     if (event.key === 'ArrowDown') this.#choose(this.#chosen + 1);

@@ -2,8 +2,6 @@
  * The text field: writes, replies and edits. Nothing typed is lost by a reload or a look at another room.
  * Owns: the field, the drafts (one per room, kept by the tab and the browser), the reply or edit (kept by the tab).
  * May not: know whether there is a connection.
- *
- * @import { Message } from './wire.js'
  */
 import { Completion } from './completion.js';
 import { byId, hasFingers, isForInputMethod, make, setText } from './dom.js';
@@ -26,13 +24,8 @@ export class Composer {
   #text = byId('text');
   #send = byId('send');
   #refused = byId('refused');
-  /** @type {{kind: 'reply' | 'edit', message: Message} | null} */
-  #about = null;
+  #about = null; // {kind: 'reply' or 'edit', message}
 
-  /**
-   * @param {() => void} options.sent
-   * @param {(text: string) => void} options.tell shows a toast
-   */
   constructor(client, { tab, browser, sent, tell }) {
     this.client = client;
     this.tab = tab;
@@ -77,7 +70,6 @@ export class Composer {
     this.focus();
   }
 
-  /** @param {string} [text] to begin with */
   edit(message, text = message.text) {
     this.#turnTo('edit', message, text);
     this.focus();
@@ -85,8 +77,7 @@ export class Composer {
 
   /**
    * Write a message anew that was not sent, before what is being written.
-   * @param {string} key in the outbox
-   * @returns {boolean} false if it may have been sent
+   * @returns false if it may have been sent
    */
   takeBack(key) {
     const { current, outbox } = this.client;
@@ -99,7 +90,6 @@ export class Composer {
     return true;
   }
 
-  /** @param {Message | null} answered */
   #rewrite(text, answered) {
     if (this.#about) this.stop();
     if (answered) this.reply(answered);

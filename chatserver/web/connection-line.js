@@ -6,7 +6,7 @@ import { byId, make, setText } from './dom.js';
 
 export const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' };
 
-/** @param {boolean} isOut whether the open room is one that we are not in */
+/** `isOut`: we are not in the open room. */
 function inWords({ phase, kind, until, reason }, isOut) {
   if (phase === 'live') return reason || `${isOut ? 'out of this room' : 'live'} · ${KINDS[kind]}`;
   if (phase === 'connecting') return reason ? 'reconnecting…' : 'connecting…';
@@ -21,7 +21,7 @@ export class ConnectionLine {
   #spoken = byId('connection-spoken');
   #ticking = 0;
 
-  /** @param {() => void} giveFocus called when the button that has it is hidden, which no press need do */
+  /** `giveFocus` is called when the button that has it is hidden, which no press need do. */
   constructor(client, giveFocus) {
     this.client = client;
     this.giveFocus = giveFocus;

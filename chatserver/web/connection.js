@@ -6,10 +6,7 @@
  * answers `/readyz`. While the server itself is away, and once when it is back, it tries the same transport again.
  * From another transport it tries a WebSocket now and then, and changes over without a break.
  *
- * @import { ChatClient } from './client.js'
- * @import { ChatError, Page } from './wire.js'
- *
- * @typedef {'ws' | 'sse' | 'poll'} Kind
+ * @import { State } from './chat.js' that is, chat.d.ts
  * @typedef {{opened: boolean, retryAfter: number | null, forGood: boolean, reason: string, atOnce?: boolean}} Loss
  * @typedef {{type: string, [field: string]: any}} Json
  *
@@ -29,17 +26,10 @@
  * @property {(link: Link, pushed: Json) => void} pushed
  * @property {(link: Link, room: string, error: ChatError) => void} refused
  * @property {(link: Link, loss: Loss) => void} lost
- *
- * @typedef {object} State
- * @property {'connecting' | 'live' | 'waiting' | 'stopped'} phase
- * @property {Kind} kind
- * @property {number | null} until when `waiting` ends, in ms of performance.now()
- * @property {string} reason why it is not live, for the person
  */
 import { delayBefore, sleep } from './wire.js';
 
-/** @type {Kind[]} best first */
-export const TRANSPORTS = ['ws', 'sse', 'poll'];
+export const TRANSPORTS = ['ws', 'sse', 'poll']; // best first
 const STABLE_AFTER = 10_000; // ms that a link is open until the back-off is reset
 const SHORT_LIVES = 3; // in a row, and the transport counts as broken: some proxies cut a WebSocket soon after it opens
 const RETRY_WEBSOCKET_FIRST = 30_000; // ms on another transport before a WebSocket is tried again
@@ -48,7 +38,6 @@ const RETRY_WEBSOCKET_MAX = 10 * 60_000; // ms; each attempt that fails doubles 
 export class Connection {
   /** @type {State} */
   state;
-  /** @type {Link | null} */
   link = null;
   #transport = 0;
   #failures = 0;
@@ -56,14 +45,9 @@ export class Connection {
   #readyAt = 0;
   #wasAway = false; // the server, when it was last asked
   #retryWebSocketAfter = RETRY_WEBSOCKET_FIRST;
-  /** @type {AbortController} ends the wait */
-  #waiting = new AbortController();
+  #waiting = new AbortController(); // ends the wait
 
-  /**
-   * @param {(kind: Kind, handlers: any) => Link} options.open
-   * @param {() => Promise<void>} options.ready resolves when the server takes traffic; throws a ChatError otherwise
-   * @param {ChatClient} options.handlers
-   */
+  /** `open` makes a Link; `ready` throws a ChatError unless the server takes traffic. */
   constructor({ transports, open, ready, handlers }) {
     this.transports = transports;
     this.open = open;
@@ -105,10 +89,6 @@ export class Connection {
     this.handlers.down();
   }
 
-  /**
-   * @param {State['phase']} phase
-   * @param {{until?: number | null, reason?: string}} [more]
-   */
   #enter(phase, { until = null, reason = '' } = {}) {
     this.state = { phase, kind: this.transports[this.#transport], until, reason };
     this.handlers.stateChanged();
@@ -116,7 +96,6 @@ export class Connection {
 
   // Called by links; calls of any link but the present one are ignored.
 
-  /** @type {LinkHandlers['ready']} */
   ready(link, hello) {
     if (link !== this.link) return;
     this.#readyAt = performance.now();
@@ -125,24 +104,20 @@ export class Connection {
     if (this.#transport > 0) this.#retryWebSocket(link);
   }
 
-  /** @type {LinkHandlers['page']} */
   page(link, room, page) {
     if (link === this.link) this.handlers.page(room, page);
   }
 
-  /** @type {LinkHandlers['refused']} */
   refused(link, room, error) {
     if (link === this.link) this.handlers.refused(room, error);
   }
 
-  /** @type {LinkHandlers['pushed']} */
   pushed(link, pushed) {
     if (link !== this.link) return;
     if (pushed.type === 'goaway') this.#enter('live', { reason: `the server goes away: ${pushed.reason}` });
     else this.handlers.pushed(pushed);
   }
 
-  /** @type {LinkHandlers['lost']} */
   async lost(link, loss) {
     if (link !== this.link) return;
     this.link = null;

@@ -24,10 +24,7 @@ export function replaceRows(list, rows) {
   [...list.querySelectorAll('a, button')].find((each) => each.href === href && each.value === value)?.focus();
 }
 
-/**
- * Choose an option of a list, after the last one the first; the field keeps the focus, and tells screen readers.
- * @returns {number} its index
- */
+/** Choose an option of a list, after the last one the first; the field keeps the focus, and tells screen readers. */
 export function choose(field, list, index) {
   const options = [...list.querySelectorAll('[role="option"]')];
   const chosen = options.at(index % options.length); // none of an empty list
@@ -43,9 +40,8 @@ export function choose(field, list, index) {
 export const isConfirmed = async (question, label) => (await askWhy(question, label, false)) !== null;
 
 /**
- * Ask in a dialog, also for a reason.
- * @param {string} label what the button says that confirms
- * @returns {Promise<string | null>} the reason, perhaps empty; null if it was not confirmed
+ * Ask in a dialog whose button says `label`, also for a reason.
+ * @returns the reason, perhaps empty; null if it was not confirmed
  */
 export function askWhy(question, label, hasReason = true) {
   const dialog = byId('question');
@@ -81,7 +77,6 @@ export const isForInputMethod = ({ isComposing, keyCode }) => isComposing || key
 /** Touch screens only: the keyboard is opened on request, and has no Shift+Enter. */
 export const hasFingers = () => matchMedia('(hover: none)').matches;
 
-/** @param {{id: string, name: string}} user */
 export function avatar({ id, name }) {
   const element = make('span', { className: 'avatar', ariaHidden: 'true' }, initials(name));
   element.style.setProperty('--hue', String(hue(id)));

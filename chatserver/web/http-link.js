@@ -18,10 +18,8 @@ const FIRST_BYTES = 8_000; // ms until the first line; some proxies hold it back
 const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 
 /**
- * Run `hold`, a request that is held, unless the tabs hold as many as they may. Without locks they hold what they like.
- * @param {() => Promise<T>} hold
- * @returns {Promise<T | null>}
- * @template {object} T
+ * Run `hold`, a request that is held, unless the tabs hold as many as they may: then it is null. Without locks they hold
+ * what they like.
  */
 async function held(hold, slot = 0) {
   if (!hasLocks()) return hold();
@@ -33,15 +31,12 @@ async function held(hold, slot = 0) {
 export class HttpLink {
   isSocket = false;
   #stop = new AbortController();
-  /** @type {Set<string>} rooms that are followed, those without their first page included */
-  #wanted = new Set();
-  /** @type {Map<string, string>} cursors of the rooms that are polled */
-  #polled = new Map();
+  #wanted = new Set(); // rooms that are followed, those without their first page included
+  #polled = new Map(); // cursors of the rooms that are polled
   /** Ends the held poll when the set of rooms changes. */
   #holding = new AbortController();
   #isPolling = false;
-  /** @type {{room: string, ends: AbortController, cursor: string | null} | null} the room that is streamed */
-  #streamed = null;
+  #streamed = null; // {room, ends, cursor}
   #opened = false;
 
   constructor(kind, api, handlers) {
@@ -61,11 +56,7 @@ export class HttpLink {
     }
   }
 
-  /**
-   * @param {string | null} cursor
-   * @param {boolean} isOpen whether it is the open room
-   * @param {boolean} [mustAsk] for a page first, although it is not open
-   */
+  /** `mustAsk` for a page first, although it is not the open room. */
   async follow(room, cursor, isOpen, mustAsk = false) {
     this.#wanted.add(room);
     if (this.kind === 'sse' && isOpen) return this.#followByStream(room, cursor);
@@ -135,10 +126,7 @@ export class HttpLink {
     this.#stop.abort();
   }
 
-  /**
-   * @param {string | null} cursor
-   * @returns {Promise<string>} the cursor at the end
-   */
+  /** @returns the cursor at the end */
   async #catchUp(room, cursor, signal) {
     for (;;) {
       const page = await this.api.page(room, { after: cursor, limit: PAGE_LIMIT, signal });
@@ -193,10 +181,7 @@ export class HttpLink {
     for (const room of refused) this.handlers.refused(this, room, error);
   }
 
-  /**
-   * Read the stream until it is aborted or the server expels the user; any other end is an error.
-   * @param {{room: string, cursor: string | null}} streamed
-   */
+  /** Read the stream until it is aborted or the server expels the user; any other end is an error. */
   async #stream(streamed, signal) {
     const path = `/rooms/${encodeURIComponent(streamed.room)}/events?after=${encodeURIComponent(streamed.cursor ?? '')}`;
     const body = await this.api.fetch(path, (response) => response.body, { signal, deadline: FIRST_BYTES });
@@ -260,7 +245,7 @@ export class EventStreamParser {
   #event = '';
   #data = [];
 
-  /** @returns {{event: string, data: string}[]} the events that this chunk completed */
+  /** The events that this chunk completed. */
   feed(chunk) {
     const text = this.#rest + chunk;
     // A CR at the end may be the first half of CRLF, so it is kept for the next chunk.

@@ -1,8 +1,6 @@
 /**
  * The server's HTTP requests as functions that return the answer or throw a ChatError.
  * Owns: deadlines of requests, the reading of errors. May not: retry (its callers decide), touch the DOM.
- *
- * @import { Message, Page, User } from './wire.js'
  */
 import { ChatError, FOREIGN, countdown } from './wire.js';
 
@@ -23,12 +21,12 @@ async function refusal(response) {
 }
 
 const path = (room, rest) => `/rooms/${encodeURIComponent(room)}${rest}`;
+const queryOf = (fields) => new URLSearchParams(Object.entries(fields).filter(([, value]) => value));
 
 export class HttpApi {
-  /** @type {Promise<void> | null} */
   #introduced = null;
 
-  /** @param {(session: {user: User}) => void} [knows] is told the user, where no cookie says who it is */
+  /** `knows` is told the session, where no cookie says who the user is. */
   constructor(origin, token = null, knows = () => {}) {
     this.origin = origin;
     this.token = token;
@@ -36,11 +34,7 @@ export class HttpApi {
     this.needsToken = origin !== globalThis.location?.origin || !navigator.cookieEnabled; // Deno, Bun, node: no location
   }
 
-  /**
-   * @param {(response: Response) => T | Promise<T>} read reads a successful answer
-   * @param {RequestInit & {deadline?: number}} [options] `deadline` in ms, until the answer begins
-   * @returns {Promise<T>}
-   */
+  /** `read` reads a successful answer; `deadline` in ms, until the answer begins. */
   async fetch(path, read, { deadline = REQUEST_DEADLINE, signal, ...init } = {}) {
     const late = new AbortController();
     const within = (ms) => countdown(ms, () => late.abort());
@@ -84,22 +78,18 @@ export class HttpApi {
   }
 
   /**
-   * A part of a room's log, oldest first; with `wait` (s) the server holds the request until there is news.
-   * @param {{after?: string | null, before?: string, limit?: number, wait?: number, signal?: AbortSignal}} options
-   * @returns {Promise<Page>}
+   * A part of a room's log, oldest first.
+   * @param {{after?: string | null, before?: string, limit?: number, signal?: AbortSignal}} options
+   * @returns {Promise<import('./wire.js').Page>}
    */
-  async page(room, { wait, signal, ...where }) {
+  async page(room, { signal, ...where }) {
     if (this.needsToken) await (this.#introduced ??= this.#introduce());
-    const query = new URLSearchParams();
-    for (const [name, value] of Object.entries({ ...where, wait })) if (value) query.set(name, String(value));
-    return this.json(path(room, `/messages?${query}`), { signal, deadline: REQUEST_DEADLINE + (wait ?? 0) * 1000 });
+    return this.json(path(room, `/messages?${queryOf(where)}`), { signal });
   }
 
   /**
    * What is new in any of these rooms; the server holds the request for `wait` (s) until there is something.
    * @param {Map<string, string>} places cursors, by room
-   * @param {{wait: number, limit: number, signal: AbortSignal}} options
-   * @returns {Promise<{rooms: {[room: string]: Page}}>}
    */
   poll(places, { wait, limit, signal }) {
     const query = new URLSearchParams({ wait: String(wait), limit: String(limit) });
@@ -141,17 +131,12 @@ export class HttpApi {
     return this.json('/unread');
   }
 
-  /**
-   * @param {{q: string, room?: string, before?: string, limit?: number}} wanted
-   * @returns {Promise<{results: (Message & {snippet?: [string, boolean][]})[]}>}
-   */
+  /** @returns {Promise<{results: (Message & {snippet?: [string, boolean][]})[]}>} */
   search(wanted, signal) {
-    const query = new URLSearchParams();
-    for (const [name, value] of Object.entries(wanted)) if (value) query.set(name, String(value));
-    return this.json(`/search?${query}`, { signal });
+    return this.json(`/search?${queryOf(wanted)}`, { signal });
   }
 
-  /** @returns {Promise<{user: User, token: string}>} a guest, of this name if one is given, or the user of the token */
+  /** Become a guest, of this name if one is given, or the user of the token. */
   async signIn({ name = '', token = '' }) {
     const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
     const body = JSON.stringify(name ? { name } : {});

@@ -1,8 +1,6 @@
 /**
  * The user of this page, whom the server names, and the names of all users.
  * May not: decide anything about rights.
- *
- * @import { User } from './wire.js'
  */
 import { readJson } from './storage.js';
 import { mentionsIn } from './text.js';
@@ -22,25 +20,20 @@ export function patternOf(pattern) {
 }
 
 export class Identity {
-  /** @type {User | null} */
   user = null;
   takesTokens = true;
   /** Whether the user is a guest, and patterns of the rooms that the user moderates. */
   #told = GUEST;
-  /** @type {Map<string, string>} by id */
-  #names = new Map();
+  #names = new Map(); // by id
 
-  /** @param {{changed: () => void, tokens: () => void}} tell what `is` has changed */
+  /** `tell` has functions for what `is` changes. */
   constructor(storage, tell) {
     this.storage = storage;
     this.tell = tell;
     this.user = readJson(storage, ME_KEY, { id: '', name: '' }, null);
   }
 
-  /**
-   * @param {{guest?: boolean, moderates?: string[], tokens?: boolean}} told by the server; of the same user the rest stays
-   *   known
-   */
+  /** @param {{guest?: boolean, moderates?: string[], tokens?: boolean}} told of the same user the rest stays known */
   is({ id, name }, told) {
     const { guest, moderates } = { ...(this.user?.id === id ? this.#told : GUEST), ...told };
     const takesTokens = told?.tokens ?? this.takesTokens;

@@ -30,8 +30,7 @@ function link(href, shown) {
   return make('a', { href, title: href, target: isNoPage ? '' : '_blank', rel: 'noopener noreferrer' }, shown);
 }
 
-/** @type {Set<string>} that texts may link to */
-export let rooms = new Set();
+export let rooms = new Set(); // that texts may link to
 
 /** A room that is not known, or not yet, is a placeholder: an `a` without `href`. */
 function showRoom(link) {
@@ -41,7 +40,7 @@ function showRoom(link) {
   return link;
 }
 
-/** @param {string[]} names of the rooms that the user may see, to which all texts on the page link from now on */
+/** All texts on the page link to these rooms from now on. */
 export function linkRooms(names) {
   if (names.length === rooms.size && names.every((name) => rooms.has(name))) return;
   rooms = new Set(names);
@@ -51,7 +50,6 @@ export function linkRooms(names) {
 const words = (text) =>
   withEmoji(text).split(ROOM).map((part, at) => (at % 2 ? showRoom(make('a', { className: 'room', dir: 'ltr', translate: false }, part)) : part));
 
-/** @param {string[]} names mentioned in it */
 function inline(text, names, depth = 0) {
   if (depth > MAX_DEPTH) return [text];
   const nodes = [];
@@ -100,13 +98,11 @@ function mentions(text, names) {
   return nodes;
 }
 
-/** @param {string} text without fences */
+/** Of a text without fences. */
 function blocks(text, names) {
   const nodes = [];
-  /** @type {{kind: string, lines: string[], levels: number[], start?: string}[]} */
   const runs = [];
-  /** @type {number[]} of the items that the next one may belong to */
-  const indents = [];
+  const indents = []; // of the items that the next one may belong to
   const all = text.split('\n');
   for (const [at, line] of all.entries()) {
     const item = ITEM.exec(line);
@@ -145,10 +141,7 @@ function blocks(text, names) {
   return nodes;
 }
 
-/**
- * @param {string[]} [names] of the people mentioned
- * @returns {Node[]} blocks
- */
+/** The blocks of a text that mentions people of these names. */
 export function markdown(text, names = []) {
   const nodes = [];
   for (let fence; (fence = FENCE.exec(text)); text = text.slice(fence[0].length)) {

@@ -2,8 +2,6 @@
  * One message as a row: who, when, what, what it answers, how others took it. A long text shows its first lines, and a
  * button for the rest.
  * Owns: which messages are shown whole, as long as the page lives. May not: know the list of rows.
- *
- * @import { Message } from './wire.js'
  */
 import { avatar, make } from './dom.js';
 import { inShort, markdown } from './markdown.js';
@@ -24,9 +22,8 @@ export function startsGroup(message, previous) {
 }
 
 /**
- * Write what stands above a message, if it has changed: the day, a loss, the line above the first unread one, its author.
- * @param {Message | null} previous the message above
- * @param {number | null} divider the offset of the first unread one
+ * Write what stands above a message, if it has changed: the day, a loss, the line above the first unread one (its offset is
+ * `divider`), its author.
  */
 export function placeBelow(row, message, previous, { lossesBefore }, divider) {
   const { offset } = message;
@@ -48,10 +45,7 @@ export function stopIn(row, tabIndex) {
   for (const each of [row, ...row.querySelectorAll(IN_ROW)]) each.tabIndex = tabIndex;
 }
 
-/**
- * The Tab key stops at one row and the links in it: the focused row, else the newest.
- * @param {HTMLElement | null} [row]
- */
+/** The Tab key stops at one row and the links in it: the focused row, else the newest. */
 export function stopAt(list, row) {
   const before = list.querySelector(TAB_STOP);
   if (!row || row === before) return;
@@ -162,8 +156,7 @@ function who(identity, isOurs, others, count) {
 
 // A long text
 
-/** @type {Set<string>} `room/offset` */
-const unfolded = new Set();
+const unfolded = new Set(); // `room/offset`
 
 /** Read once a resize, since reading it may cost a layout. */
 let width = innerWidth; // px
@@ -171,10 +164,7 @@ addEventListener('resize', () => (width = innerWidth));
 
 const keyOf = ({ room, offset }) => `${room}/${offset}`;
 
-/**
- * Show a message whole when its row is made.
- * @param {{room: string, offset: number}} message
- */
+/** Show a message whole when its row is made. */
 export const unfold = (message) => unfolded.add(keyOf(message));
 
 /** An estimate of a text's lines, without a layout. Blocks of code scroll by themselves and do not count. */

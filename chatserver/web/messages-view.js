@@ -2,9 +2,6 @@
  * The list of messages as it is scrolled. It does not move while messages are added around those in sight.
  * Owns: which part of the log has rows, the scroll position of each room, when a room counts as read.
  * May not: fetch from the server itself, or keep messages.
- *
- * @import { Room } from './room.js'
- * @import { Place } from './rows.js'
  */
 import { byId, hasFingers, setText } from './dom.js';
 import { unfold } from './message-row.js';
@@ -18,20 +15,15 @@ export class MessagesView {
   #scroller = byId('scroller');
   #edge = byId('edge');
   #jump = byId('jump');
-  /** @type {Rows} */
   #rows;
   #isAtBottom = true;
   /** The last `scrollTop`: only a scroll upwards leaves the end, and not a list that has become lower or longer. */
   #top = 0;
-  /** @type {Place | null} after the last scroll */
-  #place = null;
+  #place = null; // after the last scroll
   #isFetching = false;
-  /** @type {Room | null} whose messages are shown */
-  #room = null;
-  /** @type {Map<string, Place | null>} where each room was left; null at its bottom */
-  #places = new Map();
-  /** @type {number | null} the first message that was unread when the room was opened, or the user came back */
-  #divider = null;
+  #room = null; // whose messages are shown
+  #places = new Map(); // where each room was left; null at its bottom
+  #divider = null; // the first message that was unread when the room was opened, or the user came back
   /** Whether the connection was lost, and what came meanwhile is not here yet. */
   #wasAway = false;
 
@@ -101,7 +93,7 @@ export class MessagesView {
     this.#seen();
   }
 
-  /** @param {Place | null} place in this room, to go back to */
+  /** Go back to a place in this room. */
   async restore(place) {
     const room = this.client.current;
     if (place === null) return this.toPresent();
@@ -253,7 +245,6 @@ export class MessagesView {
 
   // Scrolling
 
-  /** @param {Place | null} place */
   #scrollTo(place) {
     const row = place && this.#rows.at(place.offset);
     if (!row) return this.toBottom();

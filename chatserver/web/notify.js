@@ -1,14 +1,11 @@
 /**
  * The number of unread messages in the title, notifications, and what a screen reader says of new messages.
  * Owns: the level of each room (kept by this browser). May not: ask for permission unless the user pressed a button.
- *
- * @import { Message } from './wire.js'
  */
 import { byId, make } from './dom.js';
 import { inShort } from './markdown.js';
 import { actionIn, plural } from './text.js';
 
-/** @typedef {'mentions' | 'all' | 'nothing'} Level */
 const KEY = 'chat.notify.'; // and the room: a choice counts in all tabs at once
 const MAX_BODY = 200; // characters of a message
 const MAX_SPOKEN = 3; // messages at a time; of more only the number is spoken
@@ -31,8 +28,7 @@ function notification(title, options) {
 
 export class Notifier {
   #choice = byId('notify');
-  /** @type {WeakSet<Message>} without a mention of the user so far; an edit may add one */
-  #forOthers = new WeakSet();
+  #forOthers = new WeakSet(); // without a mention of the user so far; an edit may add one
 
   constructor(client, storage) {
     this.client = client;
@@ -44,7 +40,6 @@ export class Notifier {
     byId('room-menu').addEventListener('beforetoggle', () => this.#showPermission());
   }
 
-  /** @returns {Level} */
   #level(room) {
     return this.storage.getItem(KEY + room) ?? 'mentions';
   }

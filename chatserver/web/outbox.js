@@ -8,9 +8,6 @@
  * user is asked.
  * A message of a user who has signed in is held while the browser is somebody else's, and goes out when its user is back.
  *
- * @import { Store } from './storage.js'
- * @import { Ack, Message, User } from './wire.js'
- *
  * @typedef {'queued' | 'sending' | 'sent' | 'failed' | 'held'} ItemState
  * @typedef {{type: 'edit' | 'delete' | 'react', offset: number, emoji?: string, on?: boolean}} Change without its text
  * @typedef {{replyTo?: number, mentions?: string[], change?: Change, epoch?: string | null}} Extras `epoch` is that of the log
@@ -29,7 +26,7 @@
  * @property {string | null} problem why it failed, for the person
  * @property {number | null} [until] ms since the epoch; before that the server takes no more messages
  * @property {number | null} offset where the log has it, once we know or believe so
- * @property {Ack} [seen] the acknowledgement, or what the message stands for, if we believe that it has arrived
+ * @property {object} [seen] the acknowledgement, or what the message stands for, if we believe that it has arrived
  *
  * @typedef {Change & {text?: string, until: number}} Shown a change, until the offset of its record; that is Infinity
  *   before the server has answered, and 0 if it has refused
@@ -41,9 +38,8 @@ const STORAGE_KEY = 'chat.outbox';
 const KEY_WINDOW = 9 * 60_000; // ms; the server's 10 minutes, less a margin
 const ITEM = { key: '', room: '', text: '', created: 0 };
 
-/** @returns {Item[]} of this tab, or of tabs that were closed; an older page may have kept less of each */
+/** Items of this tab, or of tabs that were closed; an older page may have kept less of each. */
 const kept = (storage) => readJson(storage, STORAGE_KEY, [ITEM], []).map((item) => ({ extras: {}, after: 0, author: null, ...item, offset: null }));
-/** @param {Item} item */
 export const mayTakeBack = ({ state, firstTried }) => state === 'failed' || state === 'held' || (state === 'queued' && firstTried === null);
 /** Changes do not wait for a message that slow mode delays. */
 const queueOf = ({ room, extras }) => (extras.change ? `${room} changes` : room);
@@ -53,23 +49,14 @@ export const isBelow = ({ extras, text, state }) => !extras.change || (text !== 
 const closed = () => new ChatError('aborted', 'the chat was closed');
 
 export class Outbox {
-  /** @type {Item[]} in the order they were written */
-  items = [];
-  /** @type {((item: Item) => Promise<Ack>) | null} null while there is no connection */
-  #deliver = null;
-  /** @type {(item: Item) => boolean} whether it is known which log its room has now */
-  #knowsLog;
-  /** @type {Set<string>} queues */
-  #pumping = new Set();
-  /** @type {Map<string, {resolve: (ack: Ack) => void, reject: (error: ChatError) => void}>} by key */
-  #promises = new Map();
+  items = []; // in the order they were written
+  #deliver = null; // null while there is no connection
+  #knowsLog; // whether it is known which log its room has now
+  #pumping = new Set(); // queues
+  #promises = new Map(); // by key
 
   #isClosed = false;
 
-  /**
-   * @param {Store} tab
-   * @param {Store} browser
-   */
   constructor(tab, browser, handlers) {
     this.tab = tab;
     this.browser = browser;
@@ -93,9 +80,8 @@ export class Outbox {
   }
 
   /**
-   * @param {number} [after] the newest offset of the room
-   * @param {User | null} [author]
-   * @returns {Promise<Ack>} resolves when the message is durable; rejects if it is refused for good
+   * @param {Extras} extras
+   * @returns a promise that resolves when the message is durable, and rejects if it is refused for good
    */
   add(room, text, extras = {}, after = 0, author = null) {
     if (this.#isClosed) return Promise.reject(closed());
@@ -116,8 +102,8 @@ export class Outbox {
   }
 
   /**
-   * The log of a room is known. What is about a message of another log is not sent: its offset is another message's here.
-   * @param {string | null} epoch null if the room is refused
+   * The log of a room is known, or the room is refused. What is about a message of another log is not sent: its offset is
+   * another message's here.
    */
   inLog(name, epoch, isNew = false) {
     for (const item of this.items.filter(({ room }) => room === name)) {
@@ -157,10 +143,7 @@ export class Outbox {
     this.#pump(item);
   }
 
-  /**
-   * Take a message out, unless it may have been sent.
-   * @returns {Item | null}
-   */
+  /** Take a message out, unless it may have been sent. */
   takeBack(key) {
     const item = this.items.find((each) => each.key === key) ?? null;
     if (item === null || !mayTakeBack(item)) return null;
@@ -177,7 +160,6 @@ export class Outbox {
   /**
    * Match a message that arrived with its item, which is then not shown twice. The acknowledgement has said its offset.
    * Before that the text of an own message decides, if it is newer than the item; a wrong match is corrected later.
-   * @param {Message} message
    * @param {boolean} isOurs as far as is known: over HTTP we may be told who we are after our first messages have arrived
    */
   arrived({ room, offset, text, cursor, time }, isOurs) {
@@ -198,7 +180,7 @@ export class Outbox {
     this.#changed();
   }
 
-  /** @param {{room: string, extras: Extras}} some item of the queue */
+  /** Send the queue of some item. */
   async #pump(some) {
     const name = queueOf(some);
     if (this.#pumping.has(name)) return;
@@ -222,10 +204,7 @@ export class Outbox {
     }
   }
 
-  /**
-   * @param {(item: Item) => Promise<Ack>} deliver
-   * @returns {Promise<ChatError | null>} the error when it should be tried again
-   */
+  /** @returns the error when it should be tried again */
   async #send(item, deliver) {
     if (item.firstTried !== null && Date.now() - item.firstTried > KEY_WINDOW) {
       this.#giveUp(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent'));
@@ -292,10 +271,8 @@ export class Outbox {
  * has it each time, so a refused change leaves nothing behind.
  */
 export class Unconfirmed {
-  /** @type {Shown[]} in the order in which they were made */
-  #changes = [];
+  #changes = []; // in the order in which they were made
 
-  /** @returns {Shown} */
   add(asked) {
     const change = { ...asked, until: Infinity };
     this.#changes.push(change);
@@ -303,9 +280,8 @@ export class Unconfirmed {
   }
 
   /**
-   * Forget the changes that the log has, or that were refused.
-   * @param {number} through the offset up to which nothing of the log is missing
-   * @returns {number[]} the offsets of their messages
+   * Forget the changes that the log has, of which nothing is missing up to `through`, or that were refused.
+   * @returns the offsets of their messages
    */
   forgetDone(through) {
     const done = this.#changes.filter(({ until }) => until <= through);
@@ -317,10 +293,7 @@ export class Unconfirmed {
     return this.#changes.filter((change) => change.offset === offset);
   }
 
-  /**
-   * @param {Message} message
-   * @returns {Message & {isUnconfirmed?: boolean}} the message with its new text, or without one
-   */
+  /** The message with its new text, or without one. */
   applyTo(message) {
     const change = this.#of(message.offset).findLast(({ type }) => type !== 'react');
     if (!change || message.deleted) return message;
@@ -329,7 +302,7 @@ export class Unconfirmed {
     return { ...message, text: '', deleted: true, reactions: {}, isUnconfirmed };
   }
 
-  /** @returns {Map<string, boolean>} by emoji, whether the user will have reacted so */
+  /** By emoji, whether the user will have reacted so. */
   reactionsTo(offset) {
     return new Map(this.#of(offset).flatMap(({ emoji, on }) => (emoji === undefined ? [] : [[emoji, Boolean(on)]])));
   }

@@ -64,7 +64,7 @@ new Actions(client, {
 
 // The address
 
-/** @param {string} text of the address, perhaps typed by hand */
+/** An address may be typed by hand. */
 function decoded(text) {
   try {
     return decodeURIComponent(text);
@@ -73,7 +73,7 @@ function decoded(text) {
   }
 }
 
-/** @param {{place: import('./rows.js').Place | null} | null} [left] how this address was left, after Back or Forward */
+/** After Back or Forward, `left` is how this address was left. */
 function enterFromAddress(left = null) {
   const [typed, offset] = decoded(location.hash.slice(1)).split('/');
   const room = roomNamed(typed);
@@ -150,10 +150,7 @@ byId('read-all').addEventListener('click', () => {
 });
 byId('leave').addEventListener('click', () => client.leave(client.room));
 
-/**
- * Close the drawers. If one had the focus, its button gets it.
- * @param {HTMLElement | null} [opened] the one to open instead
- */
+/** Close the drawers, and perhaps open one instead. If one had the focus, its button gets it. */
 function closePanels(opened = null) {
   for (const { button, panel } of DRAWERS) {
     const isClosing = panel.classList.contains('open') && panel !== opened;
@@ -217,7 +214,6 @@ for (const type of ['dragover', 'drop', 'paste']) addEventListener(type, refuseF
 let outOf = ''; // a room, to come back to
 let shown = ''; // in the banner; a browser may have translated it there
 
-/** @param {string} [room] that the user is out of */
 function showBanner(text, room = '') {
   outOf = room;
   byId('banner-text').textContent = shown = text;

@@ -23,10 +23,8 @@ export class RoomsView {
   #list = byId('rooms');
   #button = byId('show-rooms');
   #hint = byId('room-hint');
-  /** @type {string[]} newest first */
-  #ours;
-  /** @type {{room: string, cursor: string, members: number}[]} what the server lists */
-  #listed = [];
+  #ours; // newest first
+  #listed = []; // what the server lists
   #askedAt = -Infinity;
   #showing = 0;
   #isNew; // whether the browser knows no rooms of the user
@@ -208,7 +206,6 @@ function showToTabs(room) {
   return resolve;
 }
 
-/** @returns {Promise<Set<string>>} rooms */
 async function shownByTabs() {
   const { held = [] } = hasLocks() ? await navigator.locks.query() : {};
   return new Set(held.map(({ name = '' }) => name.replace(SHOWN, '')));
@@ -223,7 +220,6 @@ export class PeopleView {
   #asking = 0;
   #showing = 0;
 
-  /** @param {import('./person-menu.js').PersonMenu} menu */
   constructor(client, menu) {
     this.client = client;
     this.menu = menu;

@@ -1,10 +1,6 @@
 /**
  * What a moderator can do about a person in the room, or about the author of a message; which sanctions are in force.
  * Owns: the menu. May not: decide who may moderate; the server does.
- *
- * @import { User } from './wire.js'
- *
- * @typedef {{value: string, label: string, request: {type: string, [field: string]: any}, done: string}} Action
  */
 import { askWhy, byId, make, openAt, replaceRows } from './dom.js';
 import { plural } from './text.js';
@@ -12,7 +8,6 @@ import { plural } from './text.js';
 const EVERYWHERE = '*'; // stands for all rooms
 const BAN = { type: 'sanction', kind: 'ban', seconds: 3600 };
 
-/** @type {Action[]} */
 const ACTIONS = [
   { value: 'mute', label: 'Mute for 10 minutes', request: { type: 'sanction', kind: 'mute', seconds: 600 }, done: 'may not write for 10 minutes' },
   { value: 'ban', label: 'Ban for 1 hour', request: BAN, done: 'is banned for an hour' },
@@ -20,7 +15,7 @@ const ACTIONS = [
   { value: 'kick', label: 'Kick out', request: { type: 'kick' }, done: 'is out, and may come back' },
 ];
 
-/** @returns {Action} that ends a sanction, in place of the one that began it */
+/** What ends a sanction, in place of what began it. */
 function lift({ id, kind, room }) {
   const [value, where] = room === EVERYWHERE ? [`${kind}*`, ' in all rooms'] : [kind, ''];
   return { value, label: `Lift the ${kind}${where}`, request: { type: 'lift', room, id }, done: kind === 'ban' ? 'may come back' : 'may write again' };
@@ -39,8 +34,7 @@ async function deleteIfThere(room, offset) {
 export class PersonMenu {
   #menu = byId('person-menu');
   #actions = byId('person-actions');
-  /** @type {{room: string, user: User} | null} whom the menu is about */
-  #about = null;
+  #about = null; // whom the menu is about
 
   constructor(client, tell) {
     this.client = client;
@@ -50,10 +44,6 @@ export class PersonMenu {
     byId('room-menu').addEventListener('beforetoggle', () => (list.hidden = !client.identity.moderates(client.room)));
   }
 
-  /**
-   * @param {User} user
-   * @param {HTMLElement} anchor
-   */
   open(user, anchor) {
     const { room } = this.client;
     const about = (this.#about = { room, user });
@@ -63,7 +53,6 @@ export class PersonMenu {
     this.#offerToLift(about);
   }
 
-  /** @param {Action[]} lifts */
   #show(lifts) {
     const isAllowed = ({ value }) => value !== 'ban*' || this.client.identity.moderates(EVERYWHERE);
     const actions = ACTIONS.filter(isAllowed).map((action) => lifts.find(({ value }) => value === action.value) ?? action);
@@ -79,7 +68,7 @@ export class PersonMenu {
     if (about === this.#about) this.#show(sanctions.map(lift));
   }
 
-  /** @returns {Promise<any[]>} the sanctions in the open room, and in all rooms */
+  /** The sanctions in the open room, and in all rooms. */
   async #inForce(which = {}) {
     const { api, identity, room } = this.client;
     const rooms = identity.moderates(EVERYWHERE) ? [room, EVERYWHERE] : [room];
@@ -106,7 +95,6 @@ export class PersonMenu {
     }
   }
 
-  /** @param {Action} action */
   async #do({ label, request, done }) {
     const { room, user } = this.#about ?? {};
     if (!room || !user) return;

@@ -1,10 +1,6 @@
 /**
  * How far the user has read each room: here, and on other devices, as the server says.
  * Owns: these markers, when the server is told of ours. May not: know what is in sight.
- *
- * @import { ChatClient } from './client.js'
- * @import { Room } from './room.js'
- * @import { Store } from './storage.js'
  */
 import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
@@ -14,18 +10,11 @@ const ASK_EACH = 200; // ms a room
 const MAX_FAILURES = 3; // then the room is shown, for which people wait
 
 export class ReadMarkers {
-  /** @type {Map<string, {read: number, mentions: number}>} by room */
-  #marks = new Map();
+  #marks = new Map(); // of the server: {read, mentions}, by room
   #takenAt = -Infinity;
-  /** @type {Promise<void> | null} */
   #asking = null;
-  /** @type {Map<string, number>} timers, by room */
-  #reading = new Map();
+  #reading = new Map(); // timers, by room
 
-  /**
-   * @param {ChatClient} client asks the server
-   * @param {Store} browser keeps our markers
-   */
   constructor(client, browser) {
     this.client = client;
     this.browser = browser;
@@ -41,7 +30,7 @@ export class ReadMarkers {
     return this.browser.getItem(READ_KEY + room);
   }
 
-  /** @param {number} offset up to which the room is read now */
+  /** The room is read up to this offset now. */
   reads({ name, read }, offset) {
     this.browser.setItem(READ_KEY + name, read);
     clearTimeout(this.#reading.get(name));
@@ -51,10 +40,7 @@ export class ReadMarkers {
     this.#reading.set(name, setTimeout(send, READ_AFTER));
   }
 
-  /**
-   * Take over the markers of another tab, which tells the server.
-   * @param {Iterable<Room>} rooms
-   */
+  /** Take over the markers of another tab, which tells the server. */
   readElsewhere(rooms) {
     for (const room of rooms) {
       const read = this.of(room.name);
@@ -99,11 +85,7 @@ export class ReadMarkers {
     this.#takenAt = -Infinity;
   }
 
-  /**
-   * Apply the server's marker, which may come from another device.
-   * @param {Room} room
-   * @param {string} head the end of its log
-   */
+  /** Apply the server's marker, which may come from another device; `head` is the end of the log. */
   mark(room, head) {
     const marked = this.#marks.get(room.name);
     if (!marked) return;

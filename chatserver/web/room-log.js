@@ -1,9 +1,6 @@
 /**
  * What is loaded of a room's log: its end, perhaps an older range, and single messages that replies quote.
  * Owns: these, who reacted, which parts are fetched. May not: know members, or what is read; touch the DOM.
- *
- * @import { Room } from './room.js'
- * @import { Change, Message } from './wire.js'
  */
 import { Reactors, Timeline } from './timeline.js';
 import { delayBefore, sleep, splitCursor } from './wire.js';
@@ -16,21 +13,17 @@ const KEEP = 10_000;
 
 export class RoomLog {
   timeline = new Timeline();
-  /** @type {Timeline | null} an older range that is shown, from a search or a link */
-  past = null;
+  past = null; // an older range that is shown, from a search or a link
   reactors = new Reactors();
   #quoted = new Timeline();
-  /** @type {Set<number>} offsets of quoted messages that were asked for */
-  #wanted = new Set();
-  /** @type {number[]} those of them for which no request was sent yet */
-  #unasked = [];
+  #wanted = new Set(); // offsets of quoted messages that were asked for
+  #unasked = []; // those of them for which no request was sent yet
   #isAsking = false;
   #filling = false;
-  /** @type {Set<(Message | Change)[]>} what has come since each request for history that is not answered */
-  #meanwhile = new Set();
+  #meanwhile = new Set(); // what has come since each request for history that is not answered
   #olderLimit = HISTORY_LIMIT;
 
-  /** @param {Room} room asks the server, and is told what was fetched */
+  /** The room asks the server, and is told what was fetched. */
   constructor(room) {
     this.room = room;
   }
@@ -48,12 +41,12 @@ export class RoomLog {
     return page;
   }
 
-  /** @returns {Message | null} as the log has it */
+  /** A message as the log has it. */
   find(offset) {
     return this.past?.find(offset) ?? this.timeline.find(offset) ?? this.#quoted.find(offset);
   }
 
-  /** @returns {Message | null} the message that a reply quotes; it is fetched if it is not loaded */
+  /** The message that a reply quotes; it is fetched if it is not loaded. */
   quoted(offset) {
     const found = this.find(offset);
     if (found === null && this.timeline.epoch !== null && !this.#wanted.has(offset)) {
@@ -99,11 +92,7 @@ export class RoomLog {
     return found;
   }
 
-  /**
-   * Add records to the end of the log, and apply the changes among them to all that is loaded.
-   * @param {(Message | Change)[]} records
-   * @param {number} [head] of a page
-   */
+  /** Add records to the end of the log, up to `head` if they are a page's. All that is loaded takes the changes among them. */
   add(records, head) {
     const { timeline } = this;
     this.reactors.note(records);

@@ -6,7 +6,8 @@
  * (many at a time: added, changed, isLive), `presence`, `typing`, `unread`, `caughtup`, `restarted`, `refused`,
  * `rights`.
  *
- * @import { Change, Message, Page, User } from './wire.js'
+ * @import { Ack, Message, User } from './chat.js'
+ * @import { Change, Page } from './wire.js'
  */
 import { Unconfirmed, isBelow } from './outbox.js';
 import { RoomLog } from './room-log.js';
@@ -48,7 +49,7 @@ export class Room extends EventTarget {
 
   // Operations
 
-  /** @returns {Promise<import('./wire.js').Ack>} resolves when the message is durable */
+  /** @returns {Promise<Ack>} resolves when the message is durable */
   publish(text, extras = {}) {
     const { epoch, head } = this.timeline;
     return this.client.outbox.add(this.name, text, { ...extras, epoch }, head, this.client.identity.signedIn);
@@ -83,7 +84,7 @@ export class Room extends EventTarget {
     }
   }
 
-  /** @returns {Promise<{members: User[], count: number}>} the members that the server names, and the number of all */
+  /** @returns {Promise<{members: User[], count: number}>} those that the server names, and the number of all */
   async askPeople() {
     const found = await this.#ask('members');
     if (this.out) return found; // expelled meanwhile
@@ -106,7 +107,6 @@ export class Room extends EventTarget {
     return page;
   }
 
-  /** @param {import('./timeline.js').Timeline} timeline of this room */
   older(timeline) {
     return this.log.older(timeline);
   }
@@ -126,7 +126,7 @@ export class Room extends EventTarget {
     this.#ask('typing').catch(() => {}); // not worth a retry
   }
 
-  /** @param {number} offset up to which all is read */
+  /** All is read up to this offset. */
   markRead(offset) {
     if (this.timeline.epoch === null || offset <= this.#readOffset) return;
     this.read = this.timeline.cursorAt(offset);
@@ -233,7 +233,7 @@ export class Room extends EventTarget {
     this.tell('caughtup', { members: page.members ?? null });
   }
 
-  /** @param {(Message | Change)[]} records pushed */
+  /** Take pushed records. */
   take(records) {
     if (this.timeline.epoch === null) return; // another tab follows the room; the first page has these records
     const { added, changed } = this.log.add(records);
@@ -244,7 +244,7 @@ export class Room extends EventTarget {
     this.#took(added, changed, true);
   }
 
-  /** @param {User[]} users who are here */
+  /** These users are here. */
   #meet(users) {
     for (const user of users) {
       this.people.set(user.id, user);
@@ -276,7 +276,7 @@ export class Room extends EventTarget {
     this.client.follow(this);
   }
 
-  /** @param {ChatError} error that ended or refused the membership */
+  /** The error has ended or refused the membership. */
   #isOut(error) {
     this.out = error;
     this.isJoining = false;

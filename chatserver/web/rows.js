@@ -4,9 +4,6 @@
  * Owns: the rows, the row at which the Tab key stops. May not: scroll, know which part of the log is shown, or decide when
  * anything is sent again.
  *
- * @import { Timeline } from './timeline.js'
- * @import { Message } from './wire.js'
- *
  * @typedef {{offset: number, hidden: number}} Place the first row in sight, and the part of its height that is above
  */
 import { byId, make } from './dom.js';
@@ -22,8 +19,7 @@ const LABELS = { queued: 'waiting', sending: 'sending', sent: 'sent', failed: 'n
 export class Rows {
   #list = byId('messages');
   #scroller = byId('scroller');
-  /** @type {Map<number, HTMLElement>} by offset */
-  #rows = new Map();
+  #rows = new Map(); // by offset
   from = Infinity;
   to = -1;
 
@@ -36,7 +32,6 @@ export class Rows {
     return this.#rows.size === 0;
   }
 
-  /** @param {number} [offset] of a message */
   at(offset) {
     return this.#rows.get(offset ?? 0) ?? null;
   }
@@ -57,13 +52,7 @@ export class Rows {
     [this.from, this.to] = [Infinity, -1];
   }
 
-  /**
-   * Redraw messages that have changed, and the replies that quote them.
-   * @param {Message[]} changed
-   * @param {Message[]} quoted
-   * @param {Timeline} timeline
-   * @param {number | null} divider the offset of the first unread message
-   */
+  /** Redraw messages that have changed, and the replies to those of `quoted`. The first unread one has the offset `divider`. */
   redraw(changed, quoted, timeline, divider) {
     for (const message of changed) this.#replace(message, timeline, divider);
     const offsets = new Set(quoted.map(({ offset }) => offset));
@@ -88,12 +77,8 @@ export class Rows {
   }
 
   /**
-   * Make rows for a range of messages, and keep those that exist. Rows over the limit are dropped at one end.
-   * @param {Timeline} timeline
-   * @param {number | null} divider the offset of the first unread message
-   * @param {number} from index
-   * @param {number} to index behind the last
-   * @param {{dropAt?: 'top' | 'bottom', most?: number}} [how]
+   * Make rows for the messages with the indices `from` to `to`, and keep those that exist. Rows over the limit are dropped at
+   * one end.
    */
   show(timeline, divider, from, to, { dropAt = 'top', most = MAX_ROWS } = {}) {
     const { messages } = timeline;
@@ -121,7 +106,7 @@ export class Rows {
     if (!isFocused) stopAt(this.#list, this.#rows.get(this.to));
   }
 
-  /** @returns {Place | null} the first row that is in sight */
+  /** @returns {Place | null} */
   firstInSight() {
     const edge = this.#scroller.getBoundingClientRect().top;
     for (const row of this.#list.children) {
@@ -134,8 +119,7 @@ export class Rows {
 
 export class PendingView {
   #list = byId('pending');
-  /** @type {Map<string, HTMLElement>} by key */
-  #rows = new Map();
+  #rows = new Map(); // by key
 
   constructor(client, composer) {
     this.client = client;

@@ -24,10 +24,8 @@ export class Switcher {
   #list = byId('switcher-list');
   #note = byId('switcher-note');
   #chosen = 0;
-  /** @type {HTMLElement | null} the row that opens a new room, behind all others */
-  #new = null;
+  #new = null; // the row that opens a new room, behind all others
   #timer = 0;
-  /** @type {AbortController | null} */
   #searching = null;
 
   constructor(client, rooms) {

@@ -4,8 +4,6 @@
  *
  * When the leader is closed, the browser passes the lock on. A frozen leader keeps it and answers nothing, so a
  * follower that waits for an answer steals it.
- *
- * @import { Json, LinkHandlers } from './connection.js'
  */
 import { SocketLink, WebSocketLink } from './websocket-link.js';
 import { ChatError, randomKey } from './wire.js';
@@ -19,17 +17,13 @@ const ALL = 'all';
 class Tabs {
   id = randomKey(8);
   numbers = 0; // of all links: a frozen leader answers late
-  /** @type {TabLink | null} of this tab, while it is open */
-  link = null;
+  link = null; // of this tab, while it is open
   #channel = new BroadcastChannel(NAME);
   #leads = false;
-  /** @type {Set<string>} the tabs that have asked this one for something while it leads, and are open */
-  #followers = new Set();
-  /** @type {WebSocketLink | null} if this tab leads */
-  #socket = null;
+  #followers = new Set(); // the tabs that have asked this one for something while it leads, and are open
+  #socket = null; // if this tab leads
   #name = ''; // of this socket
-  /** @type {Json | null} once the socket is open */
-  #hello = null;
+  #hello = null; // once the socket is open
   #silence = 0;
 
   constructor(origin) {
@@ -88,7 +82,7 @@ class Tabs {
     this.link?.heard(message);
   }
 
-  /** @param {Json} message of a tab */
+  /** Answer a message of a tab. */
   async #serve({ type, from, number, socket, request }) {
     if (type === 'open') return this.#open(from);
     if (from !== this.id) this.#tell({ to: from, type: 'alive' });
@@ -115,8 +109,7 @@ class Tabs {
     const socket = this.#name;
     this.#tell({ to: from, type: 'opening', socket });
     if (this.#hello) return this.#tell({ to: from, type: 'ready', hello: this.#hello, socket });
-    /** @type {Partial<LinkHandlers>} followers ask for pages themselves */
-    const handlers = {
+    const handlers = { // followers ask for pages themselves
       ready: (_, hello) => {
         this.#hello = hello;
         this.#tell({ to: ALL, type: 'ready', hello, socket });
@@ -137,13 +130,11 @@ class Tabs {
 
 const HANDED_OVER = { atOnce: true }; // no more is read then
 
-/** @type {Tabs | null} */
 let tabs = null;
 
 export class TabLink extends SocketLink {
   #isReady = false;
   #socket = ''; // the leader's name for it
-  /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void}>} */
   #waiting = new Map();
 
   constructor(origin, handlers) {
@@ -172,7 +163,7 @@ export class TabLink extends SocketLink {
     this.tabs.ask({ type: 'close' });
   }
 
-  /** @param {Json} message of a leader; a frozen one tells of a past socket */
+  /** A message of a leader; a frozen one tells of a past socket. */
   heard({ type, from, number, answer, error, socket, hello, pushed, room, page, loss }) {
     if (type === 'opening') this.#socket = (this.#isReady && this.#socket) || socket; // the end of ours comes first
     else if ((socket ?? this.#socket) !== this.#socket) return;

@@ -17,10 +17,7 @@ export function withoutTail(link) {
 /** From the last character of a name on; Chinese has no blank behind it. */
 const WORD_BEHIND = /^(?!\w[぀-ヿ㐀-鿿가-힯]).[\p{L}\p{N}_]/u;
 
-/**
- * The mentions in a text: at each @ the longest name that fits, but no part of a longer word.
- * @returns {{at: number, name: string}[]}
- */
+/** The mentions in a text: at each @ the longest name that fits, but no part of a longer word. */
 export function mentionsIn(text, names) {
   const known = new Set(names);
   const lengths = [...new Set([...known].map(({ length }) => length))].sort((a, b) => b - a);
@@ -43,8 +40,6 @@ const ANY_MENTION = /(?<!\w)@(\p{Lu}\p{L}+ \p{Lu}\p{L}+ \d+|[\p{L}\p{N}_]+(?:[.-
 /**
  * The names in a text that mentions so many users. The page may not have met some of them, or under another name: the first
  * words after an @ stand for theirs.
- * @param {string[]} known names of the mentioned
- * @param {number} count of the mentioned
  */
 export function mentionedIn(text, known, count) {
   const found = mentionsIn(text, known);
@@ -75,10 +70,7 @@ export function dayName(date, today = new Date()) {
 
 export const isSameDay = (a, b) => a.toDateString() === b.toDateString();
 
-/**
- * The text after `/me`, or null.
- * @param {{text: string}} message
- */
+/** The text after `/me`, or null. */
 export const actionIn = ({ text }) => (text.startsWith('/me ') ? text.slice(4) : null);
 
 /** "Brisk Otter 42" is BO. */
@@ -88,10 +80,7 @@ export function initials(name) {
   return (spoken.length ? spoken : words).slice(0, 2).map((word) => [...word][0].toUpperCase()).join('');
 }
 
-/**
- * A user's colour, the same in every window (FNV-1a over the id).
- * @returns {number} degrees
- */
+/** A user's colour in degrees, the same in every window (FNV-1a over the id). */
 export function hue(id) {
   let hash = 0x811c9dc5;
   for (const char of id) hash = Math.imul(hash ^ (char.codePointAt(0) ?? 0), 0x01000193);
@@ -123,11 +112,9 @@ const ALIASES = 'thumbsup👍 thumbsdown👎 smiley😄 laughing😂 lol😂 thi
 
 const read = (table) => new Map([...table.matchAll(/([+-]?[a-z0-9_]+)([^\sa-z0-9_]+)/g)].map(([, name, emoji]) => [name, emoji]));
 
-/** @type {Map<string, string>} each emoji by its name */
-export const EMOJI = read(TABLE);
+export const EMOJI = read(TABLE); // each emoji by its name
 
-/** @type {Map<string, string>} emoji by all names */
-export const NAMED = new Map([...EMOJI, ...read(ALIASES)]);
+export const NAMED = new Map([...EMOJI, ...read(ALIASES)]); // emoji by all names
 
 /** The first six on a row of their own. */
 export const QUICK = ['+1', 'heart', 'joy', 'tada', 'eyes', 'check'].map((name) => EMOJI.get(name) ?? '');

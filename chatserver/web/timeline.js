@@ -5,36 +5,25 @@
  *
  * Offsets have no holes, so a jump means that records are missing. Nothing is missing up to `through`, from where
  * connections resume; records that come again are dropped.
- *
- * @import { Change, Message, User } from './wire.js'
  */
 import { splitCursor } from './wire.js';
 
-/**
- * Records without a type are messages.
- * @param {{type?: string}} record
- * @returns {record is Message}
- */
+/** Records without a type are messages. */
 const isMessage = ({ type }) => type === undefined || type === 'message';
 
-/** @type {WeakMap<Message, Map<string, number>>} the offset of the last change of a message's text, or of one emoji */
-const current = new WeakMap();
+const current = new WeakMap(); // the offset of the last change of a message's text, or of one emoji
 
 export class Timeline {
-  /** @type {string | null} identifies one history of the log; null before the first page */
-  epoch = null;
-  /** @type {Message[]} ascending by offset */
-  messages = [];
+  epoch = null; // identifies one history of the log; null before the first page
+  messages = []; // ascending by offset
   first = 1;
   through = 0;
   /** The highest known offset, loaded or not. */
   head = 0;
-  /** @type {Set<number>} offsets before which messages are lost */
-  lossesBefore = new Set();
+  lossesBefore = new Set(); // offsets before which messages are lost
   /** Whether the log begins with the first message. */
   complete = false;
-  /** @type {Set<number>} offsets of records after a hole */
-  #ahead = new Set();
+  #ahead = new Set(); // offsets of records after a hole
 
   /** The cursor to resume from; null before the first page. */
   get cursor() {
@@ -74,9 +63,8 @@ export class Timeline {
 
   /**
    * Add records of any source, in any order.
-   * @param {(Message | Change)[]} records
    * @param {number} [head] of a page: its messages include the changes up to here, and its own
-   * @returns {{added: Message[], changed: Message[]}} new messages, ascending, and changed ones
+   * @returns new messages, ascending, and changed ones
    */
   add(records, head) {
     const sorted = [...records].sort((a, b) => a.offset - b.offset);
@@ -102,17 +90,13 @@ export class Timeline {
     return { added, changed: [...changed] };
   }
 
-  /**
-   * Apply changes to the messages.
-   * @param {(Message | Change)[]} records
-   * @returns {Message[]} the changed ones
-   */
+  /** Apply the changes among these records. */
   change(records) {
     const changes = records.filter((record) => !isMessage(record));
     return changes.map((change) => this.#apply(change)).filter((message) => message !== null);
   }
 
-  /** @returns {Message | null} the message, if it has changed */
+  /** @returns the message, if it has changed */
   #apply(change) {
     const message = this.find(change.target ?? 0);
     const known = message && current.get(message);
@@ -133,16 +117,13 @@ export class Timeline {
     this.head = Math.max(this.head, offset);
   }
 
-  /** @returns {{after: number, until: number} | null} the first hole; the offsets between are missing */
+  /** The first hole: the offsets between `after` and `until` are missing. */
   hole() {
     if (this.head <= this.through) return null;
     return { after: this.through, until: Math.min(this.head + 1, ...this.#ahead) };
   }
 
-  /**
-   * The server has no records between `through` and this offset any more: note the loss, and continue after it.
-   * @param {number} offset of the first record after the loss
-   */
+  /** The server has no records between `through` and this offset any more: note the loss, and continue after it. */
   accept(offset) {
     if (offset <= this.through + 1) return;
     this.lossesBefore.add(offset);
@@ -183,10 +164,9 @@ export class Timeline {
  * name the users, ourselves too. Before a gap a reaction may have been taken back.
  */
 export class Reactors {
-  /** @type {Map<string, Map<string, Change>>} the last record, by message and emoji, and by user */
-  #last = new Map();
+  #last = new Map(); // the last record, by message and emoji, and by user
 
-  /** @param {(Message | Change)[]} records in any order, also repeatedly */
+  /** Take records in any order, also repeatedly. */
   note(records) {
     for (const record of records) {
       if (!('target' in record) || !record.emoji || !record.user) continue;
@@ -197,10 +177,7 @@ export class Reactors {
     }
   }
 
-  /**
-   * @param {number} offset of a message
-   * @returns {User[]} as far as is known
-   */
+  /** The users who reacted so, as far as is known. */
   of(offset, emoji) {
     const users = this.#last.get(`${offset} ${emoji}`)?.values() ?? [];
     return [...users].flatMap(({ on, user }) => (on && user ? [user] : []));
@@ -211,7 +188,7 @@ export class Reactors {
     this.#last.clear();
   }
 
-  /** @param {number} first offset of the messages that are kept */
+  /** `first` is the first offset of the messages that are kept. */
   trim(first) {
     for (const key of this.#last.keys()) if (parseInt(key) < first) this.#last.delete(key);
   }

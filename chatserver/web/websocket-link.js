@@ -31,19 +31,15 @@ export class SocketLink {
 
 export class WebSocketLink extends SocketLink {
   #socket;
-  /** @type {number} the interval that detects silence */
-  #watch;
+  #watch; // the interval that detects silence
   #opened = false;
   #ended = false;
   #nextId = 1;
-  /** @type {Map<number, {resolve: (answer: any) => void, reject: (error: ChatError) => void, timer: number}>} */
   #waiting = new Map();
-  /** @type {number | null} seconds until a reconnect is welcome, from `goaway` */
-  #retryAfter = null;
+  #retryAfter = null; // seconds until a reconnect is welcome, from `goaway`
   #pingAfter = DEFAULT_PING * 1000;
   #heardAt = Date.now(); // the other clock may stand still while a computer sleeps
-  /** @type {number | null} when the connection counts as dead; set while a ping is unanswered */
-  #deadAt = null;
+  #deadAt = null; // when the connection counts as dead; set while a ping is unanswered
 
   constructor(origin, handlers, token = null) {
     super();
@@ -88,7 +84,7 @@ export class WebSocketLink extends SocketLink {
     else this.#answer(id, new ChatError('lost', 'no answer in time'));
   }
 
-  /** @param {object} outcome an answer, or a ChatError */
+  /** The outcome is an answer, or a ChatError. */
   #answer(id, outcome) {
     const waiting = this.#waiting.get(id);
     if (!waiting) return; // a late or second answer
@@ -98,7 +94,6 @@ export class WebSocketLink extends SocketLink {
     else waiting.resolve(outcome);
   }
 
-  /** @param {string} data of a frame */
   #read(data) {
     let message = null;
     try {
@@ -135,7 +130,7 @@ export class WebSocketLink extends SocketLink {
     this.handlers.ready(this, hello);
   }
 
-  /** @param {number} deadline ms; it has its own timer, since a hidden tab may be woken once a minute only */
+  /** The deadline has its own timer, since a hidden tab may be woken once a minute only. */
   #expect(deadline) {
     this.#deadAt = performance.now() + deadline;
     setTimeout(() => this.#look(), deadline + 1);
@@ -153,7 +148,7 @@ export class WebSocketLink extends SocketLink {
     else if (this.#deadAt === null && Math.abs(Date.now() - this.#heardAt) > this.#pingAfter) this.#ping(PONG_DEADLINE);
   }
 
-  /** @param {number} code of the close frame, 0 if this client gives up */
+  /** The code is that of the close frame, 0 if this client gives up. */
   #end(code, reason) {
     if (this.#ended) return;
     this.#ended = true;

@@ -2,23 +2,10 @@
  * What client and server agree on: the shapes that the server sends, its errors, its cursors, when to try again.
  * Owns: nothing. May not: connect, touch the DOM.
  *
- * @typedef {{id: string, name: string}} User
- * @typedef {object} Message a message in its present state
- * @property {string} room
- * @property {number} offset
- * @property {string} cursor
- * @property {User} user
- * @property {string} text
- * @property {string} time
- * @property {number} [reply_to] the offset of the message it answers
- * @property {string[]} [mentions] ids of users
- * @property {string} [edited] when
- * @property {boolean} [deleted]
- * @property {{[emoji: string]: number}} [reactions]
+ * @import { Message, User } from './chat.js' that is, chat.d.ts
  * @typedef {{type: string, room: string, offset: number, target?: number, text?: string, emoji?: string, on?: boolean,
  *   count?: number, user?: User, time?: string}} Change a record that changes a message
  * @typedef {{room: string, cursor: string, recovered: boolean, messages: (Message | Change)[], members?: number}} Page
- * @typedef {{room: string, offset: number, cursor: string, time: string}} Ack
  */
 
 /** A room's name: 1 to 64 of `a-z 0-9 . _ -`, starting with a letter or digit. */
@@ -37,8 +24,7 @@ const SERVER_JITTER = 0.25; // of what the server asked for, added to it
 export class ChatError extends Error {
   /**
    * @param {string} code the server's code, or `lost` (no answer) or `aborted` (by this client)
-   * @param {{status?: number, retryAfter?: number | null, room?: string | null}} [details] `retryAfter` in seconds;
-   *   `room` is the refused one of many ("*": all)
+   * @param {{status?: number, retryAfter?: number | null, room?: string | null}} [details] `room`: which of many ("*": all)
    */
   constructor(code, message, { status = 0, retryAfter = null, room = null } = {}) {
     super(message);
@@ -78,8 +64,7 @@ export function randomKey(bytes = 16) {
  * The time until the next attempt. Jitter spreads the clients that lost a server at the same time.
  * @param {number} failures in a row, 0 for the first
  * @param {number | null} retryAfter s, what the server asked for, if it did
- * @param {() => number} [random]
- * @returns {number} ms
+ * @returns ms
  */
 export function delayBefore(failures, retryAfter, random = Math.random) {
   const ceiling = Math.min(MAX_DELAY, FIRST_DELAY * 2 ** failures);
@@ -88,7 +73,7 @@ export function delayBefore(failures, retryAfter, random = Math.random) {
   return 1000 * Math.max(own, asked);
 }
 
-/** @param {AbortSignal} [signal] ends the wait early, quietly */
+/** The signal ends the wait early, quietly. */
 export function sleep(ms, signal) {
   return new Promise((resolve) => {
     const timer = setTimeout(resolve, ms);
@@ -98,7 +83,7 @@ export function sleep(ms, signal) {
 
 /**
  * Call `late` once this much of the time of day has gone by: timers stand still while a computer sleeps.
- * @returns {() => void} ends it
+ * @returns a function that ends it
  */
 export function countdown(ms, late) {
   const start = Date.now();

@@ -29,17 +29,14 @@ SAME = """
 import type * as declared from './web/chat.js'; // TypeScript takes chat.d.ts
 import type { ChatClient } from './web/client.js';
 import type { Room } from './web/room.js';
-import type { Ack, ChatError, Message, User } from './web/wire.js';
+import type { ChatError } from './web/wire.js';
 
 type Own<T> = Omit<T, keyof EventTarget>;
-declare const code: { client: ChatClient; room: Room; error: ChatError; message: Message; user: User; ack: Ack };
+declare const code: { client: ChatClient; room: Room; error: ChatError };
 export const types: {
   client: Omit<Own<declared.ChatClient>, 'join'> & { join(name: string): Room };
   room: Own<declared.Room>; error: declared.ChatError;
-  message: declared.Message; user: declared.User; ack: declared.Ack;
 } = code;
-declare const said: declared.Message;
-export const message: Message = said;
 """
 #: What a browser makes of the ids in the example.
 IDS = """
