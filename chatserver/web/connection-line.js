@@ -6,7 +6,6 @@ import { byId, make, setText } from './dom.js';
 
 export const KINDS = { ws: 'WebSocket', sse: 'event stream', poll: 'long-poll' };
 
-/** `isOut`: we are not in the open room. */
 function inWords({ phase, kind, until, reason }, isOut) {
   if (phase === 'live') return reason || `${isOut ? 'out of this room' : 'live'} · ${KINDS[kind]}`;
   if (phase === 'connecting') return reason ? 'reconnecting…' : 'connecting…';

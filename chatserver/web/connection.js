@@ -6,26 +6,14 @@
  * answers `/readyz`. While the server itself is away, and once when it is back, it tries the same transport again.
  * From another transport it tries a WebSocket now and then, and changes over without a break.
  *
+ * A link has `follow(room, cursor, isOpen, mustAsk)`, `unfollow(room)`, `ask(request)`, `probe()` (test soon whether the
+ * connection is alive), `close()`, and, where a room is what opens it, `begin()` to open without one. `isSocket` links say
+ * who we are and who is here, and keep all rooms alike.
+ * It tells its handlers, naming itself first so that a dropped link can be ignored: `ready(link, hello)`,
+ * `page(link, room, page)`, `pushed(link, pushed)`, `refused(link, room, error)` and
+ * `lost(link, {opened, retryAfter, forGood, reason, atOnce})`.
+ *
  * @import { State } from './chat.js' that is, chat.d.ts
- * @typedef {{opened: boolean, retryAfter: number | null, forGood: boolean, reason: string, atOnce?: boolean}} Loss
- * @typedef {{type: string, [field: string]: any}} Json
- *
- * @typedef {object} Link
- * @property {LinkHandlers} handlers
- * @property {boolean} isSocket whether it says who we are and who is here, and keeps all rooms alike
- * @property {(room: string, cursor: string | null, isOpen: boolean, mustAsk?: boolean) => void} follow
- * @property {() => void} [begin] open without a room, where a room is what opens it
- * @property {(room: string) => void} unfollow
- * @property {(request: Json) => Promise<any>} ask
- * @property {() => void} probe test soon whether the connection is alive
- * @property {() => void} close
- *
- * @typedef {object} LinkHandlers what a link tells; each first names itself, so that a dropped link can be ignored
- * @property {(link: Link, hello: Json | null) => void} ready
- * @property {(link: Link, room: string, page: Page) => void} page
- * @property {(link: Link, pushed: Json) => void} pushed
- * @property {(link: Link, room: string, error: ChatError) => void} refused
- * @property {(link: Link, loss: Loss) => void} lost
  */
 import { delayBefore, sleep } from './wire.js';
 

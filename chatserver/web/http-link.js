@@ -245,7 +245,6 @@ export class EventStreamParser {
   #event = '';
   #data = [];
 
-  /** The events that this chunk completed. */
   feed(chunk) {
     const text = this.#rest + chunk;
     // A CR at the end may be the first half of CRLF, so it is kept for the next chunk.

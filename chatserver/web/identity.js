@@ -26,7 +26,6 @@ export class Identity {
   #told = GUEST;
   #names = new Map(); // by id
 
-  /** `tell` has functions for what `is` changes. */
   constructor(storage, tell) {
     this.storage = storage;
     this.tell = tell;

@@ -98,7 +98,6 @@ function mentions(text, names) {
   return nodes;
 }
 
-/** Of a text without fences. */
 function blocks(text, names) {
   const nodes = [];
   const runs = [];

@@ -8,28 +8,17 @@
  * user is asked.
  * A message of a user who has signed in is held while the browser is somebody else's, and goes out when its user is back.
  *
- * @typedef {'queued' | 'sending' | 'sent' | 'failed' | 'held'} ItemState
- * @typedef {{type: 'edit' | 'delete' | 'react', offset: number, emoji?: string, on?: boolean}} Change without its text
- * @typedef {{replyTo?: number, mentions?: string[], change?: Change, epoch?: string | null}} Extras `epoch` is that of the log
- *   whose offsets these are
- * @typedef {object} Item
- * @property {string} key
- * @property {string} room
- * @property {string} text empty in a deletion or a reaction
- * @property {Extras} extras
- * @property {User | null} author who wrote it; null for a guest, who may sign in before it is sent
- * @property {User | null} [speaker] of the last attempt
- * @property {number} created ms since the epoch
- * @property {number} after the newest offset of the room when it was written
- * @property {number | null} firstTried ms since the epoch
- * @property {ItemState} state
- * @property {string | null} problem why it failed, for the person
- * @property {number | null} [until] ms since the epoch; before that the server takes no more messages
- * @property {number | null} offset where the log has it, once we know or believe so
- * @property {object} [seen] the acknowledgement, or what the message stands for, if we believe that it has arrived
- *
- * @typedef {Change & {text?: string, until: number}} Shown a change, until the offset of its record; that is Infinity
- *   before the server has answered, and 0 if it has refused
+ * An item has
+ *   key, room, text   the text is empty in a deletion or a reaction
+ *   extras            replyTo, mentions, change ({type, offset, emoji, on}), and the epoch of the log whose offsets these are
+ *   author            who wrote it; null for a guest, who may sign in before it is sent
+ *   speaker           the user of the last attempt
+ *   created, firstTried, until   ms since the epoch; before `until` the server takes no more messages
+ *   after             the newest offset of the room when it was written
+ *   state             queued, sending, sent, failed, or held
+ *   problem           why it failed, for the person
+ *   offset            where the log has it, once we know or believe so
+ *   seen              the acknowledgement, or what the message stands for, if we believe that it has arrived
  */
 import { readJson } from './storage.js';
 import { ChatError, delayBefore, randomKey, sleep, splitCursor } from './wire.js';
@@ -80,7 +69,6 @@ export class Outbox {
   }
 
   /**
-   * @param {Extras} extras
    * @returns a promise that resolves when the message is durable, and rejects if it is refused for good
    */
   add(room, text, extras = {}, after = 0, author = null) {
@@ -271,7 +259,11 @@ export class Outbox {
  * has it each time, so a refused change leaves nothing behind.
  */
 export class Unconfirmed {
-  #changes = []; // in the order in which they were made
+  /**
+   * In the order in which they were made, each until the offset of its record: Infinity before the server has answered, and 0
+   * if it has refused.
+   */
+  #changes = [];
 
   add(asked) {
     const change = { ...asked, until: Infinity };

@@ -30,7 +30,6 @@ export class ReadMarkers {
     return this.browser.getItem(READ_KEY + room);
   }
 
-  /** The room is read up to this offset now. */
   reads({ name, read }, offset) {
     this.browser.setItem(READ_KEY + name, read);
     clearTimeout(this.#reading.get(name));

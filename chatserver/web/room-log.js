@@ -23,7 +23,6 @@ export class RoomLog {
   #meanwhile = new Set(); // what has come since each request for history that is not answered
   #olderLimit = HISTORY_LIMIT;
 
-  /** The room asks the server, and is told what was fetched. */
   constructor(room) {
     this.room = room;
   }

@@ -126,7 +126,6 @@ export class Room extends EventTarget {
     this.#ask('typing').catch(() => {}); // not worth a retry
   }
 
-  /** All is read up to this offset. */
   markRead(offset) {
     if (this.timeline.epoch === null || offset <= this.#readOffset) return;
     this.read = this.timeline.cursorAt(offset);
@@ -233,7 +232,6 @@ export class Room extends EventTarget {
     this.tell('caughtup', { members: page.members ?? null });
   }
 
-  /** Take pushed records. */
   take(records) {
     if (this.timeline.epoch === null) return; // another tab follows the room; the first page has these records
     const { added, changed } = this.log.add(records);
@@ -244,7 +242,6 @@ export class Room extends EventTarget {
     this.#took(added, changed, true);
   }
 
-  /** These users are here. */
   #meet(users) {
     for (const user of users) {
       this.people.set(user.id, user);
@@ -276,7 +273,6 @@ export class Room extends EventTarget {
     this.client.follow(this);
   }
 
-  /** The error has ended or refused the membership. */
   #isOut(error) {
     this.out = error;
     this.isJoining = false;

@@ -82,7 +82,6 @@ class Tabs {
     this.link?.heard(message);
   }
 
-  /** Answer a message of a tab. */
   async #serve({ type, from, number, socket, request }) {
     if (type === 'open') return this.#open(from);
     if (from !== this.id) this.#tell({ to: from, type: 'alive' });

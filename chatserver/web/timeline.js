@@ -8,7 +8,6 @@
  */
 import { splitCursor } from './wire.js';
 
-/** Records without a type are messages. */
 const isMessage = ({ type }) => type === undefined || type === 'message';
 
 const current = new WeakMap(); // the offset of the last change of a message's text, or of one emoji
@@ -90,7 +89,6 @@ export class Timeline {
     return { added, changed: [...changed] };
   }
 
-  /** Apply the changes among these records. */
   change(records) {
     const changes = records.filter((record) => !isMessage(record));
     return changes.map((change) => this.#apply(change)).filter((message) => message !== null);
@@ -188,7 +186,6 @@ export class Reactors {
     this.#last.clear();
   }
 
-  /** `first` is the first offset of the messages that are kept. */
   trim(first) {
     for (const key of this.#last.keys()) if (parseInt(key) < first) this.#last.delete(key);
   }

@@ -84,7 +84,6 @@ export class WebSocketLink extends SocketLink {
     else this.#answer(id, new ChatError('lost', 'no answer in time'));
   }
 
-  /** The outcome is an answer, or a ChatError. */
   #answer(id, outcome) {
     const waiting = this.#waiting.get(id);
     if (!waiting) return; // a late or second answer
