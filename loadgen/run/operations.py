@@ -136,9 +136,10 @@ class Operations:
         Wrong answers before the attack are the target's doing; that nobody is answered may be anybody's.
         """
         before = self.kinds("baseline")
-        silent = not any(each.succeeded or each.failed.keys() - _LATE for each in before)
-        nothing = "no operation was answered in time before the attack: there is nothing to compare with"
-        return [nothing] * silent + [
+        faults = []
+        if not any(each.succeeded or each.failed.keys() - _LATE for each in before):
+            faults.append("no operation was answered in time before the attack: there is nothing to compare with")
+        return faults + [
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
             f" {result.latency.count:,} were booked"
             for result in self.phases
