@@ -70,47 +70,12 @@ def without_state(message: bytes) -> bytes:
     return message[: end + 1] + b"}"
 
 
-class _Change(msgspec.Struct, gc=False):
-    type: str
-    room: str
-    offset: int
-    cursor: str
-    target: int
-
-
-class _Edit(_Change, gc=False):
-    text: str
-    user: User
-    time: str
-
-
-class _Delete(_Change, gc=False):
-    user: User
-    time: str
-
-
-class _Reaction(_Change, gc=False):
-    emoji: str
-    on: bool
-    count: int
-    user: User
-    time: str
-
-
-def edit_json(room: str, offset: int, epoch: str, target: int, text: str, user: User, time_ms: int) -> bytes:
-    return _encode(_Edit("edit", room, offset, f"{epoch}-{offset}", target, text, user, time_text(time_ms)))
-
-
-def delete_json(room: str, offset: int, epoch: str, target: int, user: User, time_ms: int) -> bytes:
-    return _encode(_Delete("delete", room, offset, f"{epoch}-{offset}", target, user, time_text(time_ms)))
-
-
-def reaction_json(
-    room: str, offset: int, epoch: str, target: int, reaction: tuple[str, bool, int], user: User, time_ms: int
+def change_json(
+    kind: str, room: str, offset: int, epoch: str, target: int, change: dict[str, object], user: User, time_ms: int
 ) -> bytes:
-    """A reaction: its emoji, whether it is there, and how many there are now."""
-    cursor = f"{epoch}-{offset}"
-    return _encode(_Reaction("reaction", room, offset, cursor, target, *reaction, user, time_text(time_ms)))
+    """A record of this kind that changes the message at `target`; `change` has the fields that only this kind has."""
+    place = {"type": kind, "room": room, "offset": offset, "cursor": f"{epoch}-{offset}", "target": target}
+    return _encode({**place, **change, "user": user, "time": time_text(time_ms)})
 
 
 def without_text(edit: bytes) -> bytes:
