@@ -49,7 +49,7 @@ from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, sent_o
 from chatserver.edge.responses import Exchange, Responder, plain_http_on_tls, refusals_of_newcomers
 from chatserver.edge.sink import ConnectionSink
 from chatserver.edge.tasks import MAX_SEARCHES, MAX_SLOW_TASKS, Tasks
-from chatserver.edge.waiting import HeldHandler, PausedHandler, ServingHandler, StreamHandler, ThrottledHandler
+from chatserver.edge.waiting import HeldHandler, PausedHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.listening import Listening
 from chatserver.log.interface import Log
@@ -282,7 +282,7 @@ class _Edge:
         bind(State.KEEPALIVE, requests)
         bind(State.BODY, BodyHandler(*request_parts), Upload)
         bind(State.THROTTLED, ThrottledHandler(connections, responder))
-        bind(State.SERVING, ServingHandler(connections, exchanges), Exchange)
+        bind(State.SERVING, exchanges, Exchange)
         bind(State.PAUSED, PausedHandler(connections, responder), Room)
         bind(State.HELD, HeldHandler(connections, exchanges, hub), PollWaiter)
         bind(State.STREAM, StreamHandler(connections, exchanges, hub), Member)

@@ -31,12 +31,13 @@ from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.edge.closes import log_failed
 from chatserver.edge.proxied import ForwardedFor
-from chatserver.edge.requests import date_now, too_many_unfinished
+from chatserver.edge.requests import HttpHandler, date_now, too_many_unfinished
 from chatserver.edge.responses import RESTARTING, Exchange, Responder, return_after
 from chatserver.edge.tasks import Tasks
 from chatserver.log.interface import LogError, Stored
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
+from chatserver.net.handler import context_of
 from chatserver.net.states import SERVING, State
 from chatserver.net.transport import PLAIN
 from chatserver.net.wheel import ticks
@@ -54,15 +55,15 @@ SERVING_RETRY = 2.0
 _UNFINISHED = (Later, Next)
 
 
-class HttpExchanges:
-    """See the module. All but `_serve` is synchronous."""
+class HttpExchanges(HttpHandler):
+    """See the module; the handler of `SERVING`, whose context is the exchange. All but `_serve` is synchronous."""
 
     def __init__(
         self, connections: Connections, hub: Hub, routes: Routes, settings: Settings, *,
         responder: Responder, identities: Identities, tasks: Mapping[Queue, Tasks],
         upgrade: Callable[[Connection, Upgrade], None], policy: OriginPolicy, forwarded: ForwardedFor | None,
     ) -> None:  # fmt: skip
-        self._connections = connections
+        super().__init__(connections)
         self._hub = hub
         self._routes = routes
         self._policy = policy
@@ -123,8 +124,9 @@ class HttpExchanges:
         self._connections.enter(connection, SERVING, exchange)
         self._connections.resume(connection)
 
-    def take_next(self, connection: Connection, exchange: Exchange) -> None:
+    def resumed(self, connection: Connection) -> None:
         """Take the next step towards an answer, if there is one."""
+        exchange = context_of(connection, Exchange)
         go_on, exchange.go_on = exchange.go_on, None
         if go_on is None:
             return
@@ -162,14 +164,15 @@ class HttpExchanges:
         if connection.context is not exchange:
             return  # the connection ended while the log was read
         if result is None:
-            self.give_up(connection, exchange)
+            self.expired(connection)
         elif isinstance(result, HttpError | MessageError):
             self._responder.refuse(connection, exchange, result)
         else:
             self._answer(connection, exchange, result)
 
-    def give_up(self, connection: Connection, exchange: Exchange) -> None:
+    def expired(self, connection: Connection) -> None:
         """Answer 503 and close, since our answer took too long."""
+        exchange = context_of(connection, Exchange)
         exchange.keep_alive = False
         sentence = "the answer took too long; the request may have been carried out"
         late = refusal(ErrorCode.UNAVAILABLE, sentence, SERVING_RETRY)
@@ -191,8 +194,8 @@ class HttpExchanges:
 
     def _hold(self, connection: Connection, exchange: Exchange, answer: Hold) -> None:
         waiter = PollWaiter(
-            connection=connection, principal=answer.principal, limit=answer.limit, many=answer.many,
-            keep_alive=exchange.keep_alive, messages_only=answer.messages_only, headers=exchange.headers,
+            connection=connection, principal=answer.principal, wanted=answer.wanted,
+            keep_alive=exchange.keep_alive, headers=exchange.headers,
         )  # fmt: skip
         # Enter the state first, since leaving it releases the waiter: if `park` raises, no waiter is left in a room.
         self._connections.enter(connection, State.HELD, waiter, span=ticks(answer.seconds))

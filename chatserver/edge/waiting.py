@@ -1,4 +1,4 @@
-"""The states in which an HTTP connection waits for us: `SERVING`, `THROTTLED`, `PAUSED`, `HELD`, `STREAM`.
+"""The states in which an HTTP connection waits after its request: `THROTTLED`, `PAUSED`, `HELD`, `STREAM`.
 
 Owns: the meaning of a peer's bytes, its FIN and its deadline there. May not: make or send an answer.
 """
@@ -8,7 +8,7 @@ from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.room import Room
 from chatserver.edge.http import HttpExchanges
 from chatserver.edge.requests import HttpHandler
-from chatserver.edge.responses import Exchange, Responder
+from chatserver.edge.responses import Responder
 from chatserver.meters import TokenBucket
 from chatserver.net.connection import Connection
 from chatserver.net.connections import Connections
@@ -20,20 +20,6 @@ from chatserver.reasons import Reason
 #: Bytes that the client of an event stream may send after its request, and one more each second. It has no need to;
 #: beyond them the stream ends.
 MAX_STREAM_BYTES = 64 * 1024
-
-
-class ServingHandler(HttpHandler):
-    """`SERVING`: the context is the exchange; the peer is not read."""
-
-    def __init__(self, connections: Connections, exchanges: HttpExchanges) -> None:
-        super().__init__(connections)
-        self._exchanges = exchanges
-
-    def resumed(self, connection: Connection) -> None:
-        self._exchanges.take_next(connection, context_of(connection, Exchange))
-
-    def expired(self, connection: Connection) -> None:
-        self._exchanges.give_up(connection, context_of(connection, Exchange))
 
 
 class ThrottledHandler(HttpHandler):

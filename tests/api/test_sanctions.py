@@ -422,15 +422,15 @@ async def test_a_poll_between_its_steps_during_a_ban_is_refused(
     await publish(server.address, "lobby", "hi")
     await poll_once(server.address, BOB, "lobby", "ops")  # now they are in memory
     ann = await id_of(server.address, ANN)
-    take_next, steps = HttpExchanges.take_next, count(1)
+    resumed, steps = HttpExchanges.resumed, count(1)
 
     def banned_first(*arguments: Any) -> None:
         if next(steps) == step:
             sanction = Sanction("lobby", Penalty.BAN, ann, "", 0, "", "u_mod", "Mod", 0, id=1)
             server.server.parts.services.moderation.enforce(sanction)
-        take_next(*arguments)
+        resumed(*arguments)
 
-    monkeypatch.setattr(HttpExchanges, "take_next", banned_first)
+    monkeypatch.setattr(HttpExchanges, "resumed", banned_first)
     async with connect(server.address) as peer:
         await peer.send(request("GET", f"/poll?room={room}&room=ops:0&wait=60", headers=ANN))
         if ":" in room:  # looked at without /metrics, which is written in steps too
