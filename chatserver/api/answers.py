@@ -10,6 +10,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from chatserver.api.dialect import Dialect
+from chatserver.chat.member import Wanted
 from chatserver.chat.principal import Principal
 from chatserver.chat.ring import Encoding
 from chatserver.chat.room import Room
@@ -33,9 +34,7 @@ class Hold(msgspec.Struct, gc=False):
     waits: list[tuple[Room, int]]
     principal: Principal
     seconds: float
-    limit: int
-    many: bool
-    messages_only: bool = False
+    wanted: Wanted
 
 
 class Stream(msgspec.Struct, gc=False):

@@ -17,12 +17,12 @@ import msgspec
 
 from chatserver.api.dialect import Command, Echo
 from chatserver.api.encoder import expiry_text
-from chatserver.api.pages import Page, Wanted
+from chatserver.api.pages import Page
 from chatserver.api.pipelines.join import JOINED, JoinPipeline
 from chatserver.api.services import Services, check_signed_in, not_stored
 from chatserver.api.tokens import RefusedError
 from chatserver.api.websocket_session import GONE, LOG, NOTHING, Ending, WebSocketSession
-from chatserver.chat.member import Member, Source
+from chatserver.chat.member import Member, Source, Wanted
 from chatserver.chat.policy import READ, WRITE
 from chatserver.chat.principal import Principal
 from chatserver.chat.registry import LATEST

@@ -11,7 +11,7 @@ import msgspec
 
 from chatserver.api.encoder import WireEncoder
 from chatserver.chat.log_reader import Alterations, LogReader
-from chatserver.chat.member import PollWaiter
+from chatserver.chat.member import PollWaiter, Wanted
 from chatserver.chat.room import Room
 from chatserver.log.interface import Range, Record
 from chatserver.protocol import encoders
@@ -25,14 +25,6 @@ PAGE_BYTES = 64 * 1024
 CACHED_ANSWERS = 16
 #: In the JSON of a message that was deleted, and of no other: quotes within a text are escaped.
 _DELETED = b'"deleted":true'
-
-
-class Wanted(msgspec.Struct, frozen=True, gc=False):
-    """The kind of page that a client wants, wherever it begins."""
-
-    limit: int
-    messages_only: bool = False
-    many: bool = False  # pages of rooms, in the shape of `/poll`
 
 
 class Start(msgspec.Struct, frozen=True, gc=False):
@@ -223,12 +215,12 @@ class Pages:
 
         Polls of one room at one place share one bytes object.
         """
-        shared = None if waiter.many else waiter.room
-        key = waiter.after, waiter.limit, waiter.messages_only
+        shared = None if waiter.wanted.many else waiter.room
+        key = waiter.after, waiter.wanted
         body = None if shared is None or shared.cache is None else shared.cache.get(key)
         if body is None:
             starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
-            parts = self.several_now(starts, Wanted(waiter.limit, waiter.messages_only, waiter.many))
+            parts = self.several_now(starts, waiter.wanted)
             if parts is None:
                 return None
             body = b"".join(parts)

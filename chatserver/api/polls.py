@@ -6,17 +6,17 @@ wait for the log. What is done for many rooms is done in steps.
 
 from collections.abc import Callable, Iterable
 from contextlib import AsyncExitStack
-from functools import partial
+from functools import lru_cache, partial
 
 import msgspec
 import trio
 
 from chatserver.api.answers import Answer, Hold, Later, Next, Queue, Response
-from chatserver.api.pages import Page, Start, Wanted
+from chatserver.api.pages import Page, Start
 from chatserver.api.request import Request
 from chatserver.api.services import Services
 from chatserver.api.tokens import refused
-from chatserver.chat.member import PollWaiter
+from chatserver.chat.member import PollWaiter, Wanted
 from chatserver.chat.policy import READ
 from chatserver.chat.room import Room
 from chatserver.fair import in_steps
@@ -28,6 +28,9 @@ from chatserver.protocol.validation import Cursor, check_room, parse_cursor
 ENTERED_PER_STEP = 25
 #: Rooms that a poll may read from the log among the reads of one room; each takes 0.4 ms.
 FEW_ROOMS = 8
+
+#: One object for the thousands of held polls that want the same.
+_wanted = lru_cache(1024)(Wanted)
 
 
 class _Poll(msgspec.Struct, gc=False):
@@ -48,7 +51,7 @@ class PollHandlers:
         parameters = request.parameters("after", "before", "limit", "wait", "kinds")
         after, before = parameters.cursor("after"), parameters.cursor("before")
         wait = parameters.wait(self._services.settings.poll_wait_max)
-        wanted = Wanted(parameters.limit(), parameters.messages_only())
+        wanted = _wanted(parameters.limit(), parameters.messages_only())
         if before is not None and (after is not None or wait):
             raise bad_field("before", "not together with after or wait")
         check = partial(self._services.check_reader_again, request, name)
@@ -101,7 +104,7 @@ class PollHandlers:
                 raise bad_field("room", f"{name} is named twice")
             places[name] = parse_cursor(cursor) if cursor else None
         wait = 0.0 if request.head.method == "HEAD" else parameters.wait(self._services.settings.poll_wait_max)
-        wanted = Wanted(parameters.limit(), parameters.messages_only(), many=True)
+        wanted = _wanted(parameters.limit(), parameters.messages_only(), many=True)
         return _Poll(list(places.items()), wait, wanted)
 
     def _poll(self, request: Request, poll: _Poll, *, prepared: bool = False) -> Answer | None:
@@ -120,7 +123,7 @@ class PollHandlers:
         wait = min(poll.wait, principal.seconds_left)
         if wait and all(start.recovered and start.offset >= room.last for room, start in starts):
             waits = [(room, start.offset) for room, start in starts]
-            return Hold(waits, principal, wait, wanted.limit, wanted.many, wanted.messages_only)
+            return Hold(waits, principal, wait, wanted)
         if not prepared:
             for room in rooms:
                 self._hub.polled(room, principal)
@@ -145,8 +148,7 @@ class PollHandlers:
             return Response(200, [body])
         starts = [(room, Start(after, recovered=True)) for room, after in waiter.places()]
         check = self._check_of(waiter, [room.name for room, _ in starts])
-        wanted = Wanted(waiter.limit, waiter.messages_only, waiter.many)
-        read = partial(self._read_several, starts, wanted, check)
+        read = partial(self._read_several, starts, waiter.wanted, check)
         return _soon(len(starts), check, read)  # many rooms are left in this step, and read in the next
 
     def _check_of(self, waiter: PollWaiter, names: list[str]) -> Callable[[], None]:

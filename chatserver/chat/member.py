@@ -49,6 +49,14 @@ class Wait(msgspec.Struct, gc=False, eq=False):
     next: "Wait | None" = None
 
 
+class Wanted(msgspec.Struct, frozen=True, gc=False):
+    """The kind of page that a client wants, wherever it begins."""
+
+    limit: int
+    messages_only: bool = False
+    many: bool = False  # pages of rooms, in the shape of `/poll`
+
+
 class PollWaiter(Wait, kw_only=True, gc=False, eq=False):
     """A held poll: it is answered once, as soon as any of its rooms has a record after the offset given for it.
 
@@ -57,10 +65,8 @@ class PollWaiter(Wait, kw_only=True, gc=False, eq=False):
 
     connection: object
     principal: Principal
-    limit: int
-    many: bool  # answered in the shape of `/poll`, even for one room
+    wanted: Wanted  # its answer may be empty, if it holds only messages
     keep_alive: bool
-    messages_only: bool = False  # its answer holds only messages, so it may be empty
     headers: tuple[tuple[str, str], ...] = ()  # of its answer
 
     def lacks_news_of(self, room: "Room") -> bool:

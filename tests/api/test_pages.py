@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from outcome import Outcome, capture
 
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, Wanted, resolve
+from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, resolve
+from chatserver.chat.member import Wanted
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import Draft, Kind, MessageState, Record
 from chatserver.protocol.record_json import offset_of

@@ -3,7 +3,7 @@
 import pytest
 import trio
 
-from chatserver.api.pages import Wanted
+from chatserver.chat.member import Wanted
 from chatserver.log.interface import Range, Record
 from tests.support.peers import ask, chatter, frame, say
 from tests.support.serving import serving

@@ -20,7 +20,7 @@ import trio.testing
 from outcome import Outcome, capture
 
 from chatserver.chat.hub import Hub
-from chatserver.chat.member import Member, PollWaiter
+from chatserver.chat.member import Member, PollWaiter, Wanted
 from chatserver.chat.principal import User
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import (
@@ -243,7 +243,9 @@ class Chatting:
     def hold_now(self, peer: Peer, names: Iterable[str]) -> PollWaiter:
         """Hold a poll for rooms that are in memory."""
         rooms = [self.hub.rooms[name] for name in names]
-        waiter = PollWaiter(connection=peer, principal=peer.principal, limit=50, many=len(rooms) > 1, keep_alive=True)
+        waiter = PollWaiter(
+            connection=peer, principal=peer.principal, wanted=Wanted(50, many=len(rooms) > 1), keep_alive=True
+        )
         peer.waiter = waiter
         self.hub.park(waiter, [(room, room.last) for room in rooms])
         return waiter

@@ -14,9 +14,10 @@ from typing import TypeVar
 
 import trio
 
-from chatserver.api.pages import Page, Pages, Start, Wanted
+from chatserver.api.pages import Page, Pages, Start
 from chatserver.api.pipelines import side_by_side
 from chatserver.chat.hub import Hub
+from chatserver.chat.member import Wanted
 from chatserver.chat.registry import LATEST
 from chatserver.chat.room import Room
 from chatserver.protocol.validation import Cursor
