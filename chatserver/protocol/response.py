@@ -32,15 +32,6 @@ BODILESS = (HTTPStatus.NO_CONTENT, HTTPStatus.NOT_MODIFIED)
 NOT_STORED = ("Cache-Control", "no-store")
 
 
-def response(
-    status: int, body: bytes, *, headers: Headers = (), keep_alive: bool = True, head_only: bool = False,
-    date: bytes = b"",
-) -> bytes:  # fmt: skip
-    """A complete answer in JSON. `head_only` answers HEAD: the same head, including the length, without the body."""
-    head = response_head(status, len(body), headers=headers, keep_alive=keep_alive, date=date)
-    return head if head_only else head + body
-
-
 def response_head(
     status: int, length: int, *, content_type: str = JSON, headers: Headers = (), keep_alive: bool = True,
     date: bytes = b"",
@@ -119,13 +110,13 @@ def error_response(
     error: HttpError | MessageError, *, headers: Headers = (), keep_alive: bool = False, head_only: bool = False,
     date: bytes = b"",
 ) -> bytes:  # fmt: skip
-    """The answer to a request that was refused."""
+    """The answer to a request that was refused. `head_only`: to a HEAD, which has only the length of the body."""
     own, room = (error.headers, None) if isinstance(error, HttpError) else (retry_after(error.wait), error.room)
     if error.code is ErrorCode.UNAUTHENTICATED:
         own += CHALLENGE
     body = error_body(error.code, error.message, room)
-    headers = own + headers
-    return response(error.code.status, body, headers=headers, keep_alive=keep_alive, head_only=head_only, date=date)
+    head = response_head(error.code.status, len(body), headers=own + headers, keep_alive=keep_alive, date=date)
+    return head if head_only else head + body
 
 
 def query_fields(query: str, most: int = MAX_QUERY_FIELDS) -> list[tuple[str, str]]:
