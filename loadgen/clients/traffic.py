@@ -23,11 +23,6 @@ from loadgen.report.latency import Lag, Recent
 #: Messages sent at once when the schedule is behind, before the engine serves its sockets again.
 CATCH_UP_BATCH: Final = 64
 
-#: From a speaker to the next, in the order in which they connected: in that order itself they would suit a server that
-#: serves one connection after the other. It is a prime above all numbers of clients, so that each has its turn; the one
-#: before it is twice a prime, so that the order is another for all numbers above two.
-_STRIDE: Final = 100_043
-
 #: The duration that counts for a message that was refused, never acknowledged or never returned.
 TIMEOUT_SECONDS: Final = 5.0
 
@@ -59,6 +54,14 @@ class Speaker(Protocol):
 
     def publish(self, number: int, text: str) -> None:
         """Send `text`, asking for an acknowledgement under `number`."""
+
+
+def _place(speaker: Speaker) -> tuple[int, int]:
+    """Its place in the order of turns: shuffled, and the same in a replay.
+
+    The order in which they connected would suit a server that serves one connection after the other.
+    """
+    return crc32(b"%d" % speaker.index), speaker.index
 
 
 class Pace(NamedTuple):
@@ -102,14 +105,14 @@ class Traffic:
         self._returned: dict[Speaker, int] = {}  # the last of each that came back on its present connection
 
     def enter(self, speaker: Speaker, *, again: bool = False) -> None:
-        """Join the schedule's speakers, which are ordered by index, so that a replay uses the same ones.
+        """Join the schedule's speakers, which take turns.
 
         With `again`, what it sent and nobody acknowledged is sent once more: it may be lost with its last connection.
         """
         lost = [number for number, (_, author) in self._unacknowledged.items() if again and author is speaker]
         self._had_speakers = True
         self._returned.pop(speaker, None)
-        place = bisect_left(self.speakers, speaker.index, key=lambda each: each.index)
+        place = bisect_left(self.speakers, _place(speaker), key=_place)
         if self.speakers[place : place + 1] != [speaker]:
             self.speakers.insert(place, speaker)
         for number in lost:
@@ -168,7 +171,7 @@ class Traffic:
             self._waiting.append((number, due))
 
     def _send(self, number: int, due: float) -> None:
-        speaker = self.speakers[number * _STRIDE % len(self.speakers)]
+        speaker = self.speakers[number % len(self.speakers)]
         self._unacknowledged[number] = (due, speaker)
         if speaker.echoes:
             self._unreturned[number] = (due, speaker)

@@ -236,10 +236,10 @@ def test_what_is_in_the_room_after_a_planned_end_is_stored_and_the_rest_is_said_
 
 
 def test_speakers_take_turns_and_not_in_the_order_of_their_connections(wound: _Wound) -> None:
-    speakers = [_Speaker(index) for index in range(3)]
+    speakers = [_Speaker(index) for index in range(5)]
     wound.traffic.leave(wound.speaker)
-    for index in (2, 0, 1):
+    for index in (2, 0, 4, 1, 3):
         wound.traffic.enter(speakers[index])
     wound.traffic.start(10.0)
-    wound.pass_(0.55)
-    assert [[number for number, _ in speaker.sent] for speaker in speakers] == [[0, 3], [2, 5], [1, 4]]
+    wound.pass_(0.95)
+    assert [[number for number, _ in speaker.sent] for speaker in speakers] == [[4, 9], [2, 7], [0, 5], [1, 6], [3, 8]]
