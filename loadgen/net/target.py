@@ -77,11 +77,6 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
         """Whether a request may be sent again when it may have been received already (RFC 9110 section 9.2.2)."""
         return self.method in {"GET", "HEAD", "PUT", "DELETE", "OPTIONS", "TRACE"}
 
-    def has_not_changed(self, status: int) -> bool:
-        """Whether this answer says, to fields that ask it, that the page is still the one that the client has."""
-        conditions = ("if-none-match", "if-modified-since")
-        return status == 304 and any(wire.names(self.fields, condition) for condition in conditions)
-
     @property
     def upgrade_fields(self) -> tuple[str, ...]:
         return (*self.fields, f"Sec-WebSocket-Protocol: {self.subprotocol}") if self.subprotocol else self.fields

@@ -8,7 +8,7 @@ input is never an error: the caller tries again with more, or feeds what comes n
 import base64
 import re
 import sys
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, NamedTuple
@@ -89,15 +89,8 @@ class Frame(NamedTuple):
         return int.from_bytes(self.payload[:2]) if len(self.payload) >= 2 else 1005
 
 
-def names(fields: Iterable[str], name: str) -> bool:
-    """Whether one of the fields has this name, given in lower case."""
-    return any(field.partition(":")[0].strip().lower() == name for field in fields)
-
-
 def request(method: str, target: str, host: str, *fields: str) -> bytes:
-    """A request head. A `Host` among the fields is sent instead of `host`."""
-    hosts = [] if names(fields, "host") else [f"Host: {host}"]
-    lines = [f"{method} {target} HTTP/1.1", *hosts, *fields, "", ""]
+    lines = [f"{method} {target} HTTP/1.1", f"Host: {host}", *fields, "", ""]
     return "\r\n".join(lines).encode("ascii")
 
 

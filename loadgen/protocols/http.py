@@ -217,7 +217,7 @@ class Request(Speaking):
         """Book an answer, which failed if it is an error, or has no page where others had one."""
         endpoint = self.cohort.place.endpoint
         failure = f"answered {answer.status}" if answer.status >= 400 else ""
-        if not failure and endpoint.method == "GET" and not endpoint.has_not_changed(answer.status):
+        if not failure and endpoint.method == "GET":
             kind = self.cohort.page_type
             if answer.status == 200 and answer.has_body:
                 self.cohort.page_type = kind = answer.media_type if kind is None else kind

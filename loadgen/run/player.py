@@ -123,7 +123,7 @@ class Player:
         if probes and (why := fault_of_page(endpoint.path, statuses)):
             raise InvalidRunError(why)
         status = statuses[0]
-        if status is not None and 300 <= status < 400 and not endpoint.has_not_changed(status):
+        if status in {301, 302, 303, 307, 308}:
             answer = f"GET {endpoint.path} was answered {status}"
             self._measured.left_out.append(f"{answer}: redirects are not followed, so name the page that it leads to")
 

@@ -137,8 +137,6 @@ class Context:
         """
         if not 200 <= status < 400:
             return f"answered {status}"
-        if self.endpoint.has_not_changed(status):
-            return ""
         if status != 200:
             return no_page(status) if self._least_page else ""
         if size and (not self._least_page or len(self.recorder.phases) == 1):  # before the first phase
