@@ -59,13 +59,13 @@ export class Outbox {
     if (left.length) this.#changed();
   }
 
-  get #unsent() {
+  get unsent() {
     return this.items.filter((item) => item.state !== 'sent');
   }
 
   /** Leave what is not sent to the next tab that opens, since this one ends. If that is itself, it goes on sending. */
   leaveBehind() {
-    this.browser.setItem(STORAGE_KEY, JSON.stringify([...kept(this.browser), ...this.#unsent]));
+    this.browser.setItem(STORAGE_KEY, JSON.stringify([...kept(this.browser), ...this.unsent]));
   }
 
   /**
@@ -245,7 +245,7 @@ export class Outbox {
   }
 
   save() {
-    this.tab.setItem(STORAGE_KEY, JSON.stringify(this.#unsent));
+    this.tab.setItem(STORAGE_KEY, JSON.stringify(this.unsent));
   }
 
   #changed() {

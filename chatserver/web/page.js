@@ -251,12 +251,17 @@ client.addEventListener('rights', ({ detail }) => detail.isFreed && shown === wh
 client.addEventListener('expiring', () => showBanner((whyStopped = 'Your sign-in is about to end.')));
 byId('banner-close').addEventListener('click', hideBanner);
 
+addEventListener('beforeunload', (event) => {
+  if (browser.isFull && (byId('text').value || client.outbox.unsent.length)) event.preventDefault(); // it goes with the page
+});
+
 // A page that the browser keeps may be shown again
 addEventListener('pagehide', ({ persisted }) => persisted || client.outbox.leaveBehind());
 
 /** Nothing that a user saw or wrote stays on screen or in these storages. */
 function startAnew(...storages) {
   client.close();
+  byId('text').value = '';
   for (const storage of storages) storage.clear();
   location.reload();
 }

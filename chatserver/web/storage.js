@@ -9,6 +9,7 @@ export const hasLocks = () => 'locks' in navigator && navigator.cookieEnabled;
 export class Store {
   /** Values that the browser does not keep, and what it has instead: if that changes, another tab has written it. */
   #kept = new Map();
+  isFull = false; // or blocked
 
   constructor(storage = null) {
     this.storage = storage;
@@ -25,7 +26,8 @@ export class Store {
       this.storage.setItem(key, value);
       this.#kept.delete(key);
     } catch {
-      this.#kept.set(key, { value, stored: this.storage?.getItem(key) ?? null }); // it is full, or none
+      this.isFull = true;
+      this.#kept.set(key, { value, stored: this.storage?.getItem(key) ?? null });
     }
   }
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from playwright.sync_api import Route, WebSocketRoute, expect
+from playwright.sync_api import Dialog, Route, WebSocketRoute, expect
 
 from tests.e2e.browser import wait_until
 from tests.e2e.conftest import OpenWindow
@@ -210,3 +210,26 @@ def test_a_message_that_waits_for_the_connection_can_be_taken_back_and_a_change_
     ann.find_connection()
     ann.expect_texts([*changed, "fourth"])
     expect(ann.page.locator("#messages .pending")).to_have_count(0)
+
+
+def test_a_page_asks_before_it_goes_if_its_storage_is_full(window: OpenWindow) -> None:
+    """What was typed went with the tab, and nobody had said so."""
+    ann = window(room="asks")
+    asked: list[str] = []
+
+    def stay(dialog: Dialog) -> None:
+        asked.append(dialog.type)
+        dialog.dismiss()
+
+    ann.page.on("dialog", stay)
+    ann.page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
+    ann.page.click("#text")
+    ann.page.keyboard.type("half a thought")
+    ann.page.close(run_before_unload=True)
+    wait_until(ann.page, lambda: asked == ["beforeunload"] or ann.page.is_closed())
+    assert asked == ["beforeunload"]
+    assert ann.complaints.pop() == "dialog: "
+    ann.page.fill("#text", "")
+    ann.page.reload()  # is not asked
+    ann.expect_live()
+    assert asked == ["beforeunload"]
