@@ -196,9 +196,8 @@ export class ChatClient extends EventTarget {
     room.knowsRights = true;
     try {
       const { why } = await this.api.room(room.name);
-      const wasReadOnly = room.readOnly !== null;
       room.readOnly = why ? new ChatError(why.code, why.message) : null;
-      room.tell('rights', { isFreed: wasReadOnly && !why });
+      room.tell('rights');
     } catch (error) {
       if (!(error instanceof ChatError)) throw error;
       room.knowsRights = false; // the next survey asks again

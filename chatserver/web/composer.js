@@ -145,9 +145,8 @@ export class Composer {
 
   /** A guest reads under which name, since the server may have chosen it, and a phone shows it nowhere else. */
   #invite() {
-    const { identity, room } = this.client;
-    const name = identity.signedIn ? '' : identity.user?.name;
-    this.#text.placeholder = `Message #${room}${name ? ` as ${name}` : ''}`;
+    const { identity: { signedIn, user }, room } = this.client;
+    this.#text.placeholder = user && !signedIn ? `Message as ${user.name}` : `Message #${room}`;
   }
 
   #show() {

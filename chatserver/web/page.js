@@ -245,9 +245,6 @@ client.addEventListener('state', () => {
   whyStopped = why;
 });
 byId('banner-action').addEventListener('click', () => (focusRoom(), client.rooms.get(outOf)?.comeBack()));
-let whyMuted = '';
-client.addEventListener('error', ({ detail }) => showBanner((whyMuted = `The server says: ${detail.message}.`)));
-client.addEventListener('rights', ({ detail }) => detail.isFreed && shown === whyMuted && hideBanner());
 client.addEventListener('expiring', () => showBanner((whyStopped = 'Your sign-in is about to end.')));
 byId('banner-close').addEventListener('click', hideBanner);
 

@@ -96,8 +96,7 @@ export class PersonMenu {
   }
 
   async #do({ label, request, done }) {
-    const { room, user } = this.#about ?? {};
-    if (!room || !user) return;
+    const { room, user } = this.#about;
     const reason = await this.#ask(label, label, request.type !== 'lift');
     if (reason === null) return;
     try {
@@ -116,12 +115,12 @@ export class PersonMenu {
 
   /** Delete the user's messages, as far as they are loaded. The server limits how many a second. */
   async #deleteAll() {
-    const { user } = this.#about ?? {};
+    const { user } = this.#about;
     const room = this.client.current;
-    const messages = room.timeline.messages.filter((message) => message.user.id === user?.id && !message.deleted);
+    const messages = room.timeline.messages.filter((message) => message.user.id === user.id && !message.deleted);
     const count = plural(messages.length, 'latest message', 'latest messages');
     if (!messages.length) return this.tell('No message of this user is loaded here.');
-    if (!user || (await this.#ask(`Delete the ${count} for everybody`, 'Delete')) === null) return;
+    if ((await this.#ask(`Delete the ${count} for everybody`, 'Delete')) === null) return;
     try {
       for (const { offset } of messages) await deleteIfThere(room, offset);
       this.tell(`The ${count} of ${user.name} in #${room.name} are deleted.`);

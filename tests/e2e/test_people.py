@@ -383,7 +383,7 @@ def test_a_phone_tells_ones_name_and_what_is_new_in_other_rooms(window: OpenWind
     """Both were in the drawer only: newcomers wrote under a name that they had never seen."""
     ann, ben = window(room="beyond", **PHONE), visit(room="beyond")
     field = ann.page.locator("#text")
-    expect(field).to_have_attribute("placeholder", re.compile(r"^Message #beyond as \w+ \w+ \d+$"))
+    expect(field).to_have_attribute("placeholder", re.compile(r"^Message as \w+ \w+ \d+$"))
     expect(ben.page.locator("#people li")).to_have_count(2)
     ann.go("before")
     expect(ann.page.locator("#empty")).to_be_visible()
@@ -399,4 +399,4 @@ def test_a_phone_tells_ones_name_and_what_is_new_in_other_rooms(window: OpenWind
     expect(button.locator(".badge")).to_have_count(0)
     ann.page.tap("#show-rooms")
     ann.save_name("Ann")
-    expect(field).to_have_attribute("placeholder", "Message #beyond as Ann")
+    expect(field).to_have_attribute("placeholder", "Message as Ann")

@@ -111,15 +111,13 @@ def test_a_mute_takes_the_field_away_and_keeps_the_draft(server: Server, window:
     if transport == "poll":
         ann.page.reload()
         expect_read_only(ann, f"you may not write in {room} for another 10 minutes.")
-    else:
-        expect(ann.page.locator("#banner")).to_contain_text("you may not write in")
+    expect(ann.page.locator("#banner")).to_be_hidden()  # it once said the same
     assert ann.page.request.delete(f"{sanctions}/{muted.json()['id']}", headers=moderator).ok
     if transport == "ws":
         expect(field(ann)).to_be_hidden()
         ann.lose_connection()
         ann.find_connection()
         expect(field(ann)).to_have_value("more pi")
-        expect(ann.page.locator("#banner")).to_be_hidden()
     else:
         ann.page.reload()
         expect(field(ann)).to_be_visible()
