@@ -16,7 +16,7 @@ from typing import Protocol
 
 import msgspec
 
-from chatserver.log.interface import MAX_READ_BYTES, Record, within_bytes
+from chatserver.log.interface import Record, within_bytes
 from chatserver.log.words import Matcher, Snippet
 
 #: Words of one question, and characters in all of them; people type 3 words.
@@ -25,6 +25,9 @@ MAX_WORDS, MAX_QUESTION = 16, 256
 MIN_PREFIX = 2
 #: Newest matches that are ranked; of a word in every second message, older ones are left out.
 CANDIDATES = 250
+#: Bytes of text that are ranked, the newest: as many as an answer holds, and one message more. For 8 KB of one-letter
+#: words the thread keeps the interpreter lock, which the loop needs too, for 2 ms.
+RANKED_BYTES = 72 * 1024
 #: Messages outside the index that are searched directly, the newest of each room.
 TAIL = 500
 #: Best matches that one answer holds.
@@ -87,14 +90,14 @@ def worth(time_ms: int, now_ms: int) -> float:
 
 
 def ranked(records: Iterable[Record], question: Question, now_ms: int) -> list[Hit]:
-    """Rank records that an index has found; long ones beyond the bytes of a read are left out.
+    """Rank records that an index has found; long ones beyond RANKED_BYTES are left out.
 
     Records that do not match are left out too: an index may have cut a word, or be of another version of `words`.
     """
     matcher = question.matcher()
     scores = [
         (matcher.score(record.text) * worth(record.time, now_ms), record)
-        for record in within_bytes(records, MAX_READ_BYTES)
+        for record in within_bytes(records, RANKED_BYTES)
     ]
     return [Hit(record, score, matcher.snippet(record.text)) for score, record in top(scores) if score]
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from chatserver.log.index import CANDIDATES, SEARCH_BUDGET, TAIL, Found, Question, ranked
-from chatserver.log.interface import MAX_READ_BYTES, Record
+from chatserver.log.index import CANDIDATES, RANKED_BYTES, SEARCH_BUDGET, TAIL, Found, Question, ranked
+from chatserver.log.interface import Record
 from chatserver.log.rows import COLUMNS, IS_MESSAGE, OFFSET_BITS, record_of
 from chatserver.log.sqlite_schema import BASE, IN_ROOM, OFFSETS
 from chatserver.log.words import author_word
@@ -38,8 +38,8 @@ def _records_of(table: str, order: str) -> str:
     """
     size = f"sum(length(CAST(text AS BLOB))) OVER (ORDER BY {order}) AS size"
     return f"""coalesce(
-        (SELECT CASE WHEN sum(length(text)) <= {MAX_READ_BYTES} THEN json_group_array({_RECORD}) END FROM {table}),
-        (SELECT json_group_array({_RECORD}) FROM (SELECT *, {size} FROM {table}) WHERE size <= {MAX_READ_BYTES})
+        (SELECT CASE WHEN sum(length(text)) <= {RANKED_BYTES} THEN json_group_array({_RECORD}) END FROM {table}),
+        (SELECT json_group_array({_RECORD}) FROM (SELECT *, {size} FROM {table}) WHERE size <= {RANKED_BYTES})
     )"""  # noqa: S608
 
 

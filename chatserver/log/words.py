@@ -9,6 +9,7 @@ each hiragana is a word, as in Unicode's rules for the boundaries of words (UAX 
 
 import re
 import unicodedata
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import takewhile
 
@@ -101,8 +102,11 @@ class Matcher:
         found = _WORD.findall(folded)
         norm = K1 * (1 - B + B * len(found) / USUAL_WORDS)
         score = 0.0
+        counts = Counter(found)
         for word in self._words:
-            count = sum(each.startswith(word) for each in found) if word == self._last else found.count(word)
+            count = counts[word]
+            if word == self._last:
+                count = sum([times for each, times in counts.items() if each.startswith(word)])
             if not count:
                 return 0.0
             score += count / (count + norm)
@@ -122,8 +126,9 @@ class Matcher:
     def _hits(self, text: str) -> Iterator[tuple[int, int]]:
         # A text and its folded form have the same words in the same order. To fold each word takes four times as long.
         words, last = frozenset(self._words), self._last
-        folded = _WORD.findall(fold(text))
-        for found, word in zip(_UNFOLDED_WORD.finditer(text.replace("_", " ")), folded, strict=False):
+        folded = _WORD.finditer(fold(text))
+        for found, match in zip(_UNFOLDED_WORD.finditer(text.replace("_", " ")), folded, strict=False):
+            word = match[0]
             if word in words or (last is not None and word.startswith(last)):
                 yield found.span()
 

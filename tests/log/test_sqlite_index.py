@@ -306,7 +306,7 @@ async def test_the_newest_unindexed_messages_are_found_beside_any_backlog(
         await append(log, draft("apple"))
         assert await find(log, "pear") == ["pear"] * 4
         assert await find(log, "apple") == ["apple"]
-        monkeypatch.setattr("chatserver.log.index.MAX_READ_BYTES", len("apple"))
+        monkeypatch.setattr("chatserver.log.index.RANKED_BYTES", len("apple"))
         for text in ("pear", "apple"):
             assert await find(log, text) == [text], "the other messages take nothing of its bytes"
 

@@ -15,7 +15,7 @@ from chatserver.log import database_index
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_search as search_module
 from chatserver.log.index import Found, Question
-from chatserver.log.interface import MAX_READ_BYTES, LogUnavailable, Range
+from chatserver.log.interface import LogUnavailable, Range
 from chatserver.log.sqlite import SqliteLog
 from tests.log.support import Clock, draft, running, submit_all, texts
 from tests.log.test_index import find, indexed, never, search
@@ -150,7 +150,7 @@ async def test_no_more_text_is_decoded_than_is_ranked(log: SqliteLog, monkeypatc
         monkeypatch.setattr(search_module, limit, 60.0)
     decode = mock.Mock(wraps=search_module._decode)
     monkeypatch.setattr(search_module, "_decode", decode)
-    text = "apple".ljust(MAX_READ_BYTES // 32, "\n")
+    text = "apple".ljust(8192, "\n")
     for is_indexed in (True, False):
         await submit_all(log, [draft(text) for _ in range(70)])
         if is_indexed:
@@ -158,8 +158,8 @@ async def test_no_more_text_is_decoded_than_is_ranked(log: SqliteLog, monkeypatc
             monkeypatch.setattr(log, "change", never)
         last = (await log.head("lobby")).last
         found = await log.index.find(APPLE)
-        assert [hit.record.offset for hit in found.hits] == list(range(last, last - 32, -1))
-    assert max(len(call.args[0]) for call in decode.mock_calls) < 2.1 * MAX_READ_BYTES
+        assert [hit.record.offset for hit in found.hits] == list(range(last, last - 9, -1))
+    assert max(len(call.args[0]) for call in decode.mock_calls) < 2.1 * 73_728
 
 
 async def test_a_search_that_hangs_delays_no_other(log: SqliteLog, monkeypatch: pytest.MonkeyPatch) -> None:

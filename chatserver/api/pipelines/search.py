@@ -194,4 +194,4 @@ class Ranking:
     def fills(self, limit: int) -> bool:
         """Whether these are enough for an answer, which has PAGE_BYTES at most."""
         hits = self._hits.values()
-        return len(hits) >= limit or sum(len(hit.record.text) for hit in hits) >= PAGE_BYTES
+        return len(hits) >= limit or sum(len(hit.record.text.encode()) for hit in hits) >= PAGE_BYTES

@@ -33,7 +33,7 @@ class Systems:
         self.running = 0
         self.readable = "abc"
         self.go_on: int | None = None  # where the search of everywhere goes on
-        self.length = 0  # characters of each message besides its first words
+        self.rest = ""  # of each message, behind its first words
         self.far: dict[Question, Found] = {}  # results shared between processes
 
     async def step(self, name: str) -> None:
@@ -89,7 +89,7 @@ class Finding:
     async def find(self, question: Question) -> Found:
         await self._systems.step(question.room or "everywhere")
         room = question.room or "c"
-        record = Record(room, 1, 0, "u_ann", "Ann", f"hi from {room}" + "x" * self._systems.length)
+        record = Record(room, 1, 0, "u_ann", "Ann", f"hi from {room}{self._systems.rest}")
         more = self._systems.go_on if question.go_on is None else question.go_on - 1
         return Found([Hit(record, ord(room), [])], more)
 

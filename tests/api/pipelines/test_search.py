@@ -56,11 +56,12 @@ async def test_one_query_is_enough_for_most_searches(autojump_clock: Clock, syst
     assert systems.log.count("everywhere") == 2, "once for each search of everywhere"
 
 
+@pytest.mark.parametrize("letter", ["x", "\u6771"])
 async def test_one_query_is_enough_if_its_results_fill_an_answer(
-    autojump_clock: Clock, systems: Systems, stage: Stage
+    autojump_clock: Clock, systems: Systems, stage: Stage, letter: str
 ) -> None:
     """Of messages of 8 KB an answer has eight: a search for fifty took a second query, as long as the first."""
-    systems.length = PAGE_BYTES
+    systems.rest = letter * (PAGE_BYTES // len(letter.encode()))
     assert found(await stage.search(room="a")) == ["a"]
     assert systems.log.count("a") == 1
 
