@@ -8,6 +8,7 @@ const OPEN_DEADLINE = 10_000; // ms from the first packet to `hello`
 const ANSWER_DEADLINE = 60_000; // ms; then the request counts as lost. At 3 KB/s, pages of 64 KiB for two rooms take 44 s
 const DEFAULT_PING = 25; // s, when `hello` names none: the server's own default
 const PONG_DEADLINE = 10_000; // ms until any byte arrives, as the server grants its clients
+const REPLY_DEADLINE = 15_000; // ms until any byte after a message
 const PROBE_DEADLINE = 4_000; // ms, when the user waits
 const WATCH_EVERY = 2_000; // ms
 const TOO_BIG = 1009; // the close code of RFC 6455 section 7.4.1
@@ -35,7 +36,7 @@ export class WebSocketLink extends SocketLink {
   #opened = false;
   #ended = false;
   #nextId = 1;
-  #waiting = new Map();
+  #waiting = new Map(); // by id: {resolve, reject, timer, type}
   #retryAfter = null; // seconds until a reconnect is welcome, from `goaway`
   #pingAfter = DEFAULT_PING * 1000;
   #heardAt = Date.now(); // the other clock may stand still while a computer sleeps
@@ -53,7 +54,12 @@ export class WebSocketLink extends SocketLink {
   }
 
   probe() {
-    if (this.#opened && this.#deadAt === null) this.#ping(PROBE_DEADLINE);
+    if (this.#opened && this.#isBrief) this.#ping(PROBE_DEADLINE);
+  }
+
+  /** Whether an answer comes soon: a page under way is seen at its end, 22 s later at 3 KB/s. */
+  get #isBrief() {
+    return this.#deadAt === null && ![...this.#waiting.values()].some(({ type }) => type === 'join' || type === 'history');
   }
 
   /** Close without calling a handler. */
@@ -68,8 +74,9 @@ export class WebSocketLink extends SocketLink {
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#late(id, request), ANSWER_DEADLINE);
-      this.#waiting.set(id, { resolve, reject, timer });
+      this.#waiting.set(id, { resolve, reject, timer, type: request.type });
       this.#send({ ...request, id });
+      if (request.key && this.#isBrief) this.#expect(REPLY_DEADLINE);
     });
   }
 
@@ -89,8 +96,7 @@ export class WebSocketLink extends SocketLink {
     if (!waiting) return; // a late or second answer
     this.#waiting.delete(id);
     clearTimeout(waiting.timer);
-    if (outcome instanceof ChatError) waiting.reject(outcome);
-    else waiting.resolve(outcome);
+    (outcome instanceof ChatError ? waiting.reject : waiting.resolve)(outcome);
   }
 
   #read(data) {
@@ -107,12 +113,10 @@ export class WebSocketLink extends SocketLink {
     if (this.#opened) this.#deadAt = null;
     if (message.type === 'hello') return this.#greet(message);
     if (message.type === 'goaway') this.#retryAfter = message.retry_after ?? null;
-    if (message.type === 'error') {
-      const error = new ChatError(message.code, message.message, { retryAfter: message.retry_after ?? null });
-      if (message.id != null) this.#answer(message.id, error);
-      else this.handlers.pushed(this, message);
-    } else if (message.id != null) this.#answer(message.id, message);
-    else queueMicrotask(() => this.handlers.pushed(this, message)); // after an awaited answer that came in the same task
+    // A push comes after an awaited answer that came in the same task.
+    if (message.id == null) queueMicrotask(() => this.handlers.pushed(this, message));
+    else if (message.type !== 'error') this.#answer(message.id, message);
+    else this.#answer(message.id, new ChatError(message.code, message.message, { retryAfter: message.retry_after }));
   }
 
   async #greet(hello) {

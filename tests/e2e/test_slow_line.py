@@ -135,3 +135,61 @@ def test_the_check_of_a_server_whose_answer_takes_six_seconds_succeeds(run: Run)
         return await check;
     """
     assert run("http.js", CLOCK % body) == "ready"
+
+
+#: Sockets that are open and silent; `hear(n, message)` gives one a message of the server.
+SOCKETS = """
+    const [sockets, sent, said] = [[], [], []];
+    globalThis.WebSocket = class {
+        static OPEN = 1;
+        readyState = 1;
+        constructor() { sockets.push(this); }
+        send(text) { sent.push(JSON.parse(text).type); }
+        close() {}
+    };
+    const hear = (n, message) => sockets[n].onmessage({ data: JSON.stringify(message) });
+    const told = { ready() {}, pushed() {}, lost: (link, { reason }) => said.push(reason) };
+    const open = () => {
+        const link = new m.WebSocketLink(location.origin, told);
+        hear(sockets.length - 1, { type: 'hello' });
+        return link;
+    };
+"""
+
+
+def test_a_user_who_comes_back_to_a_tab_does_not_end_the_page_under_way(run: Run) -> None:
+    """At 3 KB/s it was cut off after 4 s, and its bytes that were under way delayed the next attempt."""
+    body = """
+        const link = open();
+        for (const type of ['join', 'history']) {
+            link.ask({ type }).then(() => said.push(type), () => {});
+            link.probe();
+            await pass(22);
+            hear(0, { id: sent.length, cursor: '' });
+            await turn();
+        }
+        link.probe();
+        await pass(5);
+        return [said, sent];
+    """
+    said, sent = run("websocket-link.js", CLOCK % (SOCKETS + body))
+    assert said == ["join", "history", "the line went silent"]
+    assert sent == ["join", "history", "ping"]
+
+
+def test_a_message_without_an_answer_shows_that_the_line_is_dead(run: Run) -> None:
+    """As after a NAT has forgotten the connection: it was "live" for half a minute, and the message stayed pending."""
+    body = """
+        const [dead, alive, loading] = [open(), open(), open()];
+        loading.ask({ type: 'join' }).catch(() => {});
+        for (const [name, link] of Object.entries({ dead, alive, loading })) {
+            link.ask({ type: 'typing' }).catch(() => {}); // has no answer
+            link.ask({ type: 'publish', key: 'k' }).then(() => said.push(name), () => said.push(`${name}: lost`));
+        }
+        await pass(14);
+        hear(1, { id: 2, cursor: '' });
+        await turn();
+        await pass(2);
+        return said;
+    """
+    assert run("websocket-link.js", CLOCK % (SOCKETS + body)) == ["alive", "the line went silent", "dead: lost"]
