@@ -309,6 +309,12 @@ def test_compose_requires_each_password() -> None:
     assert all(re.fullmatch(r"[A-Z_]+:\?.+", each) for each in variables)
 
 
+def test_every_service_of_compose_starts_again_after_a_reboot() -> None:
+    """Docker started both nodes again, and no database."""
+    text = fence("yaml compose")  # with anchors: three descriptions for five services
+    assert text.count("restart: unless-stopped") == len(re.findall("(?:build|image): ", text)) == 3
+
+
 def test_the_page_makes_the_secret_that_pods_read() -> None:
     [made] = [line for text in texts("sh") for line in text.splitlines() if "create secret" in line]
     literals = set(re.findall(r"--from-literal=(\w+)=", made))
