@@ -21,7 +21,7 @@ from tests.client.listener import TRANSPORTS, listening
 from tests.support.certificates import authority, certificate, trusting_any
 from tests.support.peers import PATIENCE, Address, ask, connect, request
 from tests.support.ports import steady_port
-from tests.support.serving import server_process
+from tests.support.serving import server_process, until
 from tests.test_docs import DOCS, fences
 
 OPERATIONS, NODES = DOCS / "operations.md", DOCS / "nodes.md"
@@ -167,3 +167,31 @@ async def test_a_node_that_is_down_is_left_out(tmp_path: Path) -> None:
             headers = {"Host": f"{NAME}:{address.port}"}
             answer = await ask(address, "POST", "/rooms/lobby/messages", b"to either", headers=headers)
             assert (answer.status, answer.json["offset"]) == (201, number + 1), answer
+
+
+@_needs("nginx")
+async def test_nginx_takes_a_node_that_is_back_at_once(tmp_path: Path) -> None:
+    """It answered 502 for ten seconds: during an update of two nodes a third of all requests."""
+    front, ports = steady_port(), (steady_port(), steady_port())
+    [(_, upstream)] = fences(NODES, "nginx nodes")
+    for number, port in enumerate(ports, 1):
+        upstream = upstream.replace(f"10.0.0.{number}:8000", f"127.0.0.1:{port}")
+    plain = "server { listen %d; location / { proxy_pass http://chat; proxy_set_header Host $http_host; } }"
+    name, config = nginx(upstream + plain % front)
+    (tmp_path / name).write_text(config)
+    address = Address("127.0.0.1", front)
+    async with trio.open_nursery() as nursery:
+        proxy: trio.Process = await nursery.start(partial(trio.run_process, NGINX, check=False, cwd=tmp_path))
+        await until(lambda: _status(address), lambda status: status == 502)
+        flags = ("--host", "127.0.0.1", "--log", "memory:")
+        async with server_process(tmp_path, *flags, "--port", str(ports[1])):
+            assert [await _status(address) for _ in range(4)] == [200] * 4
+        proxy.terminate()
+
+
+async def _status(address: Address) -> int:
+    """The status of an answer; 0 without any."""
+    try:
+        return (await ask(address, "GET", "/healthz")).status
+    except OSError:
+        return 0
