@@ -162,4 +162,6 @@ class Housekeeping:
             return 0
         room.presence_since = now
         self._broadcaster.begin_now(room)
+        if room.presence.changed:  # a notice names a few people
+            self.note_presence(room)
         return len(room.members)

@@ -22,7 +22,7 @@ def say(it: Chatting, *names: str) -> None:
 
 async def quiet(it: Chatting) -> None:
     """Wait until presence has been told, and clear the record of writes."""
-    await trio.sleep(5.0)
+    await trio.sleep(10.0)
     it.sink.writes = 0
     it.sink.chunks.clear()
 

@@ -28,7 +28,7 @@ async def crowd_behind(it: Chatting, count: int, *, messages: int) -> list[Peer]
     slow = await it.members(count)
     for peer in slow:
         peer.space = 0
-    await trio.sleep(3.0)  # presence has been told: next they are offered messages and gaps
+    await trio.sleep(10.0)  # presence has been told: next they are offered messages and gaps
     for number in range(messages):
         await it.publish("lobby", f"text-{number}")
     return slow

@@ -51,6 +51,20 @@ async def test_arrivals_and_departures_are_told_together(it: Chatting) -> None:
     assert not it.hub.housekeeping._changed, "nothing is left to tell"
 
 
+async def test_a_notice_names_a_few_and_the_next_one_the_next(it: Chatting) -> None:
+    """A stranger's sixty connections that came and went sent 11 KB a second to each member: phones fell 10 s behind."""
+    watcher = await watcher_of(it, "lobby")
+    members = [await it.join(it.peer(), "lobby") for _ in range(23)]
+    await trio.sleep(5.0)
+    joined = [[*map(int, names.split(","))] for names, left, count in watcher.presence("lobby")[1:] if count == 24]
+    assert joined == [[*range(2, 12)], [*range(12, 22)], [*range(22, 25)]]
+    for member in members:
+        it.leave(member)
+    await trio.sleep(5.0)
+    assert [len(left.split(",")) for _, left, count in watcher.presence("lobby")[4:] if count == 1] == [10, 10, 3]
+    assert not it.hub.housekeeping._changed
+
+
 async def test_a_reload_is_no_departure_and_a_closed_window_is_after_the_grace(it: Chatting) -> None:
     watcher = await watcher_of(it, "lobby")
     peer = it.peer()
