@@ -1,6 +1,7 @@
 // @ts-self-types="./chat.d.ts"
 /**
- * The chat for pages of your own: `import { connect } from 'https://chat.example/chat.js'`. docs/embed.md shows it.
+ * The chat for pages of your own: `import { connect } from 'https://chat.example/chat.js'`. docs/embed.md shows it,
+ * and chat.d.ts describes it.
  */
 import { ChatClient } from './client.js';
 import { TRANSPORTS } from './connection.js';
@@ -10,12 +11,6 @@ export { ChatClient } from './client.js';
 export { Room } from './room.js';
 export { ChatError } from './wire.js';
 
-/**
- * @param {string} [origin] of the server, or any of its addresses; your page's own must be allowed there (`--allow-origin`)
- * @param {{token?: string, transport?: 'ws' | 'sse' | 'poll'}} [options] `token` says who the user is; without one,
- *   a guest
- * @returns {ChatClient}
- */
 export function connect(origin = import.meta.url, { token, transport } = {}) {
   if (transport && !TRANSPORTS.includes(transport)) throw new TypeError(`transport is one of ${TRANSPORTS.join(', ')}, not ${transport}`);
   return new ChatClient(new URL(origin).origin, { kind: transport, token, tab: new Store(), browser: new Store() });

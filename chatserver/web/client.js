@@ -1,9 +1,6 @@
 /**
  * The chat without a view: one connection, the rooms that are followed over it, the outbox, the user.
  * Owns: the rooms, and which of them is open. May not: touch the DOM; it dispatches events.
- *
- * @import { Message, User } from './chat.js'
- * @import { Change } from './wire.js'
  */
 import { Connection, TRANSPORTS } from './connection.js';
 import { HttpApi } from './http.js';
@@ -12,20 +9,18 @@ import { Identity, isGuest } from './identity.js';
 import { Outbox } from './outbox.js';
 import { ReadMarkers } from './read-markers.js';
 import { Room } from './room.js';
-import { ChatError, splitCursor } from './wire.js';
+import { ChatError, gone, splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
 export class ChatClient extends EventTarget {
-  /** @type {Map<string, Room>} */
+  /** @type {Map<string, Room>} by name */
   rooms = new Map();
   room = '';
-  /** @type {(Message | Change)[]} pushed records, delivered together so that a flood costs one layout */
-  #inbox = [];
+  #inbox = []; // pushed records, delivered together so that a flood costs one layout
   #delivery = 0;
   mayFollowMost = Infinity; // rooms over one connection
   #isStarted = false;
-  /** @type {User | null} whom the server named last: the user in whose name a message goes out */
-  #speaker = null;
+  #speaker = null; // whom the server named last: the user in whose name a message goes out
   #session = { id: '', until: 0 }; // of a signed-in user, the last for which we have connected anew
   #ends = NaN; // of the sign-in, in ms since the epoch, where HTTP has told it
   #mayBeAnother = true; // whether the next connection may have another user
@@ -277,7 +272,7 @@ export class ChatClient extends EventTarget {
   /** Who we are for an item of the outbox; if this connection ends meanwhile, the next one asks again. */
   async #askSession(link) {
     const session = await this.api.session();
-    if (link !== this.connection.link) throw new ChatError('lost', 'the connection is gone');
+    if (link !== this.connection.link) throw gone();
     return session;
   }
 

@@ -35,7 +35,7 @@ export class Composer {
     this.completion = new Completion(client, this.#text);
     const early = this.#text.value; // typed before this module was loaded
     client.addEventListener('room', () => this.#show());
-    if (early) client.addEventListener('room', () => this.#add(early), { once: true });
+    if (early) client.addEventListener('room', () => this.#write(this.#text.value, early), { once: true });
     client.addEventListener('identity', () => client.current && this.#invite());
     for (const event of ['room', 'rights']) client.addEventListener(event, () => this.#allow());
     for (const event of ['messages', 'caughtup']) client.addEventListener(event, () => this.#refresh());
@@ -93,9 +93,7 @@ export class Composer {
   #rewrite(text, answered) {
     if (this.#about) this.stop();
     if (answered) this.reply(answered);
-    const typed = isCommand(text) ? `/${text}` : text;
-    this.#text.value = [typed, this.#text.value].filter(Boolean).join('\n');
-    this.#typed();
+    this.#write(isCommand(text) ? `/${text}` : text, this.#text.value);
     this.focus();
   }
 
@@ -162,8 +160,8 @@ export class Composer {
     this.#refresh();
   }
 
-  #add(text) {
-    this.#text.value = [this.#text.value, text].filter(Boolean).join('\n');
+  #write(...texts) {
+    this.#text.value = texts.filter(Boolean).join('\n');
     this.#typed();
   }
 

@@ -1,5 +1,5 @@
 /**
- * The server's HTTP requests as functions that return the answer or throw a ChatError.
+ * The server's HTTP requests as functions that return the answer (docs/protocol.md) or throw a ChatError.
  * Owns: deadlines of requests, the reading of errors. May not: retry (its callers decide), touch the DOM.
  */
 import { ChatError, FOREIGN, countdown } from './wire.js';
@@ -72,16 +72,12 @@ export class HttpApi {
     }
   }
 
-  #send(method, path, body) {
-    const content = body && { headers: { 'Content-Type': 'application/json' }, body: JSON.stringify(body) };
-    return this.json(path, { method, ...content });
+  #send(method, path, body, { headers, ...more } = {}) {
+    const content = body && { headers: { 'Content-Type': 'application/json', ...headers }, body: JSON.stringify(body) };
+    return this.json(path, { method, ...content, ...more });
   }
 
-  /**
-   * A part of a room's log, oldest first.
-   * @param {{after?: string | null, before?: string, limit?: number, signal?: AbortSignal}} options
-   * @returns {Promise<import('./wire.js').Page>}
-   */
+  /** A part of a room's log, oldest first: `before` or `after` a cursor, at most `limit` records. */
   async page(room, { signal, ...where }) {
     if (this.needsToken) await (this.#introduced ??= this.#introduce());
     return this.json(path(room, `/messages?${queryOf(where)}`), { signal });
@@ -116,37 +112,31 @@ export class HttpApi {
     return this.#send(method, path(room, place), content);
   }
 
-  /** @returns {Promise<{rooms: {room: string, cursor: string, messages: number, members: number}[]}>} */
   rooms() {
     return this.json('/rooms');
   }
 
-  /** @returns {Promise<{may_write: boolean, why?: {code: string, message: string}}>} */
   room(name) {
     return this.json(path(name, ''));
   }
 
-  /** @returns {Promise<{rooms: {[room: string]: {read: number, mentions: number}}}>} */
   unread() {
     return this.json('/unread');
   }
 
-  /** @returns {Promise<{results: (Message & {snippet?: [string, boolean][]})[]}>} */
   search(wanted, signal) {
     return this.json(`/search?${queryOf(wanted)}`, { signal });
   }
 
   /** Become a guest, of this name if one is given, or the user of the token. */
   async signIn({ name = '', token = '' }) {
-    const headers = { 'Content-Type': 'application/json', ...(token && { Authorization: `Bearer ${token}` }) };
-    const body = JSON.stringify(name ? { name } : {});
+    const headers = token && { Authorization: `Bearer ${token}` };
     // Of a page of the same site, the cookie of this server may say who the user is.
-    const session = await this.json('/session', { method: 'POST', headers, body, credentials: 'include' });
+    const session = await this.#send('POST', '/session', name ? { name } : {}, { headers, credentials: 'include' });
     if (this.needsToken) this.token = session.token;
     return session;
   }
 
-  /** @returns {Promise<{user: User, guest: boolean, moderator: boolean, moderates?: string[], expires: string | null}>} */
   session() {
     return this.json('/session');
   }

@@ -148,7 +148,7 @@ export class Outbox {
   /**
    * Match a message that arrived with its item, which is then not shown twice. The acknowledgement has said its offset.
    * Before that the text of an own message decides, if it is newer than the item; a wrong match is corrected later.
-   * @param {boolean} isOurs as far as is known: over HTTP we may be told who we are after our first messages have arrived
+   * @param isOurs as far as is known: over HTTP we may be told who we are after our first messages have arrived
    */
   arrived({ room, offset, text, cursor, time }, isOurs) {
     const here = this.items.filter((item) => item.room === room && !item.extras.change);

@@ -169,7 +169,7 @@ export class RoomsView {
     const mentions = rooms.reduce((sum, room) => sum + room.mentions, 0);
     this.#button.querySelector('.badge')?.remove();
     if (unread) this.#button.append(badge(unread, mentions));
-    this.#button.ariaLabel = mentions ? `Rooms, ${plural(mentions, 'mention', 'mentions')} of you` : unread ? `Rooms, ${unread} unread` : 'Rooms';
+    this.#button.ariaLabel = mentions ? `Rooms, ${plural(mentions, 'mention')} of you` : unread ? `Rooms, ${unread} unread` : 'Rooms';
   }
 
   #row(name, members) {

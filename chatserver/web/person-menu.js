@@ -118,7 +118,7 @@ export class PersonMenu {
     const { user } = this.#about;
     const room = this.client.current;
     const messages = room.timeline.messages.filter((message) => message.user.id === user.id && !message.deleted);
-    const count = plural(messages.length, 'latest message', 'latest messages');
+    const count = plural(messages.length, 'latest message');
     if (!messages.length) return this.tell('No message of this user is loaded here.');
     if ((await this.#ask(`Delete the ${count} for everybody`, 'Delete')) === null) return;
     try {

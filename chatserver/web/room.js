@@ -37,8 +37,7 @@ export class Room extends EventTarget {
   /** Unread mentions of the user, as the server counted last. */
   counted = 0;
   unconfirmed = new Unconfirmed();
-  /** @type {Map<string, {user: User, timer: number}>} */
-  #typists = new Map();
+  #typists = new Map(); // {user, timer}, by id
   #typedAt = -Infinity;
 
   constructor(client, name) {

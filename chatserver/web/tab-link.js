@@ -6,7 +6,7 @@
  * follower that waits for an answer steals it.
  */
 import { SocketLink, WebSocketLink } from './websocket-link.js';
-import { ChatError, randomKey } from './wire.js';
+import { ChatError, gone, randomKey } from './wire.js';
 
 const NAME = 'chat.socket'; // of the lock and of the channel
 const LEADER_TIMEOUT = 3_000; // ms without an answer
@@ -91,7 +91,7 @@ class Tabs {
       return this.#lost(HANDED_OVER);
     }
     try {
-      if (!this.#socket || (socket ?? this.#name) !== this.#name) throw new ChatError('lost', 'the connection is gone');
+      if (!this.#socket || (socket ?? this.#name) !== this.#name) throw gone();
       const answer = await this.#socket.ask(request);
       this.#tell({ to: from, type: 'answer', number, answer });
       // All tabs share one membership, and a new join restarts it: so all of them get the page.
@@ -145,7 +145,7 @@ export class TabLink extends SocketLink {
   }
 
   ask(request) {
-    if (!this.#isReady) return Promise.reject(new ChatError('lost', 'the connection is gone'));
+    if (!this.#isReady) return Promise.reject(gone());
     const number = ++this.tabs.numbers;
     return new Promise((resolve, reject) => {
       this.#waiting.set(number, { resolve, reject });
@@ -186,7 +186,7 @@ export class TabLink extends SocketLink {
   #release() {
     this.#isReady = false;
     if (this.tabs.link === this) this.tabs.link = null;
-    for (const { reject } of this.#waiting.values()) reject(new ChatError('lost', 'the connection is gone'));
+    for (const { reject } of this.#waiting.values()) reject(gone());
     this.#waiting.clear();
   }
 }

@@ -2,7 +2,7 @@
  * One WebSocket to the server (`chat.v1`): requests with answers, pushes, and detection of a dead connection.
  * Owns: one socket from opening to its end. May not: reconnect, remember messages, touch the DOM.
  */
-import { ChatError, FOREIGN } from './wire.js';
+import { ChatError, FOREIGN, gone } from './wire.js';
 
 const OPEN_DEADLINE = 10_000; // ms from the first packet to `hello`
 const ANSWER_DEADLINE = 60_000; // ms; then the request counts as lost. At 3 KB/s, pages of 64 KiB for two rooms take 44 s
@@ -70,7 +70,7 @@ export class WebSocketLink extends SocketLink {
   }
 
   ask(request) {
-    if (this.#ended) return Promise.reject(new ChatError('lost', 'the connection is gone'));
+    if (this.#ended) return Promise.reject(gone());
     const id = this.#nextId++;
     return new Promise((resolve, reject) => {
       const timer = setTimeout(() => this.#late(id, request), ANSWER_DEADLINE);
@@ -167,7 +167,7 @@ export class WebSocketLink extends SocketLink {
     });
   }
 
-  #release(error = new ChatError('lost', 'the connection is gone')) {
+  #release(error = gone()) {
     clearInterval(this.#watch);
     for (const id of [...this.#waiting.keys()]) this.#answer(id, error);
   }

@@ -24,7 +24,7 @@ const SERVER_JITTER = 0.25; // of what the server asked for, added to it
 export class ChatError extends Error {
   /**
    * @param {string} code the server's code, or `lost` (no answer) or `aborted` (by this client)
-   * @param {{status?: number, retryAfter?: number | null, room?: string | null}} [details] `room`: which of many ("*": all)
+   * @param {{status?: number, retryAfter?: number | null, room?: string | null}} details `room`: which of many ("*": all)
    */
   constructor(code, message, { status = 0, retryAfter = null, room = null } = {}) {
     super(message);
@@ -48,6 +48,8 @@ export class ChatError extends Error {
   }
 }
 
+export const gone = () => new ChatError('lost', 'the connection is gone');
+
 /** A cursor is `EPOCH-OFFSET`. The epoch may hold dashes, the offset may not. */
 export function splitCursor(cursor) {
   const dash = cursor.lastIndexOf('-');
@@ -62,8 +64,8 @@ export function randomKey(bytes = 16) {
 
 /**
  * The time until the next attempt. Jitter spreads the clients that lost a server at the same time.
- * @param {number} failures in a row, 0 for the first
- * @param {number | null} retryAfter s, what the server asked for, if it did
+ * @param failures in a row, 0 for the first
+ * @param retryAfter s, what the server asked for, or null
  * @returns ms
  */
 export function delayBefore(failures, retryAfter, random = Math.random) {
