@@ -31,7 +31,7 @@ export class Actions {
     this.#bar.addEventListener('keydown', (event) => this.#move(event));
     this.#picker.addEventListener('click', (event) => this.#pick(event));
     this.#picker.addEventListener('keydown', (event) => this.#roam(event));
-    byId('copy-room').addEventListener('click', () => this.#copyLink(client.room));
+    for (const id of ['copy-room', 'invite']) byId(id).addEventListener('click', () => this.#copyLink(client.room));
     for (const event of ['room', 'messages']) client.addEventListener(event, () => this.#keep());
   }
 

@@ -57,6 +57,10 @@ export class RoomsView {
     return readJson(this.storage, OURS_KEY, [''], ['lobby']).filter((room) => ROOM_NAME.test(room));
   }
 
+  get #most() {
+    return Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
+  }
+
   changedElsewhere() {
     const kept = this.#kept();
     const left = this.#ours.filter((room) => !kept.includes(room));
@@ -76,7 +80,7 @@ export class RoomsView {
 
   /** Of too many rooms, leave those opened longest ago, and last those that a tab shows. */
   async #leaveOldest() {
-    const most = Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
+    const most = this.#most;
     if (this.#ours.length <= most) return;
     const shown = await shownByTabs();
     const [open, ...rest] = this.#ours;
@@ -89,8 +93,7 @@ export class RoomsView {
   /** In a new browser the user's rooms are those of other devices. */
   #adopt() {
     this.#isNew = false;
-    const most = Math.min(MAX_OURS, this.client.mayFollowMost - 1);
-    this.#remember([...new Set([...this.#ours, ...this.client.markers.rooms])].slice(0, most));
+    this.#remember([...new Set([...this.#ours, ...this.client.markers.rooms])].slice(0, this.#most));
   }
 
   #forget(room) {

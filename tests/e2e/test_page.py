@@ -195,6 +195,9 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     ann.page.get_by_role("button", name="Copy link to this room").click()
     expect_copied(f"{shared_server.url}/#quotes")
     expect(ann.page.locator("#toast")).to_have_text("The link is copied.")
+    ann.go("empty-quotes")  # where nobody has said anything, to invite them
+    ann.page.get_by_role("button", name="Copy the link").click()
+    expect_copied(f"{shared_server.url}/#empty-quotes")
 
     ann.page.goto(f"{link.removesuffix('230')}21")  # far above what is loaded at first
     ann.page.reload()
