@@ -17,8 +17,10 @@ export function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Replace the rows of a list; the focus stays at the same link or button. */
+/** Replace the rows of a list; the focus stays at the same link or button. One that is replaced during a press gets no click. */
 export function replaceRows(list, rows) {
+  clearTimeout(list.waiting);
+  if (list.matches(':active')) return void (list.waiting = setTimeout(replaceRows, 50, list, rows));
   const { href, value } = list.contains(document.activeElement) ? document.activeElement : {};
   list.replaceChildren(...rows);
   [...list.querySelectorAll('a, button')].find((each) => each.href === href && each.value === value)?.focus();

@@ -153,7 +153,6 @@ export class RoomsView {
   #show() {
     clearTimeout(this.#showing);
     this.#showing = 0;
-    if (this.#list.matches(':active')) return this.#showSoon(); // a link that is replaced during a press gets no click
     const { rooms } = this.client;
     const ours = [...this.#ours].sort((a, b) => a.localeCompare(b, undefined, { numeric: true })); // room-2 before room-10
     const others = this.#listed.filter(({ room }) => !ours.includes(room));
@@ -221,7 +220,6 @@ export class PeopleView {
   #more = byId('people-more');
   #count = byId('people-count');
   #asking = 0;
-  #showing = 0;
 
   constructor(client, menu) {
     this.client = client;
@@ -268,12 +266,7 @@ export class PeopleView {
   }
 
   #show() {
-    clearTimeout(this.#showing);
     if (!this.client.current) return;
-    if (this.#list.matches(':active')) {
-      this.#showing = setTimeout(() => this.#show(), SHOW_AFTER); // a button that is replaced during a press gets no click
-      return;
-    }
     const { people, members } = this.client.current;
     const own = this.client.identity.user;
     const named = [...people.values()].map((user) => (user.id === own?.id ? own : user)); // our name may be newer than the list

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from functools import partial
 
 import pytest
-from playwright.sync_api import expect
+from playwright.sync_api import Route, expect
 
 from tests.e2e.browser import Window, wait_until
 from tests.e2e.conftest import OpenWindow
@@ -87,6 +87,26 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
     ann.open(server, room="garden")  # all other rooms are unchanged
     ann.say("quiet here")
     ann.expect_texts(["quiet here"])
+
+
+def test_a_press_in_the_menu_is_not_lost_when_it_is_told_what_is_in_force(server: Server, window: OpenWindow) -> None:
+    """It drew its buttons anew, and one that is replaced before the release of the mouse gets no click."""
+    mo, ann = window(), window()
+    sign_in(mo, server, "mo", role="moderator")
+    sign_in(ann, server, "ann")
+    for each in (mo, ann):
+        each.open(server, room="press")
+    held: list[Route] = []
+    mo.page.route("**/sanctions?*", lambda route: held.append(route))
+    mo.page.get_by_role("button", name="Moderate Ann").click()
+    wait_until(mo.page, lambda: len(held) == len(("press", "*")))
+    mo.page.get_by_role("button", name="Kick out").hover()
+    mo.page.mouse.down()
+    for route in held:
+        route.continue_()
+    mo.page.wait_for_timeout(150)
+    mo.page.mouse.up()
+    expect(mo.page.locator("#question-text")).to_contain_text("kick out")
 
 
 def test_a_moderator_deals_with_a_troll_who_has_left(server: Server, window: OpenWindow) -> None:
