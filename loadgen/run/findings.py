@@ -14,7 +14,7 @@ from loadgen.report.bar import NOTICED_MS
 from loadgen.report.conditions import Condition, bar_of
 from loadgen.report.figures import Figures, When, meanings
 from loadgen.report.latency import Latency
-from loadgen.report.schema import CohortRow, PhaseRow, Report, Verdict
+from loadgen.report.schema import CohortRow, Outcome, PhaseRow, Report, Verdict
 from loadgen.report.verdict import causes, decide, others_were_busy, too_late
 from loadgen.run.exercise import not_exercised, nothing_served
 from loadgen.run.experiment import BESIDE, Counts
@@ -37,6 +37,10 @@ _SHORT: Final = 0.1
 
 #: What such a process may itself cause: clients that the server ends, and answers that came and were not read in time.
 _OF_STANDING_STILL: Final = ("ended", "unacknowledged", "unreturned", "missed")
+
+#: What can be judged on a machine that is never quiet, of a load and of an attack.
+_COUNTS: Final = "refused>0,failed>0,ended>0,unacknowledged>0,message_errors>0"
+_COUNTS_OF_VICTIMS: Final = "baseline_failed>0,attack_failed>0,recovery_failed>0,newcomers_failed>0"
 
 
 def report_of(measured: Measured) -> Report:
@@ -62,23 +66,28 @@ def report_of(measured: Measured) -> Report:
 def _verdict(measured: Measured, figures: Figures) -> Verdict:
     unread = measured.session.totals.reread.unreadable == UNANSWERED
     bar, late = (*_bar(measured, figures), *measured.plan.conditions), too_late(figures)
-    judges_times = any(condition.is_time for condition in bar)
-    return decide(
+    judges_times, faults = any(condition.is_time for condition in bar), _faults(measured, figures)
+    unproven = _unproven(measured, figures)
+    found = decide(
         figures,
         bar,
         down=measured.down,
-        faults=_faults(measured, figures),
+        faults=faults,
         doubts=[*causes(figures), *(["the floor itself gave no figures"] * bool(measured.floor_fault))],
         unsure=[
             *([*late, *measured.operations.loud_baseline()] if judges_times else []),
             *filter(None, [_no_collateral(measured, figures)]),
             *[f"acknowledged messages could not be read again: {UNANSWERED}"] * unread,
         ],
-        unproven=_unproven(measured, figures),
+        unproven=unproven,
         not_exercised=_not_exercised(measured),
         notes=[*_notes(measured, figures), *([] if judges_times else late)],
         interrupted=measured.session.stopped,
     )
+    if found.outcome is Outcome.INVALID and judges_times and not (faults or unproven):
+        counts = _COUNTS if measured.experiment.probes is None else _COUNTS_OF_VICTIMS
+        found.notes.append(f"only times are in doubt; to judge counts alone say --no-bar --fail-if '{counts}'")
+    return found
 
 
 def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:

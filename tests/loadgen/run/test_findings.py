@@ -234,6 +234,19 @@ def test_a_run_is_no_measurement_because(change: Change, reason: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "helps"), [(is_late_beside(LATE_FLOOR), True), (lags("victims", late(2600)), False)]
+)
+def test_who_has_no_quiet_machine_is_told_how_to_judge_counts(change: Change, helps: bool) -> None:
+    """Each run on a busy one was invalid, with six reasons and nothing to do about them."""
+    found = attacked()
+    decided(found, change, Outcome.INVALID)
+    told = [note for note in report_of(found).verdict.notes if "--no-bar --fail-if" in note]
+    assert bool(told) is helps
+    named = [text.partition(">")[0] for note in told for text in note.split("'")[1].split(",")]
+    assert set(named) <= report_of(found).figures.keys()
+
+
+@pytest.mark.parametrize(
     ("change", "reason"),
     [
         (lambda found: found.spans.clear(), "not exercised: the attack was not played"),
@@ -341,7 +354,9 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     more(operations("attack", "ws", 131.0711))(found)
     attackers = found.session.totals.groups[0]
     total(found, groups=[attackers], reread=Reread(asked=5, unreadable="answered 500"), sent_again=2)
-    assert report_of(found).verdict.notes == [
+    *notes, what_helps = report_of(found).verdict.notes
+    assert "--no-bar" in what_helps, "it is invalid"
+    assert notes == [
         (
             "100 of 100 attackers came, from one address; over the whole attack 10 connections/s (--connect-rate 50)"
             " and 300 B/s sent; at the floor 20/s and 2,048 B/s"
