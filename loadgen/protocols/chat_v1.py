@@ -30,7 +30,6 @@ from loadgen.victims.victim import (
     Victim,
     number_in,
     require_room,
-    text_of,
 )
 
 #: The wait that a held poll asks for; in practice the victim's next message ends it long before.
@@ -67,30 +66,6 @@ async def _say(peer: WebSocket, **message: object) -> None:
     await peer.send(msgspec.json.encode(message).decode())
 
 
-async def _publish(peer: WebSocket, room: str, number: int) -> None:
-    await _say(peer, type="publish", id=number, room=room, text=text_of(room, number))
-
-
-async def _join(peer: WebSocket, room: str) -> tuple[Record, ...]:
-    """Join, and return the room's latest records."""
-    await _say(peer, type="join", id=JOIN_ID, room=room)
-    while (reply := _replies.decode(await peer.message())).type != "joined":
-        if reply.type == "error":
-            raise OperationFailedError(f"error {reply.code}")
-    return reply.messages
-
-
-async def _post(peer: HttpPeer, room: str, text: str) -> Message | str:
-    """Publish, and return the receipt, or how it was refused."""
-    path, fields = f"/rooms/{room}/messages", ("Content-Type: text/plain",)
-    status, body = await peer.asked(partial(peer.request, "POST", path, text.encode(), fields))
-    if status != 201:
-        return f"answered {status}"
-    receipt = _messages.decode(body)
-    require_room(receipt.room, room)
-    return receipt
-
-
 async def get_page(peer: HttpPeer, path: str) -> _Page:
     status, body = await peer.request("GET", path)
     if status != 200:
@@ -116,7 +91,11 @@ class WebSocketVictim(ByWebSocket):
 
     async def _enter(self, peer: WebSocket) -> None:
         self._last = _NOTHING  # a guest that comes back is another, who may not edit it
-        records = [(self._number_in(each), each.offset) for each in await _join(peer, self.room)]
+        await _say(peer, type="join", id=JOIN_ID, room=self.room)
+        while (reply := _replies.decode(await peer.message())).type != "joined":
+            if reply.type == "error":
+                raise OperationFailedError(f"error {reply.code}")
+        records = [(self._number_in(each), each.offset) for each in reply.messages]
         self.recall((self.text(number), offset) for number, offset in records if number is not None)
 
     def _number_in(self, record: Record) -> int | None:
@@ -135,7 +114,7 @@ class WebSocketVictim(ByWebSocket):
         if not (number + 1) % CHANGES_EVERY and last in self._heard:
             change = self.changes.begin(number, last, offset, self.text(number), number // CHANGES_EVERY)
         if not change:
-            await _publish(peer, self.room, number)
+            await _say(peer, type="publish", id=number, room=self.room, text=self.text(number))
             return
         self._last = _NOTHING
         await _say(peer, room=self.room, **change)
@@ -193,12 +172,15 @@ class _Poster(Victim):
             nursery.cancel_scope.cancel()
 
     async def _post(self, peer: HttpPeer, number: int) -> None:
+        path, fields = f"/rooms/{self.room}/messages", ("Content-Type: text/plain",)
         async with self.posting:
-            receipt = await _post(peer, self.room, self.text(number))
-            if isinstance(receipt, str):
-                self.book(number, receipt)
-            else:
-                self.acknowledge(number, receipt.offset)
+            status, body = await peer.asked(partial(peer.request, "POST", path, self.text(number).encode(), fields))
+            if status != 201:
+                self.book(number, f"answered {status}")
+                return
+            receipt = _messages.decode(body)
+            require_room(receipt.room, self.room)
+            self.acknowledge(number, receipt.offset)
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         raise NotImplementedError

@@ -122,11 +122,6 @@ async def http_peer(context: Context, index: int) -> AsyncIterator[HttpPeer]:
         yield HttpPeer(await dial(), context, dial, stack.aclose)
 
 
-async def _get(peer: HttpPeer, context: Context) -> str:
-    """Fetch the page, which is no --request that posts; return the failure, or an empty text."""
-    return context.fault_in_page(*await peer.measure(context.endpoint.path))
-
-
 class GetVictim(Victim):
     """Asks for a path: the victim for any web server."""
 
@@ -135,12 +130,16 @@ class GetVictim(Victim):
 
     async def live(self) -> None:
         async with http_peer(self.context, self.index) as peer:
-            if self.stays and (failure := await _get(peer, self.context)):  # a server that only accepts serves nobody
+            if self.stays and (failure := await self._get(peer)):  # a server that only accepts serves nobody
                 raise OperationFailedError(failure)
             await self.speak(partial(self._ask, peer))
 
     async def _ask(self, peer: HttpPeer, number: int) -> None:
-        self.book(number, await peer.asked(partial(_get, peer, self.context), self._planned_ends))
+        self.book(number, await peer.asked(partial(self._get, peer), self._planned_ends))
+
+    async def _get(self, peer: HttpPeer) -> str:
+        """Fetch the page, which is no --request that posts; return the failure, or an empty text."""
+        return self.context.fault_in_page(*await peer.measure(self.context.endpoint.path))
 
 
 @persona
