@@ -8,7 +8,7 @@ the message holds its text. A group reads its targets with a few statements befo
 after that.
 """
 
-from collections.abc import Collection, Container, Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
 import msgspec
@@ -178,31 +178,36 @@ class Group(NamedTuple):
     keys: dict[Key, Record]  # keys that fresh records have used
 
 
-def targets_of(drafts: Iterable[Draft], rooms: Container[str]) -> tuple[set[Place], set[Reacted]]:
-    """The places in these rooms that drafts refer to, and the reactions that they set."""
-    places: set[Place] = set()
-    reactions: set[Reacted] = set()
+def targets_of(drafts: Iterable[Draft], rooms: Container[str]) -> list[Reacted]:
+    """The reactions that drafts set in these rooms, and for other drafts the place they refer to, with empty texts."""
+    asked: dict[Reacted, None] = {}
     for draft in drafts:
         name, target = draft.room, draft.target
         if 0 < target <= HIGHEST and name in rooms:
-            places.add((name, target))
-            if draft.kind is REACTION:
-                reactions.add((name, target, draft.emoji, draft.user_id))
-    return places, reactions
+            is_reaction = draft.kind is REACTION
+            asked[(name, target, draft.emoji, draft.user_id) if is_reaction else (name, target, "", "")] = None
+    return list(asked)
 
 
 class Changes:
-    """Applies the drafts of one group. `records` and `reacted` are what exists of their targets, as `targets_of` names
-    them.
-    """
+    """Applies the drafts of one group."""
 
     def __init__(
-        self, rows: Rows, rooms: Mapping[str, RoomEnd], records: dict[Place, Record], reacted: Collection[Reacted]
+        self, rows: Rows, rooms: Mapping[str, RoomEnd], asked: Sequence[Reacted], found: Iterable[Sequence[Any]]
     ) -> None:
+        """`asked` are their targets, as `targets_of` names them, and `found` is what exists of these: of each message
+        the number of the target, whether that is a reaction that exists, and the row of the message.
+        """
         self._rows = rows
         self._rooms = rooms
-        self._records = records  # and the messages that the group itself has made
-        self._reacted = reacted  # before the group
+        self._records: dict[Place, Record] = {}  # the targets, and the messages that the group itself has made
+        self._reacted: set[Reacted] = set()  # before the group
+        for number, is_there, *row in found:
+            room, offset, _, _ = reaction = asked[number]
+            if is_there:
+                self._reacted.add(reaction)
+            if (room, offset) not in self._records:
+                self._records[room, offset] = record_of(room, offset, *row)
         self._switched: dict[Reacted, bool] = {}  # reactions that the group has added (True) or removed
         self._altered: dict[Place, bool] = {}  # messages, and whether their text changes; else the index stays
         self._emptied: list[Place] = []

@@ -212,7 +212,8 @@ class GroupWriter:
         now = self._now()
         self._committing = group = self._take_group()
         self._next_begin, self._hangs_from = now + self._interval * min(len(group), STRETCH), now + ANSWER_DEADLINE
-        finish = partial(self._finished, group)
+        # In a fault boundary, because an exception in a callback of trio's ends the program.
+        finish = partial(self._tell, partial(self._finish_group, group))
         try:
             self._begin([entry.draft for entry in group], finish)
         except Exception as error:  # noqa: BLE001 -- reported later, as other outcomes are
@@ -228,13 +229,6 @@ class GroupWriter:
         self._waiting_text -= text
         group.sort(key=_by_deadline)
         return group
-
-    def _finished(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
-        """`_finish_group` inside a fault boundary, because an exception in a callback of trio's ends the program."""
-        try:
-            self._finish_group(group, outcome)
-        except Exception:  # noqa: BLE001
-            self._faulted(self)
 
     def _finish_group(self, group: Sequence[_Entry], outcome: Outcome[Outcomes]) -> None:
         if self._committing is not group:

@@ -5,10 +5,10 @@ Owns: these statements. May not: begin or end a transaction, or decide what goes
 
 from collections.abc import Iterable, Sequence
 
-from chatserver.log.postgres_changes import EMPTY, FORGET_REACTIONS
 from chatserver.log.postgres_connection import Connection
 from chatserver.log.postgres_index import LOCK_ROOMS
 from chatserver.log.postgres_rows import plain_array, plain_arrays
+from chatserver.log.postgres_writer import EMPTY, FORGET_REACTIONS
 from chatserver.log.retention import Due, Room
 
 _ROOMS = """

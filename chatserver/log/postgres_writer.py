@@ -11,12 +11,21 @@ the other servers and commits.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
 from hashlib import blake2b
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, hints_of, targets_of, used_keys
+from chatserver.log.changes import (
+    MAX_CACHED_ROOMS,
+    Changes,
+    Key,
+    Place,
+    Reacted,
+    RoomEnd,
+    hints_of,
+    targets_of,
+    used_keys,
+)
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, LogUnavailable, Record
-from chatserver.log.postgres_changes import PostgresChanges
 from chatserver.log.postgres_connection import NOW_MS, Connection, Session
 from chatserver.log.postgres_index import vectors
 from chatserver.log.postgres_news import notify
@@ -61,6 +70,40 @@ _MOVE_ENDS = """
     UPDATE rooms SET last = moved.last, time = moved.time
     FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[]) AS moved (id, last, time) WHERE rooms.id = moved.id
 """
+_ASKED = "unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[])"
+_REACTED = f"{_ASKED} AS asked (room, place, emoji, user_id)"
+_FIND_TARGETS = f"""
+    SELECT number - 1, reactions.place IS NOT NULL, {OF_MESSAGES}
+    FROM {_ASKED} WITH ORDINALITY AS asked (room, place, emoji, by_id, number)
+    JOIN messages ON messages.room = asked.room AND messages.place = asked.place
+    LEFT JOIN reactions ON (reactions.room, reactions.place, reactions.emoji, reactions.user_id)
+        = (asked.room, asked.place, asked.emoji, by_id)
+"""  # noqa: S608
+_RESTATE = """
+    UPDATE messages SET more = altered.more
+    FROM unnest(%s::bigint[], %s::bigint[], %s::text[]) AS altered (room, place, more)
+    WHERE messages.room = altered.room AND messages.place = altered.place
+"""
+_REWRITE = """
+    UPDATE messages SET more = altered.more, text = altered.text, words = nullif(altered.words, '')::tsvector
+    FROM unnest(%s::bigint[], %s::bigint[], %s::text[], %s::text[], %s::text[])
+        AS altered (room, place, more, text, words)
+    WHERE messages.room = altered.room AND messages.place = altered.place
+"""
+EMPTY = """
+    UPDATE messages SET text = '' FROM unnest(%s::bigint[], %s::bigint[]) AS asked (room, place)
+    WHERE messages.room = asked.room AND messages.place = asked.place
+"""
+_REACT = f"INSERT INTO reactions (room, place, emoji, user_id) SELECT * FROM {_REACTED} ON CONFLICT DO NOTHING"  # noqa: S608
+_UNREACT = f"""
+    DELETE FROM reactions USING {_REACTED}
+    WHERE (reactions.room, reactions.place, reactions.emoji, reactions.user_id)
+        = (asked.room, asked.place, asked.emoji, asked.user_id)
+"""  # noqa: S608
+FORGET_REACTIONS = """
+    DELETE FROM reactions USING unnest(%s::bigint[], %s::bigint[]) AS asked (room, place)
+    WHERE reactions.room = asked.room AND reactions.place = asked.place
+"""
 
 
 class PostgresWriter:
@@ -82,9 +125,6 @@ class PostgresWriter:
         self._committed: dict[str, int] = {}  # the last offset that was committed here, of some of these rooms
         self._keys_since_expiry = 0
 
-    def close(self) -> None:
-        self._session.close()
-
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
         return self._session.run("storing a message", partial(self._commit, drafts))
 
@@ -96,23 +136,23 @@ class PostgresWriter:
             if draft.key is not None and draft.room in ids
         }
         uses = {key: _digest(key) for key in keyed}
-        places, reactions = targets_of(drafts, ids)
-        rows = PostgresChanges(connection, ids)
+        asked = targets_of(drafts, ids)
+        rows = _Rows(connection, ids)
         with connection.pipeline():
             connection.execute("BEGIN")
             locked = connection.execute(_LOCK, (plain_array(sorted(ids.values())),))
             if uses:
                 found = connection.execute(_FIND_KEYS, plain_arrays((ids[key[0]], use) for key, use in uses.items()))
-            records, reacted = rows.records(places), rows.reactions(reactions)
+            targets = rows.find(asked) if asked else ()
         ends = locked.fetchall()
         rooms = {name: RoomEnd(id_, last, time) for name, id_, last, time, _ in ends}
         self._check_history(connection, drafts, ids, rooms)
         now = max((row[4] for row in ends), default=0) if self._wall_ms is None else self._wall_ms()
         used: dict[Key, Record] = {}
         if uses:
-            asked = list(keyed.values())
-            used = used_keys(((asked[number - 1], offset, time, row) for number, offset, time, *row in found), now)
-        changes = Changes(rows, rooms, records(), reacted())
+            repeated = list(keyed.values())
+            used = used_keys(((repeated[number - 1], offset, time, row) for number, offset, time, *row in found), now)
+        changes = Changes(rows, rooms, asked, targets)
         outcomes, fresh, new_keys = changes.apply(drafts, used, now)
         if not fresh:
             # The locks make even this commit wait for a synchronous standby, which may lack the first attempt's.
@@ -189,6 +229,48 @@ class PostgresWriter:
             return done
 
         return self._change_session.run(doing, whole)
+
+
+class _Rows:
+    """`Rows` of the group's rooms, which are locked. `ids` are those of the rooms."""
+
+    def __init__(self, connection: Connection, ids: Mapping[str, int]) -> None:
+        self._connection = connection
+        self._ids = ids
+
+    def find(self, asked: Sequence[Reacted]) -> Iterable[Sequence[Any]]:
+        """See `changes.Changes`; to be read after the pipeline."""
+        return self._connection.execute(_FIND_TARGETS, self._reacted(asked))
+
+    def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
+        texts = text_array([message.text for message in messages])
+        self._connection.execute(_REWRITE, (*self._states(messages), texts, vectors(messages)))
+        if emptied:
+            self._connection.execute(EMPTY, self._arrays(emptied))
+
+    def restate(self, messages: Sequence[Record]) -> None:
+        self._connection.execute(_RESTATE, self._states(messages))
+
+    def react(self, reactions: Sequence[Reacted]) -> None:
+        self._connection.execute(_REACT, self._reacted(reactions))
+
+    def unreact(self, reactions: Sequence[Reacted]) -> None:
+        self._connection.execute(_UNREACT, self._reacted(reactions))
+
+    def forget_reactions(self, messages: Sequence[Place]) -> None:
+        self._connection.execute(FORGET_REACTIONS, self._arrays(messages))
+
+    def _arrays(self, places: Sequence[Place]) -> tuple[str, str]:
+        return plain_array(self._ids[room] for room, _ in places), plain_array(offset for _, offset in places)
+
+    def _states(self, records: Sequence[Record]) -> tuple[str, ...]:
+        places = self._arrays([(record.room, record.offset) for record in records])
+        return *places, text_array([more_of(record) for record in records])
+
+    def _reacted(self, reactions: Sequence[Reacted]) -> tuple[str, ...]:
+        places = self._arrays([(room, offset) for room, offset, _, _ in reactions])
+        emoji = [each for _, _, each, _ in reactions]
+        return *places, text_array(emoji), text_array([user_id for *_, user_id in reactions])
 
 
 def _insert(connection: Connection, records: Sequence[Record], rooms: dict[str, RoomEnd]) -> None:

@@ -11,10 +11,10 @@ import msgspec
 
 from chatserver.log.retention import Due, Room
 from chatserver.log.rows import OFFSET_BITS
-from chatserver.log.sqlite_changes import FORGET_REACTIONS
 from chatserver.log.sqlite_indexing import MERGE_PAGES, merge
 from chatserver.log.sqlite_rows import execute_rows
 from chatserver.log.sqlite_schema import BASE, LAST_KEPT, OFFSETS
+from chatserver.log.sqlite_writer import FORGET_REACTIONS
 
 # Only ? marks and constants of this package are formatted into statements.
 _ROOMS = f"""

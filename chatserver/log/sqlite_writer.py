@@ -3,33 +3,34 @@
 Owns: the writing connection and its turn, the next offset of each room, idempotency keys. May not: know
 trio. It runs in a thread, one call at a time.
 
-A group of plain messages without keys is one statement, and so needs no explicit transaction. Changes to other records
-go through `changes` and `sqlite_changes`, in the same transaction.
+A group of plain messages without keys is one statement, and so needs no explicit transaction. `changes` decides what
+happens to other records; they are changed in the same transaction.
 
 Invariant: the offsets in memory are those on disk plus this group's. After any failure they are dropped and read again,
 so a failed group leaves no hole; in a shared file, each group reads those of its rooms.
 """
 
 import sqlite3
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import partial
 from threading import Event, Thread
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import msgspec
 
-from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, RoomEnd, targets_of, used_keys
+from chatserver.log.changes import MAX_CACHED_ROOMS, Changes, Key, Place, Reacted, RoomEnd, targets_of, used_keys
 from chatserver.log.file_lock import FileLock
 from chatserver.log.groups import Outcomes
 from chatserver.log.interface import EXPIRE_EVERY, KEY_LIFETIME_MS, Draft, LogUnavailable, Record
 from chatserver.log.rows import COLUMNS, HIGHEST, OF_MESSAGES, OFFSET_BITS, more_of
-from chatserver.log.sqlite_changes import SqliteChanges
 from chatserver.log.sqlite_file import FILE_ERRORS, OpenFiles, unavailable
+from chatserver.log.sqlite_indexing import MERGE_PAGES, merge
 from chatserver.log.sqlite_rows import execute_rows, execute_values
 from chatserver.log.sqlite_schema import IN_ROOM, MOST_ROOMS, OFFSETS
 
 _decode_ends = msgspec.json.Decoder(list[tuple[int, int, int, int]]).decode
+_decode_targets = msgspec.json.Decoder(list[tuple[int, int, int, str, str, str, int, int, str]]).decode
 
 # The result is one row of JSON. The offsets of an empty room continue after those that retention removed.
 _FIND_ENDS = f"""
@@ -68,6 +69,25 @@ _EXPIRE_KEYS = """
     DELETE FROM keys WHERE abs(? - time) >= ? AND id <=
         (SELECT max(id) FROM (SELECT id, time FROM keys ORDER BY id LIMIT ?) WHERE abs(? - time) >= ?)
 """
+# AS BLOB: else the driver would decode the text, and msgspec encode it again.
+_FIND_TARGETS = f"""
+    SELECT CAST(json_group_array(json_array(column1, reactions.place IS NOT NULL, {OF_MESSAGES})) AS BLOB) FROM (ROWS)
+    CROSS JOIN messages ON messages.place = column2
+    LEFT JOIN reactions ON reactions.place = column2 AND emoji = column3 AND reactions.user_id = column4
+"""  # noqa: S608
+# The rows exist, so none is inserted. UPDATE ... FROM would first copy all values into a temporary table.
+_RESTATE = """
+    INSERT INTO messages (place, time, user_id, user_name, text, more)
+    SELECT column1, 0, '', '', '', column2 FROM (ROWS) WHERE column1 > 0
+    ON CONFLICT (place) DO UPDATE SET more = excluded.more
+"""
+_REWRITE = """
+    INSERT INTO messages (place, time, user_id, user_name, text, more)
+    SELECT column1, 0, '', '', column3, column2 FROM (ROWS) WHERE column1 > 0
+    ON CONFLICT (place) DO UPDATE SET more = excluded.more, text = excluded.text
+"""
+_REACT = "INSERT OR IGNORE INTO reactions SELECT * FROM (ROWS) WHERE column1 > 0"
+FORGET_REACTIONS = "DELETE FROM reactions WHERE place IN (ROWS)"
 
 #: The errors of a full disk, and of a quota or a limit on the size of files. SQLite empties the write-ahead log after a
 #: commit only, and only once it has 4 MB: where there is less room, the commits that fill it would be the last.
@@ -159,9 +179,8 @@ class SqliteWriter:
             self._begin()
         self._load_rooms(drafts)
         used = self._used_keys(keyed, now) if keyed else {}
-        places, reactions = targets_of(rich, self._rooms) if rich else ((), ())
-        rows = SqliteChanges(self._connection, self._rooms)
-        changes = Changes(rows, self._rooms, *rows.targets(places, reactions))
+        asked = targets_of(rich, self._rooms)
+        changes = Changes(self, self._rooms, asked, self._find(asked) if asked else ())
         group = changes.apply(drafts, used, now)
         if group.fresh:
             self._insert(group.fresh, is_rich=bool(rich))
@@ -170,6 +189,13 @@ class SqliteWriter:
         if group.keys:
             self._write_keys(group.keys, now)
         return group.outcomes
+
+    def _find(self, asked: Sequence[Reacted]) -> Iterable[Sequence[Any]]:
+        """See `Changes`."""
+        rooms, values = self._rooms, list[object]()
+        for number, (room, offset, emoji, user_id) in enumerate(asked):
+            values += number, rooms[room].base + offset, emoji, user_id
+        return _decode_targets(execute_values(self._connection, _FIND_TARGETS, values, 4).fetchone()[0])
 
     def _insert(self, records: Sequence[Record], *, is_rich: bool) -> None:
         """Insert records; those of a group without rich drafts have only the first columns."""
@@ -239,3 +265,38 @@ class SqliteWriter:
         expired = (now, KEY_LIFETIME_MS)
         self._connection.execute(_EXPIRE_KEYS, (*expired, 2 * self._keys_since_expiry, *expired))
         self._keys_since_expiry = 0
+
+    # -- the rows that edits, deletions and reactions alter: see `Rows` ------------------------------------------------
+
+    def rewrite(self, messages: Sequence[Record], emptied: Sequence[Place]) -> None:
+        rooms = self._rooms
+        rows = [(rooms[message.room].base + message.offset, more_of(message), message.text) for message in messages]
+        rows.sort()  # FTS5 begins a segment at each lower place
+        rows += [(rooms[room].base + offset, "", "") for room, offset in emptied]
+        execute_rows(self._connection, _REWRITE, rows, 3)
+        merge(MERGE_PAGES, self._connection)
+
+    def restate(self, messages: Sequence[Record]) -> None:
+        rooms, values = self._rooms, list[object]()
+        for message in messages:
+            values += rooms[message.room].base + message.offset, more_of(message)
+        execute_values(self._connection, _RESTATE, values, 2)
+
+    def react(self, reactions: Sequence[Reacted]) -> None:
+        execute_values(self._connection, _REACT, self._values_of(reactions), 3)
+
+    def unreact(self, reactions: Sequence[Reacted]) -> None:
+        # One condition for each: of a list of rows only the places are looked up, and then all reactions that each has.
+        asked = " OR ".join(["(place = ? AND emoji = ? AND user_id = ?)"] * len(reactions))
+        values = self._values_of(reactions)
+        self._connection.execute(f"DELETE FROM reactions WHERE {asked}", values)  # noqa: S608
+
+    def forget_reactions(self, messages: Sequence[Place]) -> None:
+        places = [self._rooms[room].base + offset for room, offset in messages]
+        execute_values(self._connection, FORGET_REACTIONS, places, 1)
+
+    def _values_of(self, reactions: Sequence[Reacted]) -> list[object]:
+        rooms, values = self._rooms, list[object]()
+        for room, offset, emoji, user_id in reactions:
+            values += rooms[room].base + offset, emoji, user_id
+        return values

@@ -17,7 +17,6 @@ from msgspec.structs import replace
 from structlog.testing import capture_logs
 from trio.testing import MockClock
 
-from chatserver.log import sqlite_changes as changes_module
 from chatserver.log import sqlite_file as file_module
 from chatserver.log import sqlite_index as index_module
 from chatserver.log import sqlite_indexing as indexing_module
@@ -41,7 +40,7 @@ from tests.support.serving import eventually
 FIRST_SCHEMA = Path(__file__).parent / "schema_1.sql"
 STATEMENTS = {
     f"{module.__name__}.{name}": value
-    for module in (changes_module, indexing_module, markers_module, retention_module, writer_module)
+    for module in (indexing_module, markers_module, retention_module, writer_module)
     for name, value in vars(module).items()
     if name.isupper() and "ROWS" in str(value)
 }
@@ -96,8 +95,9 @@ def test_removing_a_reaction_does_not_visit_the_others_of_its_message(connection
     values = [("\U0001f44d", f"user {number}") for number in range(5_000)]
     connection.execute("BEGIN")
     connection.executemany("INSERT INTO reactions VALUES (1, ?, ?)", values)
-    changes = changes_module.SqliteChanges(connection, {"lobby": RoomEnd(0, 1, 0)})
-    assert steps_of(connection, partial(changes.unreact, [("lobby", 1, *value) for value in values[3:5]])) < 1_000
+    writer = writer_module.SqliteWriter(connection, lambda: 0, lambda: None)
+    writer._rooms["lobby"] = RoomEnd(0, 1, 0)
+    assert steps_of(connection, partial(writer.unreact, [("lobby", 1, *value) for value in values[3:5]])) < 1_000
     left = connection.execute("SELECT count(*), min(user_id) FROM reactions").fetchone()
     assert left == (4_998, "user 0")
 
