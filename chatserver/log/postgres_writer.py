@@ -125,6 +125,9 @@ class PostgresWriter:
         self._committed: dict[str, int] = {}  # the last offset that was committed here, of some of these rooms
         self._keys_since_expiry = 0
 
+    def close(self) -> None:
+        self._session.close()
+
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:
         return self._session.run("storing a message", partial(self._commit, drafts))
 
