@@ -87,7 +87,7 @@ async def _behind(
     if "--port" in flags:
         del flags[(at := flags.index("--port")) : at + 2]
     async with (
-        server_process(folder, *flags, "--port", str(back), "--log", "memory:") as server,
+        server_process(folder, *flags, "--port", str(back), "--log", "memory:", is_forked=True) as server,
         trio.open_nursery() as nursery,
     ):
         assert len(server.lines) == 1, server.errors
