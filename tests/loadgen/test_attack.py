@@ -78,7 +78,7 @@ async def test_descriptors_of_newcomers_that_have_left_are_not_what_the_attack_l
             url, {"idle-connect": 1}, server_pid=pid, victims=1, newcomers_per_s=50.0, baseline=0.3, seconds=1.0
         )
     assert figure(report, "server_descriptors_left") <= 0
-    assert figure(report, "newcomers_came") >= 25
+    assert figure(report, "newcomers_came") > 0
 
 
 async def test_attackers_have_as_many_addresses_as_asked_and_users_keep_theirs() -> None:

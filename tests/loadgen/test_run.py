@@ -83,11 +83,15 @@ async def test_clients_that_are_neither_established_nor_given_up_are_not_waited_
 
 
 async def test_polls_ask_again_from_their_cursor_also_when_every_answer_closes() -> None:
-    with planted(Plant(close_after_poll=True)) as server:
-        report = await play_run(server.url, {"poll": 4, "chat": 1}, rate=8, seconds=1.0, poll_wait=0.3)
-    assert report.figures["ended"] == report.figures["failed"] == 0
-    assert _row(report, "poll").deliveries == 4 * report.phases[0].succeeded
-    assert any("after=e-1&wait=0.3" in request for request in server.requests)
+    asked = "after=e-1&wait=0.3"
+    for seconds in (1.0, 10.0):  # a busy machine may need longer
+        with planted(Plant(close_after_poll=True)) as server:
+            report = await play_run(server.url, {"poll": 4, "chat": 1}, rate=8, seconds=seconds, poll_wait=0.3)
+        assert report.figures["ended"] == report.figures["failed"] == 0
+        assert _row(report, "poll").deliveries == 4 * report.phases[0].succeeded
+        if has_asked := any(asked in request for request in server.requests):
+            break
+    assert has_asked
 
 
 @pytest.mark.parametrize("others", [2, 0])

@@ -40,7 +40,10 @@ async def probe(plant: Plant, **changes: float | str) -> tuple[Finding, Finding]
 
 @pytest.mark.slow
 async def test_a_floor_is_found_between_two_rates() -> None:
-    found, stalled = await probe(FLOOR)
+    for within in (OPTIONS.within, 15.0, 45.0):  # on a busy machine the probes may have begun when the time was over
+        found, stalled = await probe(FLOOR, within=within)
+        if isinstance(found, Found) and isinstance(stalled, Found):
+            break
     assert isinstance(found, Found)
     assert (found.value, found.uncertainty) == (16_384, 16_384 - 64)
     assert found.how.startswith(("64 B/s: closed after", "64 B/s: RST after"))
