@@ -93,8 +93,7 @@ class Pages:
             return Page(start.offset, start.recovered, [])
         if not ring.holds_after(start.offset) or (wanted.messages_only and start.latest):
             return None  # that many messages may reach further back than the same number of records
-        page = _page(start, ring.after(start.offset, wanted.limit), most)
-        return _messages_of(page) if wanted.messages_only else page
+        return _page(start, ring.after(start.offset, wanted.limit), most, wanted)
 
     def now(self, room: Room | None, after: Cursor | None, before: Cursor | None, wanted: Wanted) -> Page | None:
         """The page after a cursor, or with `before` the page that ends there, if the room's ring has it."""
@@ -162,8 +161,7 @@ class Pages:
         # Retention may have removed records since the start was found.
         begins = records[0].offset - 1
         found_start = Start(begins, start.recovered and (latest or begins == start.offset), latest)
-        page = _page(found_start, await self._encoded(room, records), most)
-        return _messages_of(page) if wanted.messages_only else page
+        return _page(found_start, await self._encoded(room, records), most, wanted)
 
     async def _before(self, room: str, place: Cursor, wanted: Wanted) -> Page:
         ours = self.is_ours(place)
@@ -229,22 +227,18 @@ class Pages:
         return body
 
 
-def _messages_of(page: Page) -> Page:
-    """The page without records other than messages; it reaches the same offset."""
-    return Page(page.reaches, page.recovered, [item for item in page.items if is_message(item)])
-
-
 def _share(left: int, rooms: int) -> int:
     """The bytes for the next room of an answer, of those left; with none, the room's cursor does not move."""
     return max(min(PAGE_BYTES // rooms, left), 0)
 
 
-def _page(start: Start, found: list[bytes], most: int) -> Page:
-    """The messages after a start that fit: the newest if the client named no place, otherwise the oldest."""
-    if start.latest:
-        return Page(start.offset + len(found), start.recovered, _newest(found, most))
-    found = _oldest(found, most)
-    return Page(start.offset + len(found), start.recovered, found)
+def _page(start: Start, found: list[bytes], most: int, wanted: Wanted) -> Page:
+    """The records after a start that fit: the newest if the client named no place, otherwise the oldest."""
+    items = _newest(found, most) if start.latest else _oldest(found, most)
+    reaches = start.offset + len(found if start.latest else items)
+    if wanted.messages_only:  # it reaches the same offset
+        items = list(filter(is_message, items))
+    return Page(reaches, start.recovered, items)
 
 
 def _oldest(found: list[bytes], most: int) -> list[bytes]:
