@@ -74,8 +74,10 @@ def change_json(
     kind: str, room: str, offset: int, epoch: str, target: int, change: dict[str, object], user: User, time_ms: int
 ) -> bytes:
     """A record of this kind that changes the message at `target`; `change` has the fields that only this kind has."""
-    place = {"type": kind, "room": room, "offset": offset, "cursor": f"{epoch}-{offset}", "target": target}
-    return _encode({**place, **change, "user": user, "time": time_text(time_ms)})
+    return _encode({
+        "type": kind, "room": room, "offset": offset, "cursor": f"{epoch}-{offset}", "target": target, **change,
+        "user": user, "time": time_text(time_ms),
+    })  # fmt: skip
 
 
 def without_text(edit: bytes) -> bytes:
