@@ -54,15 +54,17 @@ class WireEncoder:
 
     def _change(self, record: Record) -> bytes:
         """The JSON of a record other than a message."""
-        kind, change, reaction = "delete", dict[str, object](), record.reaction
+        place = record.room, record.offset, self.cursor(record.offset), record.target
+        by = encoders.User(record.user_id, record.user_name), encoders.time_text(record.time)
+        change: record_json.Edit | record_json.Delete | record_json.Reaction
         if record.kind is EDIT:
-            kind, change = "edit", {"text": record.text}
-        elif reaction is not None:
-            kind, change = "reaction", {"emoji": reaction.emoji, "on": reaction.on, "count": reaction.count}
-        user = encoders.User(record.user_id, record.user_name)
-        return record_json.change_json(
-            kind, record.room, record.offset, self.epoch, record.target, change, user, record.time
-        )
+            change = record_json.Edit("edit", *place, record.text, *by)
+        elif record.reaction is None:
+            change = record_json.Delete("delete", *place, *by)
+        else:
+            emoji, on, count = record.reaction.emoji, record.reaction.on, record.reaction.count
+            change = record_json.Reaction("reaction", *place, emoji, on, count, *by)
+        return record_json.change_json(change)
 
     def listing(self, presence: Presence) -> bytes:
         """The members of a room as JSON, up to some hundreds: 0.3 ms for 500 guests, and then kept."""

@@ -70,14 +70,36 @@ def without_state(message: bytes) -> bytes:
     return message[: end + 1] + b"}"
 
 
-def change_json(
-    kind: str, room: str, offset: int, epoch: str, target: int, change: dict[str, object], user: User, time_ms: int
-) -> bytes:
-    """A record of this kind that changes the message at `target`; `change` has the fields that only this kind has."""
-    return _encode({
-        "type": kind, "room": room, "offset": offset, "cursor": f"{epoch}-{offset}", "target": target, **change,
-        "user": user, "time": time_text(time_ms),
-    })  # fmt: skip
+class _Change(msgspec.Struct, gc=False):
+    type: str
+    room: str
+    offset: int
+    cursor: str
+    target: int
+
+
+class Edit(_Change, gc=False):
+    text: str
+    user: User
+    time: str
+
+
+class Delete(_Change, gc=False):
+    user: User
+    time: str
+
+
+class Reaction(_Change, gc=False):
+    emoji: str
+    on: bool
+    count: int
+    user: User
+    time: str
+
+
+def change_json(change: Edit | Delete | Reaction) -> bytes:
+    """A record other than a message. From a dict of its fields this would take twice the time."""
+    return _encode(change)
 
 
 def without_text(edit: bytes) -> bytes:
