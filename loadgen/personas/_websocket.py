@@ -15,11 +15,13 @@ from loadgen.personas._shapes import Flooder
 
 
 class Message(msgspec.Struct, kw_only=True):
-    """A message, or the receipt for one, which has no text."""
+    """A message, the receipt for one, which has no text, or a record of what happened to one."""
 
+    type: str = "message"
     text: str = ""
     offset: int = 0
     room: str = ""
+    target: int = 0  # the offset of the message that a record is about
 
 
 class Envelope(Message, kw_only=True):

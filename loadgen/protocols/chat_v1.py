@@ -18,7 +18,7 @@ from loadgen.net.answers import RETRY, UNANSWERED
 from loadgen.net.line import Exchange
 from loadgen.net.timers import NEVER
 from loadgen.net.websocket import WebSocket
-from loadgen.personas._websocket import JOIN_ID, Envelope, Message, Page
+from loadgen.personas._websocket import JOIN_ID, Envelope, Message, Page, pages
 from loadgen.protocols.changes import RECORDS, Changes
 from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.protocols.ws_echo import ByWebSocket
@@ -43,22 +43,11 @@ _EVENT_DATA: Final = b"data:"
 _EVENT_ID: Final = b"id:"
 
 
-class Record(Message, kw_only=True):
-    type: str = "message"
-    target: int = 0  # the offset of the message that it changes
-
-
 class _Reply(Envelope, kw_only=True):
-    messages: tuple[Record, ...] = ()
-    target: int = 0
-
-
-class _Page(Page):
-    messages: tuple[Record, ...]
+    messages: tuple[Message, ...] = ()
 
 
 _messages: Final = msgspec.json.Decoder(Message)
-_pages: Final = msgspec.json.Decoder(_Page)
 _replies: Final = msgspec.json.Decoder(_Reply)
 
 
@@ -66,11 +55,11 @@ async def _say(peer: WebSocket, **message: object) -> None:
     await peer.send(msgspec.json.encode(message).decode())
 
 
-async def get_page(peer: HttpPeer, path: str) -> _Page:
+async def get_page(peer: HttpPeer, path: str) -> Page:
     status, body = await peer.request("GET", path)
     if status != 200:
         raise OperationFailedError(f"answered {status}")
-    return _pages.decode(body)
+    return pages.decode(body)
 
 
 class WebSocketVictim(ByWebSocket):
@@ -98,7 +87,7 @@ class WebSocketVictim(ByWebSocket):
         records = [(self._number_in(each), each.offset) for each in reply.messages]
         self.recall((self.text(number), offset) for number, offset in records if number is not None)
 
-    def _number_in(self, record: Record) -> int | None:
+    def _number_in(self, record: Message) -> int | None:
         """Return the operation of a record; a message with the text of a later edit does not tell of that."""
         if record.type in RECORDS:
             return self.changes.operation(record.type, record.target)

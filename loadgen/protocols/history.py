@@ -21,7 +21,7 @@ from loadgen.net.target import is_own_fault
 from loadgen.personas._websocket import Message
 from loadgen.protocols import presence
 from loadgen.protocols.changes import Changes
-from loadgen.protocols.chat_v1 import PollVictim, Record, WebSocketVictim, get_page
+from loadgen.protocols.chat_v1 import PollVictim, WebSocketVictim, get_page
 from loadgen.protocols.http import HttpPeer, http_peer
 from loadgen.victims.probe import Context
 from loadgen.victims.victim import Victim, failure_in, number_in, text_of
@@ -141,7 +141,7 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
     kept, undone = set[int](), set[int | None]()
     complete, last = True, 0
 
-    def take(record: Record) -> None:
+    def take(record: Message) -> None:
         nonlocal last
         is_behind, last = 0 < record.offset <= last, record.offset
         number = said.changes.operation(record.type, record.target)
