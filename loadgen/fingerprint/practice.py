@@ -73,6 +73,10 @@ class Probe(Limit):
         return 3 if self.unit in {Unit.SECONDS, Unit.RATE, Unit.YES_NO} else 1
 
 
+#: Deadlines of up to 89 s are in use (node; nginx and aiohttp have 75). After a shorter look none is called missing.
+LONGEST_SECONDS: Final = 90.0
+
+
 def mark(limit: Limit, finding: Finding) -> Mark:
     """Compare a finding with good practice; a value that may lie in the range, given its uncertainty, is good.
 
@@ -92,6 +96,8 @@ def mark(limit: Limit, finding: Finding) -> Mark:
             return Mark.GOOD
         case NoneSeen(looked=looked):
             enough = most if limit.enough is None else limit.enough
+            if enough is not None and limit.unit is Unit.SECONDS and limit.absent is Mark.MISSING:
+                enough = max(enough, LONGEST_SECONDS)
             return limit.absent if enough is None or looked >= enough else Mark.UNDECIDED
         case NotApplicable() | Failed():
             return Mark.NONE

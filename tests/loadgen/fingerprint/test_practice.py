@@ -21,6 +21,7 @@ MARKS: list[tuple[Limit, Finding, Mark]] = [
     (HEAD, Found(value=10, others=(2, 11)), Mark.GOOD),  # one that ended early may be an accident
     (HEAD, Found(value=5, others=(float("inf"),)), Mark.LENIENT),
     (HEAD, NoneSeen(looked=105), Mark.MISSING),
+    (HEAD, NoneSeen(looked=32), Mark.UNDECIDED),  # nginx, with its 60 s, had none
     (HEAD, NoneSeen(looked=29), Mark.UNDECIDED),
     (HEAD, NotApplicable(why=""), Mark.NONE),
     (HEAD, Failed(why=""), Mark.NONE),
