@@ -43,12 +43,12 @@ class Operations:
         return pooled(result.latency for result in self.kinds(phase, kinds))
 
     def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int | None:
-        """The number that failed; operations that waited for slow answers before them are late instead.
+        """The number that failed; operations that waited for slow answers before them are late instead, if any came.
 
         `None` if none were booked.
         """
-        found = self.kinds(phase, kinds)
-        failed = (number for each in found for reason, number in each.failed.items() if reason != NO_TURN)
+        found, late = self.kinds(phase, kinds), "" if self._is_outage(phase, kinds) else NO_TURN
+        failed = (number for each in found for reason, number in each.failed.items() if reason != late)
         return sum(failed) if found else None
 
     def only_late(self) -> tuple[str, ...]:

@@ -129,3 +129,9 @@ def test_a_baseline_is_too_loud_if_a_quiet_one_would_have_failed_the_target(
     told = found(result("before", "ws", *before), result("first wave", "ws", *during)).loud_baseline()
     assert len(told) == is_loud
     assert "99th percentile of victims 200" in "".join(told) or not is_loud
+
+
+@pytest.mark.parametrize(("number", "failed"), [(99, 0), (100, 100)])
+def test_where_nobody_is_answered_those_that_wait_for_others_have_failed_too(number: int, failed: int) -> None:
+    """After a flood of pings a server answered nobody any more: all waited for their turn, and none had failed."""
+    assert found(result("after", "ws", *[5000] * number, **{NO_TURN: number})).failed("recovery") == failed
