@@ -10,7 +10,9 @@ from __future__ import annotations
 from collections.abc import Iterable
 from enum import Enum
 from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple, Protocol, TypeVar, cast
+from zlib import crc32
 
+from loadgen.clients.traffic import name_in
 from loadgen.net import sockets, wire
 from loadgen.net.answers import TURNED_AWAY, is_planned
 from loadgen.net.target import SHARED_ADDRESS
@@ -157,7 +159,9 @@ class Client(metaclass=_Slotted):
     due: float = column("d", NEVER)  # when `on_time` is called; set by the wheel, as is `tick`
     tick: int = column("q", -1)
     has_come: int = column("b", 0)  # whether it ever reached the server
-    delivered: int = column("I", 0)  # messages of the schedule that came
+    # of the schedule, see `deliver`: how many messages came, and the sum of their checksums
+    delivered: int = column("I", 0)
+    checksums: int = column("Q", 0)
     offset: int = column("q", 0)  # of the last message on this connection
 
     def __init__(self, cohort: Cohort, index: int) -> None:
@@ -177,7 +181,10 @@ class Client(metaclass=_Slotted):
         return self.cohort.engine.responses.get(self)
 
     def deliver(self, messages: Iterable[Told]) -> None:
-        """Count messages of its room, in their order, and those of the schedule: others may speak there too."""
+        """Count messages of its room, in their order, and those of the schedule: others may speak there too.
+
+        Their checksums reveal a message that came twice in place of another.
+        """
         for message in messages:
             self.require_room(message.room)
             if message.offset:
@@ -185,7 +192,9 @@ class Client(metaclass=_Slotted):
                     raise wire.WireError("a message came twice, or out of order")
                 self.offset = message.offset
             self.cohort.deliveries += 1
-            self.delivered += message.text.startswith(self.cohort.place.mark)
+            if name := name_in(message.text, self.cohort.place.mark):
+                self.delivered += 1
+                self.checksums += crc32(name.encode())
 
     def require_room(self, told: str) -> None:
         """Refuse what a server says of another room than its own."""

@@ -75,6 +75,7 @@ class TrafficResult(msgspec.Struct, kw_only=True):
     acks: Latency = msgspec.field(default_factory=Latency)  # of all; without an acknowledgement it is the whole timeout
     echoes: Latency = msgspec.field(default_factory=Latency)
     acknowledged_in: dict[str, int] = msgspec.field(default_factory=Counter)  # by room
+    checksums_in: dict[str, int] = msgspec.field(default_factory=Counter)  # the sums of their names' checksums, by room
     errors: dict[str, int] = msgspec.field(default_factory=Counter)
     unacknowledged: int = 0
     unreturned: int = 0
@@ -116,8 +117,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     lags: list[tuple[str, str, Late]] = []  # of each process: its part, a phase, and its lateness in it
     own_faults: dict[str, int] = {}
     sent_again: int = 0  # victims and newcomers that had to send packets again before the attack
-    #: Room, messages of the run delivered to each, and the number of such clients: honest, not slow, held.
-    listeners: list[tuple[str, int, int]] = []
+    #: Room, messages of the run delivered to each, the sum of their checksums, and the number of such clients: honest,
+    #: not slow, held.
+    listeners: list[tuple[str, int, int, int]] = []
 
     def lag(
         self, part: str, percentile: float, phases: Container[str], *what: Literal["schedule", "looks", "reading"]
@@ -130,12 +132,26 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     def missed(self) -> int:
         """Acknowledged messages that a member of their room did not get, counted for each such member."""
         due = self.traffic.acknowledged_in
-        return sum(number * max(due.get(room, 0) - got, 0) for room, got, number in self.listeners)
+        return self._swapped() + sum(number * max(due.get(room, 0) - got, 0) for room, got, _, number in self.listeners)
 
     def surplus(self) -> int:
         """Messages that a member got and was not due: twice, or of another room."""
         due, perhaps = self.traffic.acknowledged_in, self.traffic.unacknowledged
-        return sum(number * max(got - due.get(room, 0) - perhaps, 0) for room, got, number in self.listeners)
+        return self._swapped() + sum(
+            number * max(got - due.get(room, 0) - perhaps, 0) for room, got, _, number in self.listeners
+        )
+
+    def _swapped(self) -> int:
+        """Members that got as many messages as were due, but not the same: at least one twice, and one never.
+
+        If some messages were not acknowledged, any of them may have come, and no sum of checksums is due.
+        """
+        due, sums = self.traffic.acknowledged_in, self.traffic.checksums_in
+        return sum(
+            number
+            for room, got, checksums, number in self.listeners
+            if not self.traffic.unacknowledged and got == due.get(room, 0) and checksums != sums.get(room, 0)
+        )
 
 
 def encode(message: Role | Call | Status | Result) -> bytes:

@@ -4,10 +4,12 @@ Owns: the intended send times, which depend on the rate alone, and both latencie
 send less to a slow target, and report only what it sent (coordinated omission).
 """
 
+import re
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Container
 from copy import deepcopy
+from functools import lru_cache
 from math import sqrt
 from random import Random
 from typing import ClassVar, Final, NamedTuple, Protocol
@@ -26,6 +28,17 @@ TIMEOUT_SECONDS: Final = 5.0
 
 _SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
 _FILLING: Final = "~"
+
+
+def name_in(text: str, mark: str) -> str:
+    """Return the name of a message of the schedule, the tag of its process and its number; empty for another text."""
+    found = _names(mark).match(text)
+    return found[0] if found else ""
+
+
+@lru_cache
+def _names(mark: str) -> re.Pattern[str]:
+    return re.compile(re.escape(mark) + r"-[0-9a-f]{8} [0-9]+(?= )")
 
 
 class Speaker(Protocol):
@@ -165,7 +178,10 @@ class Traffic:
         speaker.publish(number, self._text_of(number))
 
     def _text_of(self, number: int) -> str:
-        return f"{self.tag} {number} {self._text}"
+        return f"{self._name(number)} {self._text}"
+
+    def _name(self, number: int) -> str:
+        return f"{self.tag} {number}"
 
     def acknowledged(self, speaker: Speaker, number: int) -> bool:
         """Book an acknowledgement that came to `speaker`; return whether it was outstanding for it, not for another."""
@@ -174,6 +190,7 @@ class Traffic:
             return False
         del self._unacknowledged[number]
         self.booked.acknowledged_in[speaker.room] += 1
+        self.booked.checksums_in[speaker.room] += crc32(self._name(number).encode())
         took = now() - due
         self.booked.acks.record(took)
         self.recent.latency.record(took)

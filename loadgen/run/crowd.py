@@ -132,6 +132,8 @@ class Crowd:
             listeners=[(*where, number) for where, number in self._listeners().items()],
         )
 
-    def _listeners(self) -> Counter[tuple[str, int]]:
+    def _listeners(self) -> Counter[tuple[str, int, int]]:
         clients = (client for cohort in self._cohorts for client in cohort.clients if client.stage is Stage.HELD)
-        return Counter((client.room, client.delivered) for client in clients if client.honest and not client.slow)
+        return Counter(
+            (client.room, client.delivered, client.checksums) for client in clients if client.honest and not client.slow
+        )

@@ -252,8 +252,8 @@ def _account(persona: str, held: int, ages: list[float]) -> Result:
         lags=[("crowd", "attack", Late(lived, Latency(), Latency()))],
         reread=Reread(asked=held, lost=1, unreadable="answered 500") if ages else Reread(asked=0, lost=0),
         own_faults={"no ports": held},
-        listeners=[("lobby", 3, held)],
-        traffic=TrafficResult(acknowledged_in={"lobby": 2}),
+        listeners=[("lobby", 3, 30, held)],
+        traffic=TrafficResult(acknowledged_in={"lobby": 2}, checksums_in={"lobby": 20}),
     )
 
 
@@ -269,13 +269,15 @@ async def test_accounts_are_merged_by_persona_and_never_averaged() -> None:
     assert totals.lag("crowd", 100, ("recovery",)) is totals.lag("victims", 100, ("attack",)) is None
     assert totals.missed() == (7 + 5) * (6 - 3), "six messages for each, of which each got three"
     assert totals.surplus() == 0
-    more = msgspec.structs.replace(totals, listeners=[("lobby", 8, 2), ("lobby", 5, 1), ("quiet", 1, 1)])
+    more = msgspec.structs.replace(totals, listeners=[("lobby", 8, 80, 2), ("lobby", 5, 50, 1), ("quiet", 1, 9, 1)])
     assert (more.missed(), more.surplus()) == (1, 2 * (8 - 6) + 1), "what one has too much is not another's"
+    swapped = msgspec.structs.replace(totals, listeners=[("lobby", 6, 60, 2), ("lobby", 6, 61, 3)])
+    assert (swapped.missed(), swapped.surplus()) == (3, 3), "as many as were due, and not the same"
     traffic = msgspec.structs.replace(totals.traffic, unacknowledged=1)
-    doubtful = msgspec.structs.replace(totals, traffic=traffic, listeners=[("lobby", 6, 5), ("lobby", 8, 2)])
+    doubtful = msgspec.structs.replace(swapped, traffic=traffic, listeners=[*swapped.listeners, ("lobby", 8, 80, 2)])
     assert (doubtful.missed(), doubtful.surplus()) == (0, 2), "the one without an acknowledgement may have come"
     assert totals.reread == Reread(asked=7, lost=2, unreadable="answered 500"), "the third looked for none"
-    assert totals.listeners == [("lobby", 3, 3), ("lobby", 3, 4), ("lobby", 3, 5)]
+    assert totals.listeners == [("lobby", 3, 30, 3), ("lobby", 3, 30, 4), ("lobby", 3, 30, 5)]
     assert totals.own_faults == {"no ports": 12}
 
 
@@ -326,7 +328,7 @@ def test_the_timeline_ends_each_phase_when_it_ended() -> None:
         session.begin(phase)
     assert [sample.phase for sample in session.timeline] == ["start", "baseline", "attack"]
     assert [sample.failed for sample in session.timeline] == [2, 2, 2], "each entry counts anew"
-    assert session.failed == 6, "the progress adds them up"
+    assert session.failed == 6, "the live view adds them up"
 
 
 async def test_a_process_is_measured_from_when_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,6 +3,7 @@
 import tracemalloc
 from random import Random
 from unittest.mock import NonCallableMock
+from zlib import crc32
 
 import pytest
 
@@ -85,13 +86,18 @@ def _told(text: str, room: str = "", offset: int = 0) -> Message:
     return Message(text=text, room=room, offset=offset)
 
 
-def test_what_is_delivered_is_counted_for_each() -> None:
+def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
     cohort, (first, second, third) = _made(Guest, 3)
     first.deliver(map(_told, ["lg-01234567 1 x", "lg-01234567 25 x", "ot-01234567 3 x"]))
     first.deliver([_told("lg-01234567 1 x")])
     third.deliver([_told("what others say")])
     assert cohort.deliveries == 5
     assert [each.delivered for each in (first, second, third)] == [3, 0, 0]
+    assert [each.checksums for each in (first, second, third)] == [
+        2 * crc32(b"lg-01234567 1") + crc32(b"lg-01234567 25"),
+        0,
+        0,
+    ]
     assert [client.room for client in (first, second, third)] == ["a", "b", "a"]
 
 

@@ -2,10 +2,11 @@
 
 from random import Random
 from typing import ClassVar
+from zlib import crc32
 
 import pytest
 
-from loadgen.clients.traffic import CATCH_UP_BATCH, Pace, Traffic
+from loadgen.clients.traffic import CATCH_UP_BATCH, Pace, Traffic, name_in
 from loadgen.net.timers import Alarms
 from loadgen.report.latency import Lag
 
@@ -164,7 +165,10 @@ def test_how_a_message_is_booked(wound: _Wound) -> None:
     wound.traffic.refused(3, "rate_limited")
     result = wound.traffic.result()
     assert (result.unacknowledged, result.unreturned, result.errors) == (1, 2, {"rate_limited": 3})
-    assert result.acknowledged_in == {"lobby": 2}
+    names = [f"{wound.traffic.tag} {number}".encode() for number in (0, 1)]
+    assert (result.acknowledged_in, result.checksums_in) == ({"lobby": 2}, {"lobby": sum(map(crc32, names))})
+    assert [name_in(text, "lg").encode() for text in texts[:2]] == names
+    assert name_in(f"no, {texts[0]}", "lg") == name_in(texts[0], "ot") == ""
     assert (result.acks.count, result.echoes.count) == (5, 4)
     assert [result.acks.at(percent) for percent in (40, 60, 80, 100)] == pytest.approx([1, 5, 7, 7], rel=0.01)
     assert [result.echoes.at(percent) for percent in (50, 75, 100)] == pytest.approx([1, 7, 7], rel=0.01)

@@ -283,8 +283,8 @@ def decided(found: Measured, change: Change, outcome: Outcome) -> list[str]:
         (partial(traffic, unreturned=1), "unreturned is 1"),
         (partial(traffic, acks=lasted(300)), "(ack_p99_ms>250)"),
         (partial(traffic, errors={"answered 500": 1}), "message_errors is 1"),
-        (partial(total, listeners=[("lobby", 1, 1)]), "missed is 1"),
-        (partial(total, listeners=[("lobby", 3, 1)]), "surplus is 1"),
+        (partial(total, listeners=[("lobby", 1, 0, 1)]), "missed is 1"),
+        (partial(total, listeners=[("lobby", 3, 0, 1)]), "surplus is 1"),
         *(
             (partial(total, groups=[group("chat", "crowd", **{fate: {"closed": 1}})]), f"{fate} is 1")
             for fate in ("refused", "failed", "ended")
@@ -322,7 +322,7 @@ def test_a_load_whose_process_stood_still_blames_nobody(hurt: str, what: str, wo
     """Clients that answer no pings are ended, and answers that are not read in time are never read."""
     found = loaded()
     crowd = late(1.0)._replace(**{what: lasted(late_ms)})
-    members = [("lobby", 0, 1)] if hurt == "missed" else []
+    members = [("lobby", 0, 0, 1)] if hurt == "missed" else []
     booked = {hurt: 1} if hurt.startswith("un") else {}
     counts = {"ended": {"closed": 1}} if hurt == "ended" else {}
     traffic(found, **booked)
