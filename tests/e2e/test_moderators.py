@@ -97,7 +97,11 @@ def test_a_press_in_the_menu_is_not_lost_when_it_is_told_what_is_in_force(server
     for each in (mo, ann):
         each.open(server, room="press")
     held: list[Route] = []
-    mo.page.route("**/sanctions?*", held.append)
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    mo.page.route("**/sanctions?*", hold)
     mo.page.get_by_role("button", name="Moderate Ann").click()
     wait_until(mo.page, lambda: len(held) == len(("press", "*")))
     mo.page.get_by_role("button", name="Kick out").hover()
