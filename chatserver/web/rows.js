@@ -64,6 +64,10 @@ export class Rows {
   #replace(message, timeline, divider) {
     const shown = this.#rows.get(message.offset);
     if (!shown) return;
+    if (shown.matches(':active')) { // what goes during a press gets no click
+      setTimeout(() => this.#rows.get(message.offset) === shown && this.#replace(message, timeline, divider), 50);
+      return;
+    }
     const focused = shown.contains(document.activeElement) ? document.activeElement : null;
     const row = messageRow(this.client, message);
     stopIn(row, shown.tabIndex);

@@ -202,3 +202,25 @@ def test_a_reaction_by_keyboard_leaves_the_focus_at_its_message(visit: OpenWindo
     ann.page.keyboard.press("Enter")
     expect(ann.page.locator(".chip")).to_have_text(["🔥 1", "👍 1"])
     expect(ann.page.locator("#messages .message")).to_be_focused()
+
+
+def test_a_press_at_a_message_is_not_lost_when_the_message_changes(visit: OpenWindow) -> None:
+    """As one does that a bot writes piece by piece: it is drawn anew, and what goes during a press gets no click."""
+    ann, ben = visit(room="piecemeal"), visit(room="piecemeal")
+    ben.say("working")
+    expect(ann.texts).to_have_text("working")
+    ben.act("working", "React")
+    ben.page.locator("#quick-reactions button").first.click()
+    for number, pressed in enumerate((".chip", "#actions [value=reply]")):
+        ann.texts.hover()
+        ann.page.hover(pressed)
+        ann.page.mouse.down()
+        ben.page.press("#text", "ArrowUp")
+        ben.say(f"working {number}")
+        expect(ben.texts).to_have_text(f"working {number} edited")
+        ann.page.wait_for_timeout(100)
+        ann.page.mouse.up()
+        expect(ann.texts).to_have_text(f"working {number} edited")
+    expect(ann.page.locator(".chip")).to_contain_text("2")
+    expect(ann.page.locator("#about-text")).to_contain_text("Replying to")
+    ann.page.click("#about-close")
