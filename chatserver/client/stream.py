@@ -126,6 +126,7 @@ class WatchedStream(trio.abc.Stream):
         self.upgraded = False  # until then the end of the stream raises EndedError
         self.allowance = math.inf  # bytes that may still come
         self.last_received = trio.current_time()
+        self.last_asked = -math.inf  # when a request was sent
 
     async def receive_some(self, max_bytes: int | None = None) -> bytes | bytearray:
         try:

@@ -24,6 +24,7 @@ from chatserver.client.stream import EndedError, Target, WatchedStream, dial
 CLOSE_TIMEOUT = 2.0  # s for the close handshake
 FAREWELL_TIMEOUT = 0.2  # s for a close frame without one, when we are cancelled and the send buffer is full
 SILENCE = 30.0  # s without a byte before we send a ping; the server pings every 25, so that is rare
+PATIENCE = 5.0  # s, the same while an answer is awaited: a caller waits 30 s for it, reconnects included
 PONG_TIMEOUT = 10.0  # s for any bytes after our ping
 MAX_FRAME = 8 << 20  # B; 200 messages of history at 16 KiB, and JSON's overhead
 MAX_REFUSAL = 1 << 20  # B of an answer to the upgrade; pages of proxies have less
@@ -37,10 +38,12 @@ _NO_CLOSE_FRAME = 1006  # RFC 6455 section 7.1.5
 class WebSocketConversation:
     """See the module; made by `websocket`."""
 
-    def __init__(self, socket: WebSocketConnection) -> None:
+    def __init__(self, socket: WebSocketConnection, stream: WatchedStream) -> None:
         self._socket = socket
+        self._stream = stream
 
     async def send(self, request: Request) -> None:
+        self._stream.last_asked = trio.current_time()
         try:
             await self._socket.send_message(msgspec.json.encode(request).decode())
         except ConnectionClosed as closed:
@@ -91,7 +94,7 @@ async def websocket(target: Target, credentials: Credentials) -> AsyncIterator[W
             credentials.take(socket.handshake_headers)
             nursery.start_soon(_watch, socket, stream)
             try:
-                yield WebSocketConversation(socket)
+                yield WebSocketConversation(socket, stream)
             except BaseException:
                 if socket.closed is None:
                     await _send_close(stream)
@@ -120,9 +123,10 @@ async def _send_close(stream: WatchedStream) -> None:
 async def _watch(socket: WebSocketConnection, stream: WatchedStream) -> None:
     """Raise EndedError when no bytes come, not even in answer to a ping."""
     while True:
+        await trio.sleep(PATIENCE)
         last_received = stream.last_received
-        await trio.sleep_until(last_received + SILENCE)
-        if stream.last_received > last_received:
+        silence = trio.current_time() - last_received
+        if silence < (PATIENCE if stream.last_asked > last_received else SILENCE):
             continue
         with trio.move_on_after(PONG_TIMEOUT):
             try:

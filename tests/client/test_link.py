@@ -12,6 +12,7 @@ import trio.lowlevel
 import trio.testing
 
 from chatserver.client import (
+    ANSWER_TIMEOUT,
     Backoff,
     Connected,
     Entered,
@@ -295,6 +296,19 @@ async def test_a_silent_server_is_detected(
         (event,) = await listener.until(Reconnecting)
     assert event.why == "the server has gone silent"
     await listener.until(Entered, times=2)
+
+
+async def test_a_request_without_an_answer_shows_that_the_connection_is_dead(
+    server: FakeServer, listener: Listener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a NAT has forgotten it. Only 40 s of silence ended it, so the call had failed before it was repeated."""
+    (connection,) = server.connections
+    await trio.sleep(1)
+    with trio.fail_after(ANSWER_TIMEOUT), monkeypatch.context() as patch:
+        patch.setattr(connection._stream, "receive_some", never)
+        await listener.chat.publish("lobby", "which the server still reads")
+        await trio.sleep(1)
+        await listener.chat.publish("lobby", "which is lost with the connection")
 
 
 async def test_a_sleep_of_the_machine_ends_the_connection(
