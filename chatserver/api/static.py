@@ -40,11 +40,9 @@ _OTHERS = ("load.js", "chat.js")
 #: Files under `/page/VERSION/` never change: a reload of the page asks for none of them. Those of another version, as
 #: while the nodes of a cluster are replaced, are not found here: a page of parts that do not fit could fail anywhere.
 _KEPT = ("Cache-Control", "public, max-age=31536000, immutable")
-_HEADERS = (
-    ("Vary", "Accept-Encoding"),
-    ("Referrer-Policy", "no-referrer"),
-    ("Content-Security-Policy", CONTENT_SECURITY_POLICY),
-)
+_VARY = ("Vary", "Accept-Encoding")
+#: Browsers apply the policies of the page to all that it loads; in its 32 parts they would be 6 KB of a first visit.
+_POLICIES = (("Referrer-Policy", "no-referrer"), ("Content-Security-Policy", CONTENT_SECURITY_POLICY))
 #: Codings that are looked at in Accept-Encoding: browsers send four.
 MAX_CODINGS = 16
 
@@ -101,7 +99,8 @@ class StaticFiles:
         fields = request.head.headers
         takes_gzip = accepts_gzip(fields.get("accept-encoding", ""))
         content_type, etag, body = self._files[path, takes_gzip]
-        headers: Headers = (*_HEADERS, ("ETag", etag), *((("Content-Encoding", "gzip"),) if takes_gzip else ()))
+        headers: Headers = (_VARY, ("ETag", etag), *((("Content-Encoding", "gzip"),) if takes_gzip else ()))
+        headers += _POLICIES if path == "/" else ()
         known = fields.get("if-none-match", "")
         if path == "/" and request.identities.wants_cookie(request.head, request.network, vouched=request.vouched):
             cookie = set_cookie(new_token(), secure=request.secure)

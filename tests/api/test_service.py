@@ -271,15 +271,15 @@ async def test_the_page_and_its_files_are_served_with_a_strict_policy(peer: Peer
     references = References()
     references.feed(page.body.decode())
     assert references.inline == []
+    policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
+    assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
+    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert page.headers["referrer-policy"] == "no-referrer"
     for path in ["", *(each for each in references.found if not each.startswith(("data:", "#")))]:
         answer = await peer.request("GET", f"/{path.lstrip('./')}")
         assert answer.status == 200, path
         headers = answer.headers
-        policy = dict(part.strip().split(" ", 1) for part in headers["content-security-policy"].split(";"))
-        assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
-        assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
         assert headers["x-content-type-options"] == "nosniff"
-        assert headers["referrer-policy"] == "no-referrer"
         own = "private, " if "set-cookie" in headers else ""  # a cache must not give a guest's token to others
         kept = "public, max-age=31536000, immutable" if path.startswith("/page/") else f"{own}no-cache"
         assert headers["cache-control"] == kept, path
