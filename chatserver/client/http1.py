@@ -32,9 +32,9 @@ READ_SIZE = 65_536  # B
 _AGENT = f"chatserver-client/{__version__}".encode()
 _TIME_DIGITS = 10  # 400 digits are infinite as a float
 _FOREIGN = "not an answer of a chat server, perhaps the sign-in page of this network"
-#: Interim ones, which wsproto takes for whole answers, successes in answer to an upgrade, as of a sign-in page of the
-#: network, and those of a server or proxy in trouble (Cloudflare: 520-530).
-_STATUS_MAY_PASS = frozenset({*range(100, 300), 408, 425, 429, *range(500, 600)}) - {501, 505}
+#: Interim ones, which wsproto takes for whole answers, successes in answer to an upgrade and temporary redirections, as
+#: of a sign-in page of the network, and those of a server or proxy in trouble (Cloudflare: 520-530).
+_STATUS_MAY_PASS = frozenset({*range(100, 300), 302, 303, 307, 408, 425, 429, *range(500, 600)}) - {501, 505}
 
 _T = TypeVar("_T", bound=msgspec.Struct)
 

@@ -136,8 +136,8 @@ async def test_retry_after_of_a_full_server_is_honoured() -> None:
 
 
 async def test_an_answer_that_may_pass_does_not_end_the_client() -> None:
-    """Of a proxy whose server is away, for example."""
-    statuses = [408, 429, 500, 521]
+    """Of a proxy whose server is away, for example, or of a network that wants a sign-in: 302, 303, 307."""
+    statuses = [302, 303, 307, 408, 429, 500, 521]
     server = FakeServer(refusals=[*statuses])
     async with server.running(), listening(server.url) as listener:
         await listener.until(Entered)
@@ -154,7 +154,7 @@ async def test_a_token_whose_key_the_server_is_fetching_is_sent_again() -> None:
 
 @pytest.mark.parametrize(
     ("transport", "status"),
-    [*(("ws", status) for status in (301, 400, 401, 403, 404, 426)), ("poll", 401), ("sse", 404)],
+    [*(("ws", status) for status in (301, 308, 400, 401, 403, 404, 426)), ("poll", 401), ("sse", 404)],
 )
 async def test_a_final_answer_ends_the_client(transport: TransportName, status: int) -> None:
     server = FakeServer(refusals=[status], elsewhere=(status, b""))
