@@ -2,6 +2,7 @@
  * What all views use: elements, lists, confirmations, popovers.
  * Text is inserted as text: no module of the page sets HTML.
  */
+import { isGuest } from './identity.js';
 import { hue, initials } from './text.js';
 
 export function make(tag, properties = {}, ...children) {
@@ -78,6 +79,9 @@ export const isForInputMethod = ({ isComposing, keyCode }) => isComposing || key
 
 /** Touch screens only: the keyboard is opened on request, and has no Shift+Enter. */
 export const hasFingers = () => matchMedia('(hover: none)').matches;
+
+/** For a name that anybody may choose; the style sheet shows it where people sign in. */
+export const guestMark = (user) => (isGuest(user) ? [' ', make('span', { className: 'guest' }, 'guest')] : []);
 
 export function avatar({ id, name }) {
   const element = make('span', { className: 'avatar', ariaHidden: 'true' }, initials(name));

@@ -3,7 +3,7 @@
  * button for the rest.
  * Owns: which messages are shown whole, as long as the page lives. May not: know the list of rows.
  */
-import { avatar, make } from './dom.js';
+import { avatar, guestMark, make } from './dom.js';
 import { inShort, markdown } from './markdown.js';
 import { mayTakeBack } from './outbox.js';
 import { actionIn, clock, dayName, isOnlyEmoji, isSameDay, mentionedIn, plural, withEmoji } from './text.js';
@@ -67,6 +67,7 @@ export function messageRow(client, message) {
       'p',
       { className: 'head' },
       make('span', { className: 'author', dir: 'auto', translate: isOwn }, isOwn ? 'You' : user.name),
+      ...guestMark(user),
       ' ', // in copied text
       make('time', { dateTime: message.time }, clock(time)),
     ),

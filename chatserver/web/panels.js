@@ -3,7 +3,7 @@
  * Owns: these lists, the user's rooms (kept by this browser), how often the server is asked.
  * May not: open a room (a link does), or decide who may moderate.
  */
-import { avatar, byId, make, replaceRows } from './dom.js';
+import { avatar, byId, guestMark, make, replaceRows } from './dom.js';
 import { linkRooms } from './markdown.js';
 import { hasLocks, readJson } from './storage.js';
 import { plural } from './text.js';
@@ -285,6 +285,7 @@ export class PeopleView {
   #row(user) {
     const { identity, room } = this.client;
     const row = make('li', {}, avatar(user), make('span', { className: 'name', title: user.name, translate: false }, user.name));
+    row.append(...guestMark(user));
     if (identity.owns({ user })) row.append(make('span', { className: 'you' }, 'you'));
     else if (identity.moderates(room)) row.append(this.#menuButton(user));
     return row;

@@ -317,3 +317,18 @@ def test_a_user_stays_signed_in_when_the_provider_is_away_at_a_restart(
         server.read_keys_again()
         ann.expect_live(transport)
         expect(ann.page.locator("#me")).to_contain_text("Ann")
+
+
+def test_a_guest_with_the_name_of_a_user_is_marked_as_a_guest(server: Server, window: OpenWindow) -> None:
+    """Anybody may choose a name; the page said nowhere which of two Zoes had signed in."""
+    zoe, other = window(), window(is_played=True)
+    sign_in(zoe, server, "zoe")
+    other.page.request.post(f"{server.url}/session", data={"name": "Zoe"})
+    for each in (zoe, other):
+        each.open(server, room="two-zoes")
+        each.say("it is me")
+    heads = other.page.locator(".message .head")
+    expect(heads.nth(0).locator(".author")).to_have_text("Zoe")
+    expect(heads.locator(".guest:visible")).to_have_count(1)
+    expect(heads.nth(1).locator(".guest")).to_be_visible()
+    expect(other.page.locator("#people li").filter(has_text="guest")).to_have_count(1)
