@@ -58,6 +58,7 @@ MALFORMED = [
     b"5\nhello\r\n0\r\n\r\n", b"5\r\nhelloX\r\n0\r\n\r\n", b"5\r\nhello0\r\n\r\n", b"5\r\nhello\n\n0\r\n\r\n",
     b"5\r\nhello\r\n0\r\nbad trailer\r\n\r\n", b"5\r\nhello\r\n0\r\nA: \0\r\n\r\n", b"5;a\nb\r\nhello\r\n0\r\n\r\n",
     b"5;a\rb\r\nhello\r\n0\r\n\r\n", b"5;\0\r\nhello\r\n0\r\n\r\n", b"5\r\nhello\r\n0;\x7f\r\n\r\n",
+    b"5\r\nhello\r\n0\r\nA: \x01\r\n\r\n", b"5\r\nhello\r\n0\r\nA: b\nC: d\r\n\r\n", b"0\r\nA: b\r\n c\r\n\r\n",
     b"5\r\nhello\r\n0\r\n\n", b"5\r\nhello\r\n0\r\nA: b\n\n", b"5\r\nhello\r\n0\r\nA: b\r\n\n", b"f" * 21 + b"\r\n",
 ]  # fmt: skip
 
