@@ -40,7 +40,13 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         (HEAD, BY_LINE, NoneSeen, Mark.MISSING, r"a byte a second 10.0 s ±\S+, a line a second none"),
         # the end of one that comes by lines, at the size that a head may have, is none of its deadline
         *[
-            (HEAD, replace(BY_LINE, max_begun=650, begun_status=each), NoneSeen, Mark.MISSING, f"as too large: {each}")
+            (
+                HEAD,
+                replace(BY_LINE, max_begun=650, begun_status=each),
+                NoneSeen,
+                Mark.UNDECIDED,
+                f"as too large: {each}",
+            )
             for each in (400, 431)
         ],
         (HEAD, replace(GOOD, head_total=25, max_begun=2500, begun_status=400), Found, Mark.GOOD, "a total deadline"),
