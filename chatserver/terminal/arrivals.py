@@ -11,13 +11,13 @@ from chatserver.terminal.recall import Recall
 class Arrivals:
     def __init__(self, recall: Recall) -> None:
         self._recall = recall
-        self._members: dict[str, int | None] = {}  # by room, how many users were there when we heard last
+        self._counted: dict[str, int] = {}  # by room, how many users were there or came by name, less those who left
         self._came: list[str] = []  # names in the line
         self._went: list[str] = []
 
     def entered(self, room: str, members: int | None) -> None:
         """Take note of how many users a room has."""
-        self._members[room] = members
+        self._counted[room] = members or 0
 
     def begin_line(self) -> None:
         """Begin another line, because something else was printed below the last one."""
@@ -28,11 +28,13 @@ class Arrivals:
         names = {user.id: self._recall.people.get(user.id) for user in event.joined}
         for user in (*event.joined, *event.left):
             self._recall.know(user)
-        # The event also lists renamed users, and users who joined just before us. The count tells how many are new.
+        # The event also lists renamed users, and users who joined just before us. The count tells how many are new, of
+        # whom some may be named by the next one.
         joined = sorted(event.joined, key=lambda user: names[user.id] in (None, render.name_of(user)))
-        new = event.members + len(event.left) - (self._members.get(event.room) or 0)
-        old = joined[: max(0, len(joined) - new)]
-        self._members[event.room] = event.members
+        counted = self._counted.get(event.room, 0) - len(event.left)
+        old = joined[: max(0, len(joined) - max(0, event.members - counted))]
+        is_named = bool(event.joined or event.left)
+        self._counted[event.room] = counted + len(joined) - len(old) if is_named else event.members
         if not is_shown:
             return [], None
         renames = []

@@ -31,7 +31,15 @@ def people(names: str) -> tuple[User, ...]:
             ("Cy", "Ann", 6, "Cy joined, Ann left · 6 here"),
         ], id="a departure that is over"),
         pytest.param([("Dee", "", 2, "Dee joined · 2 here"), ("", "Dee", 1, "1 here")], id="an arrival that is over"),
-        pytest.param([("Ann Bob", "", 4, "Ann, Bob joined · 4 here")], id="more have come than are named"),
+        pytest.param([
+            ("Ann Bob", "", 6, "Ann, Bob joined · 6 here"),
+            ("Cy Dee", "", 6, "4 people joined · 6 here"),
+            ("Eve", "", 6, "5 people joined · 6 here"),
+            ("Eve=Eva", "", 6, "Eve is now Eva", None),
+            ("", "Ann Bob", 1, "Ann, Bob left · 1 here"),
+            ("", "Cy Dee", 1, "4 people left · 1 here"),
+        ], id="more have come than one notice names"),
+        pytest.param([("", "", 9, None), ("Ann", "", 9, None)], id="nobody is named where too many come"),
         pytest.param([
             ("Ann Me Bob", "", 3, "Bob joined · 3 here"),
             ("Bob", "", 3, "Bob joined · 3 here"),
