@@ -1,6 +1,7 @@
 """What a player stores and workers send, made up: for what is computed and judged without a run."""
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -19,6 +20,8 @@ from tests.loadgen.plays import config, plan
 
 #: Nothing listens there.
 NOBODY = "http://127.0.0.1:9"
+
+Change: TypeAlias = Callable[[Measured], None]
 
 
 def lasted(*millis: float) -> Latency:
@@ -101,3 +104,17 @@ def loaded() -> Measured:
 
 def total(found: Measured, **changes: object) -> None:
     found.session.totals = msgspec.structs.replace(found.session.totals, **changes)
+
+
+def more(*results: PhaseResult) -> Change:
+    """Give these phases these results alone."""
+
+    def change(found: Measured) -> None:
+        kept = [each for each in found.session.totals.phases if all(each.phase != new.phase for new in results)]
+        total(found, phases=[*kept, *results])
+
+    return change
+
+
+def traffic(found: Measured, **changes: object) -> None:
+    total(found, traffic=msgspec.structs.replace(found.session.totals.traffic, **changes))
