@@ -33,16 +33,22 @@ def moderate(moderator: Window, name: str, action: str, *, reason: str = "") -> 
         moderator.confirm(f"{name} in #")
 
 
+def mo_and_ann(server: Server, window: OpenWindow, room: str) -> tuple[Window, Window]:
+    """A moderator and a user, both in the room."""
+    mo, ann = window(), window()
+    sign_in(mo, server, "mo", role="moderator")
+    sign_in(ann, server, "ann")
+    for each in (mo, ann):
+        each.open(server, room=room)
+    return mo, ann
+
+
 def come_back(person: Window) -> None:
     banner(person).get_by_role("button", name="Come back").click()
 
 
 def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWindow) -> None:
-    mo, ann = window(), window()
-    sign_in(mo, server, "mo", role="moderator")
-    sign_in(ann, server, "ann")
-    for each in (mo, ann):
-        each.open(server, room="bar")
+    mo, ann = mo_and_ann(server, window, "bar")
     mo.page.get_by_role("button", name="Moderate Ann").click()
     mo.page.get_by_role("button", name="Delete messages").click()
     expect(mo.page.locator("#toast")).to_have_text("No message of this user is loaded here.")
@@ -91,11 +97,7 @@ def test_a_moderator_deletes_mutes_kicks_and_bans(server: Server, window: OpenWi
 
 def test_a_press_in_the_menu_is_not_lost_when_it_is_told_what_is_in_force(server: Server, window: OpenWindow) -> None:
     """It drew its buttons anew, and one that is replaced before the release of the mouse gets no click."""
-    mo, ann = window(), window()
-    sign_in(mo, server, "mo", role="moderator")
-    sign_in(ann, server, "ann")
-    for each in (mo, ann):
-        each.open(server, room="press")
+    mo, _ = mo_and_ann(server, window, "press")
     held: list[Route] = []
 
     def hold(route: Route) -> None:
