@@ -29,7 +29,7 @@ ENTERED_PER_STEP = 25
 #: Rooms that a poll may read from the log among the reads of one room; each takes 0.4 ms.
 FEW_ROOMS = 8
 
-#: One object for the thousands of held polls that want the same.
+#: One object for the thousands of held polls that want the same; there are 200 limits, two sets of kinds, two shapes.
 _wanted = lru_cache(1024)(Wanted)
 
 
