@@ -224,7 +224,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
 
 async def _interactive(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
     """Show messages above a prompt, until the user leaves."""
-    style = render.Style(colours=not os.environ.get("NO_COLOR"))
+    style = render.Style(colours=not os.environ.get("NO_COLOR"), marks_guests=bool(options.token))
     with Screen(sys.stdin.fileno(), sys.stdout.fileno(), style=style) as screen:
         view = Interactive(chat, screen, options.room, nursery)
         screen.editor.complete = view.complete

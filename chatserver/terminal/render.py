@@ -23,6 +23,7 @@ _QUOTE = 60  # columns of a quoted message
 _BRIEF = 1.0  # s; a text that is sent again sooner is not told of, nor is a shorter wait for a connection
 INDENT = 7  # columns before the lines of a message after the first
 _TAB = 4  # columns
+_GUEST = "g_"  # how the ids of guests begin, and no others
 _EMOJI = "\U0001f000"  # the first; nearly all characters above it have two columns
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 _HAN = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff01-\uff60\U00020000-\U0003ffff"  # Chinese and Japanese
@@ -34,10 +35,11 @@ _WORD = re.compile(rf"( *)([{_NO_END}]*(?:[{_HAN}]|[^ {_HAN}]+)[{_NO_START}]*)")
 
 
 class Style:
-    """SGR sequences, or nothing without colours."""
+    """SGR sequences, or nothing without colours. `marks_guests`: not everybody here is one."""
 
-    def __init__(self, *, colours: bool) -> None:
+    def __init__(self, *, colours: bool, marks_guests: bool = False) -> None:
         self.colours = colours
+        self.marks_guests = marks_guests
 
     def dim(self, text: str) -> str:
         """Less important text."""
@@ -52,8 +54,9 @@ class Style:
         return self._with("1;31", text)
 
     def name(self, user: User) -> str:
-        """A name in the colour of its user; never empty."""
-        return self._with(f"1;{_NAME_COLOURS[crc32(user.id.encode()) % len(_NAME_COLOURS)]}", name_of(user))
+        """A name in the colour of its user; never empty. A guest may have chosen the name of somebody else."""
+        name = self._with(f"1;{_NAME_COLOURS[crc32(user.id.encode()) % len(_NAME_COLOURS)]}", name_of(user))
+        return f"{name} {self.dim('(guest)')}" if self.marks_guests and user.id.startswith(_GUEST) else name
 
     def _with(self, code: str, text: str) -> str:
         return f"\x1b[{code}m{text}\x1b[0m" if self.colours else text

@@ -29,18 +29,18 @@ export class Account {
   }
 
   #show() {
-    const { user } = this.client.identity;
+    const { isGuest, user } = this.client.identity;
+    byId('account-by-name').hidden = !isGuest;
+    byId('account-signed-in').hidden = isGuest;
     if (!user) return;
     this.#me.replaceChildren(avatar(user), make('span', { className: 'name', translate: false }, user.name));
-    this.#me.title = `You are ${user.name}: ${this.client.identity.isGuest ? 'change name, ' : ''}sign in or out`;
+    this.#me.title = `You are ${user.name}: ${isGuest ? 'change name, ' : ''}sign in or out`;
   }
 
   #open(why = '') {
     if (this.#dialog.open) return;
     const { isGuest, user } = this.client.identity;
     byId('account-title').textContent = isGuest ? 'Who are you?' : `You are ${user?.name}`;
-    byId('account-by-name').hidden = !isGuest;
-    byId('account-signed-in').hidden = isGuest;
     this.#name.value = user?.name ?? '';
     this.#token.value = '';
     this.#problem.textContent = why;

@@ -332,3 +332,19 @@ def test_a_guest_with_the_name_of_a_user_is_marked_as_a_guest(server: Server, wi
     expect(heads.locator(".guest:visible")).to_have_count(1)
     expect(heads.nth(1).locator(".guest")).to_be_visible()
     expect(other.page.locator("#people li").filter(has_text="guest")).to_have_count(1)
+
+
+def test_guests_are_marked_for_a_user_whom_a_proxy_signs_in(tmp_path: Path, window: OpenWindow) -> None:
+    """Guests are visible as such where tokens are taken, and these pages took none. Among guests nobody is marked."""
+    with serving(tmp_path, flags=["--user-header", "X-User", "--trusted-proxy", "127.0.0.1"]) as server:
+        guest, zoe = window(), window(is_played=True)
+        guest.open(server, transport="poll", room="two-zoes")
+        guest.page.request.post(f"{server.url}/session", data={"name": "zoe"})
+        guest.say("it is me")
+        zoe.page.set_extra_http_headers({"X-User": "zoe"})
+        zoe.open(server, transport="poll", room="two-zoes")
+        zoe.say("no, it is me")
+        zoe.expect_texts(["it is me", "no, it is me"])
+        expect(zoe.page.locator(".message .guest:visible")).to_have_count(1)
+        guest.expect_texts(["it is me", "no, it is me"])
+        expect(guest.page.locator(".message .guest:visible")).to_have_count(0)

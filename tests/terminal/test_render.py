@@ -64,6 +64,16 @@ def test_a_text_that_calls_the_reader_is_strong_and_a_deleted_one_is_not() -> No
     assert "\x1b[1mwaves" in render.message_lines(message("/me waves"), Style(colours=True), called=True)
 
 
+def test_guests_are_marked_where_the_reader_has_signed_in() -> None:
+    guest, zoe = (Message("lobby", 1, "e1-1", User(id_, "Zoe"), PLACE[4], "hi") for id_ in ("g_1", "zoe"))
+    for message_, marks, shown in (
+        (guest, True, "#1 Zoe (guest): hi"),
+        (zoe, True, "#1 Zoe: hi"),
+        (guest, False, "#1 Zoe: hi"),
+    ):
+        assert render.message_lines(message_, Style(colours=False, marks_guests=marks)).endswith(shown)
+
+
 def test_words_of_every_script_and_emoji_are_kept() -> None:
     text = "grüße مرحبا 日本 👩\u200d🚀 می\u200cرم tout\u00a0!"
     assert render.printable(text) == text
