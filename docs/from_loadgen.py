@@ -5,7 +5,7 @@ Owns: how each is shown. May not: state a fact itself; each comes from the modul
 
 import inspect
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping
 from types import FunctionType
 from typing import get_type_hints
@@ -71,29 +71,28 @@ def persona_acts() -> str:
     return _members("a persona calls", lambda name: not _is_hook(name), Client)
 
 
-def _personas(wanted: Callable[[type[Client]], bool]) -> str:
-    rows = (
-        (f"`{name}`", summary(cls), cls.needs.value, f"{cls.usual_clients:,}")
-        for name, cls in registry().items()
-        if wanted(cls)
-    )
-    return table(("persona", "what it does", "needs", "usual"), rows)
-
-
 def personas_attackers() -> str:
-    """The personas that attack."""
-    return _personas(lambda cls: not cls.honest)
+    """The personas that attack, by what the target must speak."""
+    names: defaultdict[str, list[str]] = defaultdict(list)
+    for name, cls in registry().items():
+        if not cls.honest:
+            names[cls.needs.value].append(f"`{name}`")
+    return table(("needs", "attackers"), ((needs, ", ".join(each)) for needs, each in names.items()))
+
+
+def _honest_personas(*, slow: bool) -> str:
+    rows = ((f"`{name}`", summary(cls)) for name, cls in registry().items() if cls.honest and cls.slow is slow)
+    return table(("persona", "what it does"), rows)
 
 
 def personas_honest() -> str:
     """The honest personas whose load is measured."""
-    rows = ((f"`{name}`", summary(cls)) for name, cls in registry().items() if cls.honest and not cls.slow)
-    return table(("persona", "what it does"), rows)
+    return _honest_personas(slow=False)
 
 
 def personas_slow() -> str:
     """The slow but honest personas that no attack may hurt."""
-    return _personas(lambda cls: cls.honest and cls.slow)
+    return _honest_personas(slow=True)
 
 
 #: The structs of a report, in the order in which a reader meets them.

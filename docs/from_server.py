@@ -1,4 +1,4 @@
-"""The blocks generated from the server's code: codes, limits, states, steps, metrics and dependencies.
+"""The blocks generated from the server's code: codes, limits, states, metrics and dependencies.
 
 Owns: how each is shown. May not: state a fact itself; each comes from the module that owns it.
 """
@@ -12,7 +12,6 @@ from contextlib import closing
 from functools import cache
 from itertools import chain
 from pathlib import Path
-from types import ModuleType
 from typing import NamedTuple
 
 import trio
@@ -20,14 +19,12 @@ from markdown_table import table
 from prometheus_client.core import Metric
 
 from chatserver.api.websocket_session import WebSocketSession
-from chatserver.chat import broadcast, hub
 from chatserver.chat.member import Member, PollWaiter
 from chatserver.chat.principal import Principal
-from chatserver.edge import tasks, websocket
 from chatserver.edge.requests import Upload
 from chatserver.listening import Listening
 from chatserver.log import open_log
-from chatserver.net import admission, listener, poller
+from chatserver.net import admission
 from chatserver.net.connection import Connection
 from chatserver.net.readiness import Readiness
 from chatserver.net.scheduler import QUANTUM
@@ -249,10 +246,10 @@ def _boxes() -> list[list[State]]:
     return boxes
 
 
-# -- the scheduler, the gate, and sizes that nothing sets -------------------------------------------------------------
+# -- the scheduler and the gate ---------------------------------------------------------------------------------------
 
 
-def _remarks(owner: type | ModuleType) -> dict[str, str]:
+def _remarks(owner: type) -> dict[str, str]:
     """The comments on constants in a source file: after them, or in the `#:` lines above."""
     source = inspect.getsource(owner)
     names = r"([A-Z][A-Z_]*(?:, [A-Z][A-Z_]*)*)(?:: [^=\n]+)? = "
@@ -306,23 +303,6 @@ def water_marks() -> str:
             ("low", f"{low:.0%}", "until no more than this are taken; of what one scan finds the worse half at most"),
         ),
     )
-
-
-#: The modules whose constants bound how much is done at a time.
-_STEPS = (poller, listener, websocket, tasks, broadcast, hub, admission)
-
-
-def step_sizes() -> str:
-    """How much is done at a time: constants, with the reason for each."""
-    rows = []
-    for module in _STEPS:
-        file = module.__name__.partition(".")[2].replace(".", "/") + ".py"
-        for names, told in _remarks(module).items():
-            values = [getattr(module, name) for name in names.split(", ")]
-            if all(isinstance(value, int | float) for value in values):
-                shown = ", ".join(f"{value:,}" for value in values)
-                rows.append((f"`{names}`", shown, told, f"`{file}`"))
-    return table(("constant", "value", "why", "in"), rows)
 
 
 def metrics() -> str:

@@ -33,7 +33,6 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "scheduler-classes": from_server.scheduler_classes,
     "reclaim-ranks": from_server.reclaim_ranks,
     "water-marks": from_server.water_marks,
-    "step-sizes": from_server.step_sizes,
     "connection-memory": from_server.connection_memory,
     "metrics": from_server.metrics,
     "dependencies": from_server.dependencies,
