@@ -47,22 +47,22 @@ def _rows(*kinds: str, **facts: Any) -> list[Row]:
     return [Row(kind=kind, **facts) for kind in kinds]
 
 
-_HEAD: Final = "`HEAD`: 10 s in total from accept, or from the request's first byte"
-_BODY: Final = "`BODY`: 10 s in total, plus 1 s for each KiB received, at most 30 s"
-_MESSAGE: Final = "`MESSAGE`: 20 s in total, whatever control frames come in between"
-_FLUSH: Final = "`FLUSH`: at least 256 B/s acknowledged over 30 s; unsent bytes stay in shared memory"
-_SIZE: Final = "refused as soon as the size is known; nothing of it is kept"
+_HEAD: Final = "`HEAD`: 10 s in total"
+_BODY: Final = "`BODY`: 10 s and 1 s for each KiB, at most 30 s"
+_MESSAGE: Final = "`MESSAGE`: 20 s in total"
+_FLUSH: Final = "`FLUSH`: at least 256 B/s over 30 s"
+_SIZE: Final = "refused as soon as the size is known"
 _WITH_MESSAGES: Final = {"message_rate": 20.0, "publish_rate": 20.0}
 
 ROWS: Final[tuple[Row, ...]] = (
     *_rows("idle-connect", defence=_HEAD, ends=(Reason.HEAD_DEADLINE,), told="FIN"),
     *_rows(
         "slow-head", "drip-head", "slow-handshake",
-        defence=_HEAD + "; each byte is searched once", ends=(Reason.HEAD_DEADLINE,), told="408, FIN",
+        defence=_HEAD, ends=(Reason.HEAD_DEADLINE,), told="408, FIN",
     ),
     *_rows("slow-body", "expect-continue", defence=_BODY, ends=(Reason.BODY_DEADLINE,), told="408, FIN"),
     *_rows(
-        "slow-chunk", defence="a chunked body may take four times its content plus 256 bytes on the wire",
+        "slow-chunk", defence="on the wire at most four times the content and 256 bytes",
         ends=(Reason.CHUNK_OVERHEAD,), told="400, FIN", settings={"body_deadline": 20.0, "body_deadline_max": 20.0},
     ),
     *_rows(
@@ -71,16 +71,16 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows("slow-read-ws", defence=_FLUSH, ends=(Reason.FLUSH_DEADLINE,), told="RST", clients=20),
     *_rows(
-        "poll-abandon", defence="`HELD` as long as it asked for, then `KEEPALIVE`: 60 s in total", needs_dark=True,
+        "poll-abandon", defence="`HELD` as long as it asked for, then `KEEPALIVE`: 60 s", needs_dark=True,
         ends=(Reason.KEEPALIVE_DEADLINE, Reason.FLUSH_DEADLINE), told="nothing: it is gone", answers=("answered 200",),
     ),
     *_rows(
-        "poll-halfclose", defence="on FIN the poll is answered at once, and the connection is closed",
+        "poll-halfclose", defence="on FIN the poll is answered at once",
         ends=(Reason.DONE, Reason.PEER_CLOSED), told="200, FIN",
     ),
     *_rows("slow-frame", "slow-fragment", defence=_MESSAGE, ends=(Reason.MESSAGE_DEADLINE,), told="close 1008"),
     *_rows(
-        "no-pong", defence="`OPEN`: a ping after 25 s of silence; `PINGED`: 10 s for any byte at all",
+        "no-pong", defence="a ping after 25 s of silence; `PINGED`: 10 s for any byte",
         ends=(Reason.PONG_DEADLINE,), told="close 4000",
     ),
     *_rows(
@@ -89,12 +89,11 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "vanish", "vanish-stream", needs_dark=True,
-        defence="our ping or heartbeat is never acknowledged: " + _FLUSH,
+        defence="the ping or heartbeat is not acknowledged: " + _FLUSH,
         ends=(Reason.FLUSH_DEADLINE, Reason.PONG_DEADLINE), told="nothing: it is gone", answers=("answered 200",),
     ),
     *_rows(
-        "slow-tls", defence="`TLS_HELLO`, `TLS_HANDSHAKE`: 10 s in total, 256 handshakes under way at most; on a plain"
-        " port its first byte cannot begin a request",
+        "slow-tls", defence="`TLS_HELLO`, `TLS_HANDSHAKE`: 10 s in total, 256 handshakes at a time",
         ends=(Reason.BAD_REQUEST, Reason.TLS_DEADLINE, Reason.EVICTED), told="400 on a plain port, else FIN",
     ),
     *_rows(
@@ -109,7 +108,7 @@ ROWS: Final[tuple[Row, ...]] = (
     # Greedy
     *_rows(
         "connect-flood",
-        defence="8 connections are accepted in each round of the scheduler, and networks take turns",
+        defence="8 connections are accepted in a round; networks take turns",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="nothing: it does not stay",
     ),
     *_rows(
@@ -118,13 +117,13 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "descriptor-exhaust", settings={"total": 30}, clients=60,
-        defence="places are counted; the worst waiting connection is evicted first; a spare descriptor serves for 503",
+        defence="the worst-ranked connection is evicted; a spare descriptor serves for 503",
         ends=(Reason.REFUSED_FULL, Reason.EVICTED, Reason.REFUSED_DESCRIPTORS), told="503 with `Retry-After`",
         answers=("answered 200",),
     ),
     *_rows(
         "ping-flood", "pong-flood", settings=_WITH_MESSAGES,
-        defence="a budget of messages, pings and pongs included, with a burst of ten seconds' worth",
+        defence="`--message-rate`, pings and pongs included",
         ends=(Reason.FLOOD,), told="close 1008",
     ),
     *_rows(
@@ -133,28 +132,27 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "tiny-frames", "room-churn", settings=_WITH_MESSAGES,
-        defence="the same budget; 100 rooms a connection; presence is sent once a second and bounded over all rooms",
+        defence="the same rate; presence is sent once a second and bounded over all rooms",
         ends=(Reason.FLOOD,), told="`rate_limited` with `retry_after`, then close 1008",
     ),
     *_rows(
         "join-many", settings=_WITH_MESSAGES,
-        defence="100 rooms a connection, at most four of them without messages; the same budget",
+        defence="100 rooms a connection, at most four of them without messages; the same rate",
         ends=(Reason.FLOOD,), told="`too_many_rooms`, or `rate_limited` with `retry_after`, then close 1008",
         answers=("joined", "error too_many_rooms", "error rate_limited"),
     ),
     *_rows(
         "pipeline", ends=(Reason.FLUSH_DEADLINE,), told="RST",
-        defence="one request in flight; the peer is not read until it takes the answer: `FLUSH`",
+        defence="the peer is not read until it takes the answer: `FLUSH`",
     ),
     *_rows(
         "long-requests", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET),
         told="200, 201, 413 or 429",
-        defence="a request that needs more than one read continues behind all other work; 100 requests at once, then"
-        " 50 a second",
+        defence="the rest of a long request comes behind all other work; `--request-rate`",
     ),
     *_rows(
         "long-messages", settings=_WITH_MESSAGES, ends=(Reason.FLOOD,),
-        defence="eight messages in a step, networks take turns; the budget of messages",
+        defence="eight messages in a step; networks take turns; `--message-rate`",
         told="`rate_limited` with `retry_after`, then close 1008",
     ),
     *_rows("big-head", "many-fields", defence=_SIZE, ends=(Reason.HEAD_TOO_LARGE,), told="431, FIN"),
@@ -165,60 +163,55 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows("big-frame", defence=_SIZE, ends=(Reason.MESSAGE_TOO_BIG, Reason.BAD_FRAME), told="close 1009"),
     *_rows(
         "reconnect-storm", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`",
-        defence="networks take turns; missed messages are sent from shared "
-        "bytes",
+        defence="networks take turns; missed messages are sent from shared bytes",
     ),
     *_rows(
         "publish-reset", settings={"ring_bytes": 65_536}, clients=150, times=200,
-        defence="a connection that closes is removed from every list; an exception in a step ends only its own"
-        " connection and is counted",
+        defence="a closed connection leaves every list; an exception ends only its own connection",
         ends=(Reason.PEER_RESET,), answers=("answered 503",), told="201",
     ),
     *_rows(
         "ask-the-log", stays=True, clients=30, times=100,
-        defence="networks take turns at the log; equal requests share one query; a page is bounded in bytes",
+        defence="networks take turns at the log; equal requests share one query",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200, or 503 with `Retry-After`",
         answers=("answered 201", "answered 404", "answered 429"),
     ),
     *_rows(
         "catch-up", stays=True, clients=30, times=100, settings={"ring_messages": 16},
-        defence="networks take turns to catch up; members at one offset share one page; messages older than a room's"
-        " ring are read by a few tasks, a page at a time",
+        defence="networks take turns to catch up; members at one offset share one page",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`joined`, or `error` with `retry_after`",
         answers=("joined", "error rate_limited", "error unavailable"),
     ),
     *_rows(
         "costly-text", stays=True, clients=6, times=6,
-        defence="size and rate are checked before content; no request costs the loop more than half a millisecond",
+        defence="size and rate are checked before content",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.BODY_TOO_LARGE), told="400, 413, or 429 with `Retry-After`",
     ),
     *_rows(
         "fill-rooms", stays=True, clients=40, times=120, settings={"max_rooms": 100},
-        defence="a network can have only its share of the rooms in memory",
+        defence="a network has a share of the rooms in memory",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`ack` and `joined`, beyond the share an `error`",
         answers=("ack", "joined", "error unavailable"),
     ),
     *_rows(
         "bad-tokens", stays=True, with_key=True, clients=20, times=200,
-        defence="size and rate are checked before the signature; after 50 wrong tokens from a network, five of its"
-        " tokens a second are checked",
+        defence="after 50 wrong tokens from a network, five of its tokens a second are checked",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="401, or 429 with `Retry-After`",
     ),
     *_rows(
         "sign-outs", stays=True, clients=20, times=200, settings={"publish_rate": 20.0},
-        defence="guests of a network may sign out once a second, 100 at once; the last 10,000 sign-outs are kept",
+        defence="guests of a network may sign out once a second; the last 10,000 are kept",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="204, or 429 with `Retry-After`",
     ),
     *_rows(
         "sse-flood", stays=True, times=3,
-        defence="bytes after the request are dropped; beyond 64 KiB of them the stream ends",
+        defence="beyond 64 KiB after the request the stream ends",
         ends=(Reason.FLOOD, Reason.PEER_CLOSED, Reason.PEER_RESET), told="200 and events",
     ),
     *_rows(
         "thundering-poll", stays=True, ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="200",
         answers=("answered 201",),
-        defence="one encoding for all polls at one cursor; eight are answered in a step, the others behind all other "
-        "work",
+        defence="one encoding for all polls at one cursor; eight are answered in a step",
     ),
     *_rows(
         "compress-bomb", defence="compression is not offered", ends=(Reason.BAD_FRAME,), told="close 1002",
@@ -226,7 +219,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     # Malformed
     *_rows(
-        "malformed-http", defence="h11, held to the stricter reading where RFC 9112 leaves a choice",
+        "malformed-http", defence="h11, and the stricter reading where RFC 9112 leaves a choice",
         ends=(Reason.BAD_REQUEST,), told="400, 405, 426, 501 or 505, FIN", clients=90, times=60,
     ),
     *_rows(
@@ -235,7 +228,7 @@ ROWS: Final[tuple[Row, ...]] = (
     ),
     *_rows(
         "malformed-chat", stays=True, clients=55, times=55,
-        defence="typed decoding; a bad message is answered and the connection lives",
+        defence="typed decoding; a bad message gets an error",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.BAD_TEXT), told="`error` with its code",
         answers=(
             *(f"error {code}" for code in ("bad_json", "bad_field", "bad_room", "bad_cursor", "unknown_type")),
@@ -245,7 +238,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows(
         "foreign-page", stays=True, clients=10, times=10, settings={"head_deadline": 10.0},
         defence="a foreign `Origin` or `Sec-Fetch-Site` is refused where the request acts as a user or changes"
-        " something, a foreign `Host` everywhere; `--allow-origin` and `--allow-host` name exceptions",
+        " something, a foreign `Host` everywhere",
         ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="403 or 421",
     ),
 )  # fmt: skip
