@@ -48,7 +48,7 @@ MAX_PENDING = 20_000
 SHARED_PENDING = 1_000
 #: Characters of text in waiting drafts, those of texts that are not ASCII counted thrice: 22 MiB at four bytes each.
 MAX_PENDING_TEXT = 16 * 1024 * 1024
-#: Drafts in one commit: a publish waits for the one under way and its own (docs/measurements/2026-11-24-newcomers.md).
+#: Drafts in one commit: a publish waits for the one under way and its own (docs/measurements/2026-11-29-scheduler.md).
 MAX_GROUP = 64
 #: Characters of text, as `counted_text` has them, with which a commit takes no further draft: 64 of the longest take up
 #: to 100 ms. As many that it removes: then it takes no further edit or deletion.

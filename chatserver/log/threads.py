@@ -25,7 +25,7 @@ from chatserver.log.program import Defer, Post, call_now, never_post
 #: Seconds after which a thread without a job ends, as in trio's own cache of threads.
 IDLE_TIMEOUT = 10.0
 #: The interpreter's switch interval, seconds. Beside a busy loop a thread of the log waits that long at each statement,
-#: and the loop for the thread; less helps no more (docs/measurements/2026-11-26-threads.md).
+#: and the loop for the thread; less helps no more (docs/measurements/2026-11-29-scheduler.md).
 THREAD_SWITCH = 0.0002
 #: Seconds until the loop is woken again, where that failed.
 WAKE_RETRY = 0.05

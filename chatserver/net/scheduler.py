@@ -21,7 +21,7 @@ from chatserver.net.states import Priority
 #: A step, its item, and the network at whose turn it runs.
 _Queued: TypeAlias = tuple[Callable[[Any], bool | None], Any, Hashable]
 
-#: Seconds of each class in a round, and one step at least (docs/measurements/2026-11-24-scheduler.md). `NORMAL` must
+#: Seconds of each class in a round, and one step at least (docs/measurements/2026-11-29-scheduler.md). `NORMAL` must
 #: keep up with the listener (`ACCEPT_BATCH`). `BULK` has little, so that floods, which end up there, delay users
 #: little; with half of it, publishers that send ahead beside a busy room get too few turns.
 QUANTUM: dict[Priority, float] = {Priority.FIRST: 0.0004, Priority.NORMAL: 0.0006, Priority.BULK: 0.0002}
