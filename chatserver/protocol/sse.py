@@ -6,13 +6,13 @@ break would end the field early, so data with line breaks is sent as several `da
     head(date_line(second)) + retry_field(3000) + event("k3f9-41", b'{"text":"hi"}')
 """
 
-# No Content-Length: the stream ends when the connection does, so it cannot be kept alive. The last line tells
-# nginx not to buffer events.
+# No Content-Length: the stream ends when the connection does, so it cannot be kept alive. X-Accel-Buffering tells nginx
+# not to buffer events, no-transform tells others not to compress them (Express keeps them for ever while it does).
 _HEAD = (
     b"HTTP/1.1 200 OK\r\n"
     b"Content-Type: text/event-stream; charset=utf-8\r\n"
     b"X-Content-Type-Options: nosniff\r\n"
-    b"Cache-Control: no-store\r\n"
+    b"Cache-Control: no-store, no-transform\r\n"
     b"X-Accel-Buffering: no\r\n"
     b"Connection: close\r\n"
 )

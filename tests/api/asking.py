@@ -47,7 +47,7 @@ async def open_stream(
     head = await peer.head()
     assert head.status == 200
     assert head.headers["content-type"] == "text/event-stream; charset=utf-8"
-    assert head.headers["cache-control"] == "no-store"
+    assert head.headers["cache-control"] == "no-store, no-transform"
     assert head.headers["x-content-type-options"] == "nosniff"
     assert await peer.until(b"\n") == b"retry: 2000\n"
 
