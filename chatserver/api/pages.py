@@ -133,16 +133,21 @@ class Pages:
         start = resolve(after, epoch=self._encoder.epoch, first=head.first, last=head.last, newest=wanted.limit)
         return await self.after_start(room, start, wanted)
 
-    async def several(self, starts: Sequence[tuple[str, Start]], wanted: Wanted) -> list[bytes]:
-        """The body of an answer with pages of several rooms. Raises LogError."""
+    async def several(
+        self, starts: Sequence[tuple[str, Start]], wanted: Wanted, in_memory: Callable[[str], Room | None]
+    ) -> list[bytes]:
+        """The same, with the log's pages of the rooms whose rings lack them. Raises LogError."""
         pages = []
         left = PAGE_BYTES
-        with self.while_it_waits(*(room for room, _ in starts)) as up_to_date:
-            for room, start in starts:
-                page = await self.after_start(room, start, wanted, _share(left, len(starts)))
+        with self.while_it_waits(*(name for name, _ in starts)) as up_to_date:
+            for name, start in starts:
+                room, most = in_memory(name), _share(left, len(starts))
+                page = None if room is None else self.after_now(room, start, wanted, most)
+                if page is None:
+                    page = await self.after_start(name, start, wanted, most)
                 left -= page.size
-                pages.append((room, page))
-            return self.body([(room, up_to_date(room, page)) for room, page in pages], many=wanted.many)
+                pages.append((name, page))
+            return self.body([(name, up_to_date(name, page)) for name, page in pages], many=wanted.many)
 
     async def after_start(self, room: str, start: Start, wanted: Wanted, most: int = PAGE_BYTES) -> Page:
         """The page after a start; with `most` 0 an empty one. Raises LogError."""

@@ -138,7 +138,7 @@ class PollHandlers:
         return Response(200, body)
 
     async def _several(self, starts: list[tuple[str, Start]], wanted: Wanted) -> Answer:
-        return Response(200, await self._pages.several(starts, wanted))
+        return Response(200, await self._pages.several(starts, wanted, self._hub.registry.room))
 
     def answer_held(self, waiter: PollWaiter) -> Answer:
         """The answer to a held poll at this moment, even an empty one."""

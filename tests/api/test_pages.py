@@ -210,7 +210,9 @@ async def test_rooms_of_one_poll_share_the_bound_and_are_served_in_turn(server: 
     parts = server.server.parts
     starts = [(parts.hub.rooms[room], Start(0, recovered=True)) for room in rooms]
     ours = parts.services.pages.several_now(starts, wanted := Wanted(50, many=True))
-    assert ours == await parts.services.pages.several([(room.name, start) for room, start in starts], wanted)
+    assert ours == await parts.services.pages.several(
+        [(room.name, start) for room, start in starts], wanted, lambda name: None
+    )
 
 
 async def test_polls_with_every_limit_do_not_fill_memory(server: Serving) -> None:
@@ -263,7 +265,7 @@ async def test_a_poll_of_several_rooms_has_no_text_deleted_meanwhile(autojump_cl
         bodies: list[bytes] = []
 
         async def poll() -> None:
-            bodies.extend(await pages.several(starts, Wanted(50, many=True)))
+            bodies.extend(await pages.several(starts, Wanted(50, many=True), lambda name: None))
 
         async with trio.open_nursery() as nursery:
             nursery.start_soon(poll)

@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 
 from chatserver.api import polls
+from chatserver.chat.log_reader import LogReader
+from chatserver.log.interface import Range
 from tests.api.asking import texts
 from tests.support.peers import Answer, Peer, ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
@@ -97,6 +99,30 @@ async def test_a_poll_of_many_rooms_answers_with_all_of_them(
     assert {room: texts(page) for room, page in rooms.items()} == {"a": [], "b": [], "c": ["c1"]}
     assert rooms["b"]["cursor"] == cursor
     assert await server.metric("chatserver_held_polls") == 0
+
+
+async def test_a_poll_reads_from_the_log_only_the_rooms_that_are_behind_the_ring(
+    peer: Peer, server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It read all of them: one of a hundred rooms with more news than its ring holds cost a hundred reads."""
+    read, really_read = list[str](), LogReader.read
+
+    async def noting(reader: LogReader, wanted: Range) -> Any:
+        read.append(wanted.room)
+        return await really_read(reader, wanted)
+
+    monkeypatch.setattr(LogReader, "read", noting)
+    async with chatter(server.address) as friend:
+        for room in "abc":
+            await publish(server.address, room, "old")
+            await friend.ask("join", room=room)
+        ring = server.server.parts.hub.rooms["b"].ring
+        assert ring is not None
+        ring.cut(0)
+        read.clear()
+        rooms = (await peer.request("GET", "/poll?room=a:0&room=b:0&room=c:1&wait=20")).json["rooms"]
+    assert {room: texts(page) for room, page in rooms.items()} == {"a": ["old"], "b": ["old"], "c": []}
+    assert read == ["b"]
 
 
 async def test_a_cursor_that_is_not_recovered_is_answered_at_once(server: Serving, peer: Peer) -> None:
