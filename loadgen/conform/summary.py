@@ -21,7 +21,7 @@ from loadgen.report.schema import Outcome, Report, Started, Table, Verdict, verd
 FIGURES: Final = named((
     Figure("cases", "", "cases that were played", better=Better.NEITHER),
     Figure("ok", "", "cases in which the server did what RFC 6455 requires", better=Better.MORE),
-    Figure("non_strict", "", "cases in which the RFC leaves the choice to the server, and other servers do better"),
+    Figure("non_strict", "", "cases in which other servers do better, and the RFC allows both"),
     Figure("wrong", "", "cases in which it did what the RFC forbids"),
     Figure("not_exercised", "", "cases that exceeded a limit of the server, or that it turned away"),
 ))  # fmt: skip

@@ -144,7 +144,7 @@ _VICTIMS: Final = (
     Figure("attack_failed", "", "victims' operations during the attack that failed", _NONE,
            tile="victims' operations failed under attack"),
     Figure("recovery_failed", "", "victims' operations after the attack that failed", _NONE),
-    Figure("newcomers_came", "", "healthy clients that connected, did one operation and left, during the attack",
+    Figure("newcomers_came", "", "healthy clients that came for one operation during the attack",
            better=_NEITHER),
     Figure("newcomers_success_percent", "%", "newcomers during the attack that succeeded", column=Column("new, %", 2),
            better=_MORE, own_tolerance=_EXACT),
@@ -168,16 +168,16 @@ _VICTIMS: Final = (
     Figure("p99_ratio", TIMES, "99th percentile during the attack divided by the baseline's", late=True,
            better=_NEITHER),
     Figure("floor_baseline_p99_ms", "ms",
-           "the same victims at the floor, before the same attack, 99th percentile (--floor)",
+           "the victims at the floor before the same attack, 99th percentile (--floor)",
            column=_wide("the floor's p99, ms"), better=_NEITHER),
-    Figure("floor_p99_ms", "ms", "the same victims at the floor during the same attack, 99th percentile (--floor); an"
-           " operation without an answer counts with the victims' timeout", column=_wide("the floor's p99, ms"),
+    Figure("floor_p99_ms", "ms", "the victims at the floor during the same attack, 99th percentile (--floor)",
+           column=_wide("the floor's p99, ms"),
            better=_NEITHER),
-    Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's during the same"
-           " (--floor)", column=_wide("ratio to the floor"), late=True, better=_NEITHER),
-    Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that exceeds it most; the bar is"
-           " 1.5 times its baseline's or 25 ms above it, whichever is more", _NONE),
-    Figure("recovery_p99_over_bar_ms", "ms", "p99_over_bar_ms after the attack instead of in it", _NONE),
+    Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's (--floor)",
+           column=_wide("ratio to the floor"), late=True, better=_NEITHER),
+    Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that exceeds it most", _NONE),
+    Figure("recovery_p99_over_bar_ms", "ms",
+           "99th percentile above the bar after the attack, of the transport that exceeds it most", _NONE),
     Figure("worst_victim_over_bar_ms", "ms",
            "the highest median of a single victim during the attack, above the same bar", _NONE),
     Figure("first_failure_s", "s", "from the begin of the attack to the first operation that failed", better=_NEITHER),
@@ -188,10 +188,10 @@ _VICTIMS: Final = (
 _MESSAGES_KEPT: Final = (
     Figure("acknowledged", "", "messages that the server acknowledged and that were read again after the attack",
            better=_NEITHER, own_tolerance=_PACED),
-    Figure("acknowledged_lost", "", "acknowledged messages and changes that the history lacks, or has twice,"
-           " elsewhere or out of order", _none(When.KEPT), proof=True),
-    Figure("members_wrong", "", "victims that are missing among the members of their rooms after the attack, and"
-           " newcomers that are still there half a minute after they left", _none(When.MEMBERS)),
+    Figure("acknowledged_lost", "", "acknowledged messages and changes that the history lacks or has wrongly",
+           _none(When.KEPT), proof=True),
+    Figure("members_wrong", "", "victims that lists of members lack, and newcomers that they still have",
+           _none(When.MEMBERS)),
 )  # fmt: skip
 
 _NEIGHBOURS: Final = (
@@ -214,23 +214,23 @@ _MESSAGES: Final = (
            _none(When.SPEAKERS)),
     Figure("unreturned", "", "messages sent that never came back to their sender", _none(When.ECHOES)),
     Figure("missed", "",
-           "acknowledged messages that members of their room did not get, counted for each member that missed one",
+           "acknowledged messages that members did not get, for each member",
            _none(When.GATHERED)),
-    Figure("surplus", "", "messages that members got twice, or that were meant for another room, counted for each such"
-           " member", _none(When.GATHERED)),
+    Figure("surplus", "", "messages that members got twice or from another room, for each member",
+           _none(When.GATHERED)),
     Figure("message_errors", "", "messages and requests that the server refused with an error", _none(When.SPEAKERS)),
-    Figure("messages_per_s", "/s", "messages acknowledged or requests answered a second in the phases in which they"
-           " were due, without those answered later", tile="messages acknowledged", better=_MORE, own_tolerance=_PACED),
+    Figure("messages_per_s", "/s",
+           "messages acknowledged or requests answered a second, without those answered after their phase",
+           tile="messages acknowledged", better=_MORE, own_tolerance=_PACED),
     Figure("deliveries_per_s", "/s", "messages delivered to virtual clients a second",
            better=_MORE, own_tolerance=_PACED),
 )  # fmt: skip
 
 _CLIENTS: Final = (
-    Figure("held", "", "clients established in the steady window, at most", better=_MORE),
+    Figure("held", "", "most clients established in the steady window", better=_MORE),
     Figure("refused", "", "clients turned away: connection refused, 429, 503", _NONE),
     Figure("failed", "", "clients that were not established for another reason", _NONE),
-    Figure("ended", "", "clients that were established and that the server then ended, unless that was planned and they"
-           " could come back", _NONE, tile="clients ended by the server"),
+    Figure("ended", "", "clients that the server ended, unless as planned", _NONE, tile="clients ended by the server"),
     Figure("connect_p50_ms", "ms", "from connect until the connection was established, median"),
     Figure("connect_p99_ms", "ms", "from connect until the connection was established, 99th percentile"),
     Figure("handshake_p50_ms", "ms", "from connect until a client was established (TLS, upgrade, join), median"),
@@ -241,7 +241,7 @@ _CLIENTS: Final = (
 
 _ATTACKERS: Final = _of_the_load(
     Figure("attackers_asked", "", "attackers that were asked for", column=_wide("attackers asked")),
-    Figure("attackers_came", "", "attackers that reached the server at some time: accepted, or refused by an answer",
+    Figure("attackers_came", "", "attackers that reached the server: accepted, or refused by an answer",
            column=Column("came", 6)),
     Figure("attacker_addresses", "", "source addresses of the attackers (--per-address)"),
     Figure("attempts_per_s", "/s", "connections that attackers tried to make a second", column=_wide("attempts/s")),
@@ -253,7 +253,7 @@ _ATTACKERS: Final = _of_the_load(
     Figure("kill_p50_s", "s", "age at which attackers were disconnected, median",
            column=Column("killed at, s", 4)),
     Figure("kill_max_s", "s", "age at which attackers were disconnected, at worst"),
-    Figure("malformed_accepted", "", "malformed requests accepted although two programs may read them differently",
+    Figure("malformed_accepted", "", "malformed requests accepted that two programs may read differently",
            _none(When.MALFORMED), proof=True),
 )  # fmt: skip
 
@@ -274,15 +274,17 @@ _ATTACK_COST: Final = (
            "server CPU above the baseline per attacker-second (--server-pid)"),
     Figure("server_cpu_percent", "%", "server CPU during the attack, of one core (--server-pid)",
            column=_wide("server CPU, % of a core")),
-    Figure("server_bytes_grown", "B", "the most by which the server's memory grew in the attack, less the baseline's"
-           " growth (--server-pid)", column=_wide("memory"), own_tolerance=_ONCE),
+    Figure("server_bytes_grown", "B",
+           "most that the server's memory grew in the attack, less the baseline's growth (--server-pid)",
+           column=_wide("memory"), own_tolerance=_ONCE),
     Figure("server_bytes_per_attacker", "B", "server_bytes_grown for each attacker that came (--server-pid)",
            column=_wide("an attacker"), tile="of server memory for each attacker", own_tolerance=_EACH),
     Figure("server_bytes_over_bar", "B",
            "growth of server memory above the limit: 2 KiB for each attacker (TLS: 50) and 512 KiB once (--server-pid)",
            _none(When.WATCHED), own_tolerance=_ONCE),
-    Figure("server_bytes_left_over_bar", "B", "server memory left above the limit: 1 KiB for each attacker (TLS:"
-           " 49) and 512 KiB once (--server-pid)", _none(When.WATCHED), own_tolerance=_ONCE),
+    Figure("server_bytes_left_over_bar", "B",
+           "server memory left above the limit: 1 KiB for each attacker (TLS: 49) and 512 KiB once (--server-pid)",
+           _none(When.WATCHED), own_tolerance=_ONCE),
     Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the baseline's growth"
            " (--server-pid)", column=_wide("left"), own_tolerance=_ONCE),
     Figure("server_descriptors_left", "", "server descriptors after recovery above the baseline (--server-pid)",
@@ -291,13 +293,13 @@ _ATTACK_COST: Final = (
 
 _ATTACK_NOISE: Final = _of_the_load(
     Figure("crowd_lag_p99_ms", "ms",
-           "how late the attackers' own processes ran during the attack; they have a lower priority than all others"),
+           "how late the attackers' processes ran during the attack"),
     Figure("baseline_pressure_percent", "%",
-           "time before the attack in which a program on this machine waited for a processor"),
+           "time before the attack in which programs waited for a processor"),
     Figure("recovery_pressure_percent", "%",
-           "time after the attack in which a program on this machine waited for a processor"),
+           "time after the attack in which programs waited for a processor"),
     Figure("baseline_steal_percent", "%",
-           "share of this machine's processor time that the host took (steal), before the attack",
+           "processor time that the host took (steal), before the attack",
            column=_STEAL),
 )  # fmt: skip
 
@@ -307,22 +309,18 @@ _RUN_NOISE: Final = _of_the_load(
 )
 
 _NOISE: Final = _of_the_load(
-    Figure("round_trip_ms", "ms", "duration of a GET before the run, connect included: the distance to the target; of"
-           " the connect alone, if the GET is not answered"),
-    Figure("lag_p99_ms", "ms", "how late the measuring processes ran while they measured, 99th percentile of the latest"
-           " process"),
-    Figure("lag_max_ms", "ms", "how late the measuring processes ran while they measured, at worst"),
-    Figure("backlog_p99_ms", "ms", "how long, at least, data waited in the kernel before the measuring processes read"
-           " it, 99th percentile of the latest process"),
-    Figure("backlog_max_ms", "ms", "how long, at least, data waited in the kernel before the measuring processes read"
-           " it, at worst"),
+    Figure("round_trip_ms", "ms", "a GET before the run, connect included: the distance to the target"),
+    Figure("lag_p99_ms", "ms", "how late the measuring processes ran, 99th percentile of the latest"),
+    Figure("lag_max_ms", "ms", "how late the measuring processes ran, at worst"),
+    Figure("backlog_p99_ms", "ms", "how long data waited for the measuring processes in the kernel, 99th percentile"),
+    Figure("backlog_max_ms", "ms", "how long data waited for the measuring processes in the kernel, at worst"),
     Figure("own_cpu_percent", "%", "CPU that the busiest measuring process used, of one core"),
     Figure("own_cpu_wait_percent", "%",
            "time that a measuring process was ready to run and others had the CPU, at worst"),
     Figure("server_cpu_wait_percent", "%",
            "time that the server was ready to run and other programs had the CPU (--server-pid)"),
-    Figure("steal_percent", "%", "share of this machine's processor time that the host took (steal), in the steady"
-           " window or during the attack", column=_STEAL),
+    Figure("steal_percent", "%", "processor time that the host took (steal), in the steady window or the attack",
+           column=_STEAL),
 )  # fmt: skip
 
 
@@ -363,7 +361,7 @@ SCORECARD: Final = named((
     Figure("attacks", "", "attacks that were played", better=_NEITHER),
     Figure("held", "", "attacks in which the target held", better=_MORE),
     Figure("fell_short", "", "attacks in which it fell short"),
-    Figure("invalid", "", "attacks that measured nothing, by the generator's or this machine's fault"),
+    Figure("invalid", "", "attacks that measured nothing"),
     Figure("not_exercised", "", "attacks that did not take place"),
 ))  # fmt: skip
 

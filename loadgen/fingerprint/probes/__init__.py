@@ -37,10 +37,10 @@ LIMITS: Final[Mapping[str, Limit]] = {limit.figure: limit for limit in (MEANWHIL
 
 _COUNTS: Final = (
     Figure("limits_good", "", "limits within good practice", better=Better.MORE),
-    Figure("limits_lenient", "", "limits that let an attacker do more than good servers do"),
+    Figure("limits_lenient", "", "limits that allow an attacker more than good servers do"),
     Figure("limits_harsh", "", "limits that hurt honest slow users"),
     Figure("limits_missing", "", "limits that are not there"),
-    Figure("limits_undecided", "", "limits that were not seen, by probes that did not look far enough"),
+    Figure("limits_undecided", "", "limits that were not seen, nor looked for far enough"),
     Figure("probes_failed", "", "probes that did not finish"),
 )
 

@@ -254,7 +254,7 @@ PROBES: Final = (
           good=(4096, 32_000_000), need=Need.BODY,
           play=partial(_seek, make=_body, small=16, first=1024, most=1 << 25, send=_ask)),
     Probe(name="chunk extensions", figure="chunk_overhead_bytes",
-          meaning="most bytes of chunk extensions that one request may bring",
+          meaning="most bytes of chunk extensions in one request",
           why="Go 16 KiB since CVE-2023-39326, node 16 KiB a chunk; no client has a use for any", unit=Unit.BYTES,
           good=(None, 64 * 1024), need=Need.BODY,
           play=partial(_seek, make=_chunks, small=0, first=128, most=1 << 20, send=_ask)),
