@@ -60,6 +60,34 @@ def test_a_long_poll_goes_on_without_the_refused_rooms_and_pauses_after_early_an
     ]
 
 
+def test_the_tabs_of_a_browser_leave_connections_for_what_they_send(run: Run) -> None:
+    """A browser has six to a server. Three tabs that held two requests each left none: the next one could not open."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const held = new Set();
+        let [most, brief] = [0, 0];
+        const hold = ({ signal }) => new Promise((_, end) => {
+            most = Math.max(most, held.add(signal).size);
+            signal.addEventListener('abort', () => (held.delete(signal), end(new ChatError('lost', ''))));
+        });
+        const api = {
+            page: async () => ({ cursor: 'e-0', recovered: true, messages: [] }),
+            fetch: (path, read, options) => hold(options),
+            poll: async (rooms, options) => (options.wait ? hold(options) : (brief++, { rooms: {} })),
+        };
+        const tabs = [1, 2, 3, 4, 5].map(() => new m.HttpLink('sse', api, { ready() {}, page() {}, lost() {} }));
+        for (const tab of tabs) {
+            tab.follow('beside', 'e-0', false);
+            tab.follow('open', null, true);
+        }
+        for (let n = 0; n < 500 && !(brief && held.size === 4); n++) await new Promise((then) => setTimeout(then, 10));
+        const seen = [held.size, most, brief > 0];
+        tabs.forEach((tab) => tab.close());
+        return seen;
+    """
+    assert run("http-link.js", body) == [4, 4, True]
+
+
 def test_a_stream_is_open_once_its_first_line_is_there(run: Run) -> None:
     """A proxy that scans whole answers may pass a byte on now and then. The page was live and got no message."""
     body = """

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, Request, Route, expect
+from playwright.sync_api import Page, Route, expect
 
 from tests.e2e.browser import wait_until
 from tests.e2e.conftest import OpenWindow, Run
@@ -17,12 +17,6 @@ COUNT = """WebSocket = class extends WebSocket {
         super(...all);
         window.opened = (window.opened ?? 0) + 1;
     }
-}"""
-
-#: The tab sends nothing to the others, keeps its lock, and does not ask for it again.
-FREEZE = """() => {
-    BroadcastChannel.prototype.postMessage = () => {};
-    navigator.locks.request = () => new Promise(() => {});
 }"""
 
 #: `abortWaiting` ends the tab's request for the lock, as Safari does in a page that it keeps for the Back button. While
@@ -173,67 +167,6 @@ def test_a_room_that_a_tab_leaves_stays_live_in_a_tab_that_does_not_learn_of_it(
     texts(other, ["still here"])
 
 
-def test_tabs_without_a_websocket_leave_connections_for_what_they_send(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    """A browser has six to a server. Three tabs that held two requests each left none: the next one could not open."""
-    ann = window()
-    held: set[Request] = set()
-    ann.page.context.on("request", lambda it: held.add(it) if "/events" in it.url or "wait=25" in it.url else None)
-
-    def ended(request: Request) -> None:
-        held.discard(request)
-
-    ann.page.context.on("requestfinished", ended)
-    ann.page.context.on("requestfailed", ended)
-    ann.open(shared_server, transport="sse", room="held-by-tabs-too")
-    ann.go("held-by-tabs")
-    tabs = [ann.page, *(ann.page.context.new_page() for _ in range(3))]
-    for tab in tabs[1:]:
-        tab.goto(f"{shared_server.url}/?transport=sse#held-by-tabs")
-    for number, tab in enumerate(tabs):
-        expect(tab.locator("#connection-text")).to_contain_text("live")
-        tab.fill("#text", f"from tab {number}")
-        tab.press("#text", "Enter")
-        expect(tab.locator("#pending .message")).to_have_count(0)
-    for tab in tabs:
-        texts(tab, [f"from tab {number}" for number in range(len(tabs))])
-    wait_until(ann.page, lambda: len(held) == 4)
-
-
-def test_a_tab_that_the_browser_froze_loses_the_connection(shared_server: Server, window: OpenWindow) -> None:
-    ann = window(has_clock=True, room="frozen")
-    ann.say("hello")
-    ann.expect_texts(["hello"])
-    other = ann.page.context.new_page()
-    other.goto(f"{shared_server.url}/#frozen")
-    texts(other, ["hello"])
-    ann.page.evaluate(FREEZE)
-    other.fill("#text", "anybody?")
-    other.press("#text", "Enter")
-    expect(other.locator("#pending .message")).to_have_count(1)
-    other.clock.fast_forward(3_000)  # without a message from the frozen tab
-    texts(other, ["hello", "anybody?"])
-    expect(other.locator("#pending .message")).to_have_count(0)
-
-
-def test_a_tab_that_only_reads_notices_that_the_connection_is_in_a_frozen_one(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    """It got no message any more, and said `live`."""
-    ann = window(has_clock=True, room="frozen-reader")
-    other = ann.page.context.new_page()
-    other.goto(f"{shared_server.url}/#frozen-reader")
-    expect(other.locator("#connection-text")).to_contain_text("live")
-    ann.page.evaluate(FREEZE)
-    shared_server.publish("frozen-reader", "hello")
-    texts(ann.page, ["hello"])
-    texts(other, [])
-    other.clock.fast_forward(30_000)
-    other.clock.fast_forward(3_000)
-    texts(other, ["hello"])
-
-
 def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connection_again(
     shared_server: Server, window: OpenWindow
 ) -> None:
@@ -346,8 +279,15 @@ FROZEN_LEADER = """
 
 
 def test_a_tab_takes_the_connection_over_again(run_alone: Run) -> None:
-    """A tab that had taken it over, and lost it to one that was frozen then, waited for an answer for ever."""
-    body = f"""{FROZEN_LEADER}
+    """A tab that had taken it over, and lost it to one that was frozen then, waited for an answer for ever.
+
+    One that only reads said `live`, and got no message any more.
+    """
+    body = f"""
+        const {{ setInterval }} = globalThis;
+        let askNow = null;
+        globalThis.setInterval = (run, ms) => (ms > 20_000 ? (askNow = run) : setInterval(run, ms));
+        {FROZEN_LEADER}
         globalThis.setTimeout = (then, ms) => wait(then, ms / 100);
         globalThis.WebSocket = class {{ close() {{}} }};
         const leads = () => heard.filter(({{ type, socket }}) => type === 'lost' && !socket).length;
@@ -356,8 +296,16 @@ def test_a_tab_takes_the_connection_over_again(run_alone: Run) -> None:
             await until(() => leads() === times);
             await freeze();
         }}
+        const told = [];
+        const lost = (_, loss) => told.push(loss.atOnce);
+        new m.TabLink(location.origin, {{ ready: () => told.push('ready'), lost }});
+        channel.postMessage({{ to: 'all', type: 'ready', hello: {{}}, socket: '' }});
+        await until(() => told.length);
+        askNow();
+        await until(() => leads() === 3);
+        return told;
     """
-    run_alone("tab-link.js", body)
+    assert run_alone("tab-link.js", body) == ["ready", True]
 
 
 def test_a_late_answer_is_not_that_of_another_request(run_alone: Run) -> None:
