@@ -42,7 +42,7 @@ Tell = Callable[[str], None]
 class Campaign:
     """See the module. What was done and found so far is in its attributes, and as text in `told`."""
 
-    def __init__(self, cluster: Cluster, seed: int, tell: Tell, *, publishers: int = PUBLISHERS) -> None:
+    def __init__(self, cluster: Cluster, seed: int, tell: Tell) -> None:
         self.ledger = Ledger()
         self.rounds = 0
         self.troubles: Counter[str] = Counter()
@@ -54,7 +54,7 @@ class Campaign:
         self.publishers = [
             Publisher(f"p{next(numbers)}", room, self.ledger, addresses, random.Random(dice.random()))
             for room in ROOMS
-            for _ in range(publishers)
+            for _ in range(PUBLISHERS)
         ]
         self.listeners = [
             Listener(
@@ -88,14 +88,6 @@ class Campaign:
                             break
                 await self.look()
                 self._tell(self._progress())
-
-    async def play(self, *troubles: str) -> None:
-        """Play one round of these troubles."""
-        async with self._listening():
-            async with self._publishing():
-                for trouble in troubles:
-                    await self.trouble(trouble, overlap=0.0)
-            await self.look()
 
     def _progress(self) -> str:
         slowest, why = max(self.recoveries)
@@ -156,13 +148,13 @@ class Campaign:
 
     # -- troubles -----------------------------------------------------------------------------------------------------
 
-    async def trouble(self, name: str, *, overlap: float = OVERLAP) -> None:
+    async def trouble(self, name: str) -> None:
         """Cause a trouble, and usually wait until all clients have recovered."""
         _, do = troubles_of(self._cluster)[name]
         self.recent.append(f"{self.seconds:.1f} s {name}")
         await do(self.scene)
         self.troubles[name] += 1
-        if self.scene.dice.random() >= overlap:
+        if self.scene.dice.random() >= OVERLAP:
             await self._recovered(name)
         await trio.sleep(self.scene.between((0.0, PAUSE)))
 

@@ -27,8 +27,6 @@ class Cluster:
 
     nodes: list[Node]
     database: PostgresServer | None = None
-    name: str = "postgres"  # of the database
-    is_ours: bool = False  # the database's server may be stopped
     links: list[Link] = field(default_factory=list)  # of each node to the database
     shards: list[Valkey] = field(default_factory=list)
 
@@ -38,27 +36,19 @@ class Cluster:
 
 
 @asynccontextmanager
-async def one_machine(folder: Path, *, workers: int = 2, is_forked: bool = False) -> AsyncIterator[Cluster]:
+async def one_machine(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
     """A supervisor whose workers share one file."""
-    node = Node("node-1", folder, "--log", f"sqlite:{folder / 'chat.db'}", workers=workers, is_forked=is_forked)
+    node = Node("node-1", folder, "--log", f"sqlite:{folder / 'chat.db'}", workers=workers)
     async with _running(Cluster([node])) as it:
         yield it
 
 
 @asynccontextmanager
-async def two_machines(
-    folder: Path,
-    *,
-    workers: int = 2,
-    server: PostgresServer | None = None,
-    name: str = "postgres",
-    is_forked: bool = False,
-) -> AsyncIterator[Cluster]:
-    """Nodes on one database, each behind its own link, and shards. Without a `server`, one is started."""
+async def two_machines(folder: Path, *, workers: int) -> AsyncIterator[Cluster]:
+    """Nodes on one database, each behind its own link, and shards."""
     with ExitStack() as stack:
-        database = server or stack.enter_context(private_server())
-        if server is None:
-            await trio.to_thread.run_sync(database.start)
+        database = stack.enter_context(private_server())
+        await trio.to_thread.run_sync(database.start)
         shards = stack.enter_context(valkeys(folder, SHARDS))
         async with trio.open_nursery() as nursery:
             links = [Link(database.port) for _ in range(NODES)]
@@ -66,12 +56,12 @@ async def two_machines(
                 await nursery.start(link.run)
             nodes = [
                 Node(
-                    f"node-{number}", folder, "--log", database.url(name, port=link.port), "--shared", url_of(shards),
-                    workers=workers, is_forked=is_forked,
+                    f"node-{number}", folder, "--log", database.url("postgres", port=link.port),
+                    "--shared", url_of(shards), workers=workers,
                 )
                 for number, link in enumerate(links, 1)
             ]  # fmt: skip
-            cluster = Cluster(nodes, database, name, server is None, links, shards)
+            cluster = Cluster(nodes, database, links, shards)
             async with _running(cluster):
                 yield cluster
             nursery.cancel_scope.cancel()

@@ -9,16 +9,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
 import trio
 
-from chatserver import cli, server
 from chatserver.exits import EXIT_CLEAN
 from tests.soak.ledger import Violation
-from tests.support.forking import Running, run
 from tests.support.peers import Address
 from tests.support.ports import steady_port
 from tests.support.running import PARENT, SESSION, all_running
@@ -40,7 +37,7 @@ EXPECTED_ERRORS = ("worker_hung", "worker_not_replaced", "last_commit_hangs")
 class Node:
     """`run` starts it again and again; `up` is set while it serves."""
 
-    def __init__(self, name: str, folder: Path, *flags: str, workers: int, is_forked: bool = False) -> None:
+    def __init__(self, name: str, folder: Path, *flags: str, workers: int) -> None:
         self.name = name
         self.port = steady_port()
         self.address = Address("127.0.0.1", self.port)
@@ -50,14 +47,13 @@ class Node:
         self.may_end = False  # its end was requested
         self._workers = workers
         self._folder = folder
-        self._is_forked = is_forked  # saves the start of an interpreter
         self._flags = [
             "serve", "--port", str(self.port), "--per-ip", "0", "--workers", str(workers),
             "--drain-timeout", str(DRAIN_TIMEOUT), "--retain-messages", "0",
             *(word for name in RATES for word in (f"--{name.replace('_', '-')}", "0")), *flags,
         ]  # fmt: skip
         self._sessions: list[int] = []
-        self._process: trio.Process | Running | None = None
+        self._process: trio.Process | None = None
         self._stopping = trio.Event()
 
     @property
@@ -103,7 +99,11 @@ class Node:
         """Start it and wait for its end; the exit code."""
         self.may_end = False
         with self.errors.open("a") as errors:
-            self._process = process = await self._start(errors.fileno(), {**os.environ, "TMPDIR": HERE})
+            self._process = process = await trio.lowlevel.open_process(
+                [str(Path(sys.executable).with_name("chatserver")), *self._flags], stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE, stderr=errors, cwd=self._folder, start_new_session=True,
+                env={**os.environ, "TMPDIR": HERE},
+            )  # fmt: skip
         self._sessions.append(process.pid)
         assert process.stdout is not None
         try:
@@ -118,17 +118,6 @@ class Node:
             process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
-
-    async def _start(self, errors: int, environment: Mapping[str, str]) -> trio.Process | Running:
-        if self._is_forked:
-            return await run(
-                __name__, *self._flags, stderr=errors, folder=self._folder, environment=environment,
-                needs=(cli.__name__, server.__name__),
-            )  # fmt: skip
-        return await trio.lowlevel.open_process(
-            [str(Path(sys.executable).with_name("chatserver")), *self._flags], stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE, stderr=errors, cwd=self._folder, start_new_session=True, env=environment,
-        )  # fmt: skip
 
     async def stop(self) -> None:
         """Drain it. Raises Violation if it takes too long or leaves processes."""
@@ -170,9 +159,3 @@ def _is_fault(line: str) -> bool:
     told = json.loads(line)
     is_expected = any(words in told["event"] for words in EXPECTED_ERRORS)
     return told["level"] in ("error", "critical") and not is_expected
-
-
-def main() -> None:
-    """Run a forked node's first process, in a session of its own."""
-    os.setsid()
-    cli.main()

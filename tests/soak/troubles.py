@@ -10,7 +10,6 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from functools import partial
 
 import psycopg
 import trio
@@ -75,7 +74,7 @@ class Scene:
         assert self.cluster.database is not None
         database = self.cluster.database
         with suppress(psycopg.OperationalError):  # it is away: another trouble is under way
-            await trio.to_thread.run_sync(partial(database.execute, statement, database=self.cluster.name))
+            await trio.to_thread.run_sync(database.execute, statement)
 
 
 Do = Callable[[Scene], Awaitable[None]]
@@ -224,12 +223,10 @@ ON_A_DATABASE: dict[str, tuple[int, Do]] = {
     "kill listening backends": (
         2, _kill_backends("AND (query LIKE 'LISTEN%' OR query LIKE 'SELECT (extract%')"),
     ),
-}  # fmt: skip
-ON_OUR_DATABASE: dict[str, tuple[int, Do]] = {
     "crash database": (3, _restart_database("immediate")),
     "restart database": (1, _restart_database("fast")),
     "crash database for a while": (1, _restart_database("immediate", AWAY)),
-}
+}  # fmt: skip
 ON_SHARDS: dict[str, tuple[int, Do]] = {
     "restart shard": (2, _restart_shard),
     "stop shard": (1, _stop_shard),
@@ -242,8 +239,6 @@ def troubles_of(cluster: Cluster) -> dict[str, tuple[int, Do]]:
     found = dict(EVERYWHERE)
     if cluster.database is not None:
         found |= ON_A_DATABASE
-    if cluster.is_ours:
-        found |= ON_OUR_DATABASE
     if cluster.shards:
         found |= ON_SHARDS
     return found

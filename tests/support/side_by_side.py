@@ -20,7 +20,7 @@ LONG = (
     "attacks", "loadgen/test_verdicts.py", "fuzz", "loadgen/fingerprint", "shared/test_after_failures.py", "bench",
     "web_walk", "loadgen/compare", "workers", "loadgen/test_cli.py", "test_cli.py", "million", "test_docs.py",
     "loadgen/test_attack.py", "loadgen/personas", "api/test_model.py", "chat/test_moderation_model.py",
-    "log/test_model.py", "doctor", "terminal/test_modes.py", "client/test_types.py", "soak",
+    "log/test_model.py", "doctor", "terminal/test_modes.py", "client/test_types.py",
     "terminal/test_interactive.py", "log/test_postgres_index.py", "client/test_against_server.py",
     "loadgen/test_main.py", "chat/test_model.py", "log/test_postgres_faults.py", "loadgen/test_run.py",
     "loadgen/test_whose_fault.py", "loadgen/test_processes.py",

@@ -1,5 +1,0 @@
-"""The PostgreSQL server of the run."""
-
-from tests.support.postgres import postgres_server, postgres_url
-
-__all__ = ["postgres_server", "postgres_url"]
