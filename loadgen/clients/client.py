@@ -328,8 +328,9 @@ class Client(metaclass=_Slotted):
         self.cohort.engine.hold(self)
 
     def wake_in(self, seconds: float) -> None:
-        """Have `on_time` called after this many seconds; this replaces any earlier call of it."""
-        self.cohort.engine.wheel.set(self, now() + seconds)
+        """Have `on_time` called after this many seconds, if the connection lasts; this replaces any earlier call."""
+        if self.fd >= 0:
+            self.cohort.engine.wheel.set(self, now() + seconds)
 
     def fail(self, reason: str, *, turned_away: bool = False) -> None:
         """Give up, because the server did not do what this persona needs."""

@@ -250,12 +250,21 @@ async def test_half_a_connection_is_still_read(is_behind: bool) -> None:
         assert play.cohort.held == 1
 
 
-async def test_a_client_that_waits_to_be_connected_again_is_connected_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The timer of its former connection queued it a second time, and one of two connections was never closed."""
+@pytest.mark.parametrize("is_over", [False, True])
+async def test_a_client_that_waits_to_be_connected_again_is_connected_once(
+    is_over: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timer of its former connection queued it a second time, and one of two connections was never closed.
+
+    Its persona may set that timer after the end too: a typist whose write is broken plans the next piece.
+    """
     async with established() as (server, _, play):
         monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 0)
-        play.client.wake_in(0.01)
+        if not is_over:
+            play.client.wake_in(0.01)
         play.engine.reopen(play.client)
+        if is_over:
+            play.client.wake_in(0.01)
         await trio.sleep(0.1)
         monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 64)
         play.engine.at(now(), lambda: None)
