@@ -150,19 +150,6 @@ async def test_after_a_fault_the_waiting_entries_are_stored_without_another_entr
     assert kept.groups == [["1"]]
 
 
-async def test_a_group_stored_late_is_not_stored_again_at_the_end(trail: AuditTrail, nursery: trio.Nursery) -> None:
-    kept = Kept()
-    kept.late = 1
-    nursery.start_soon(trail.run, kept)
-    trail.note_deletion(deletion(1))
-    await trio.sleep(1.5 * GROUP_INTERVAL)
-    trail.note_deletion(deletion(2))
-    nursery.cancel_scope.cancel()
-    with trio.CancelScope(shield=True):
-        await trio.sleep(GROUP_INTERVAL)
-    assert kept.groups == [["1"], ["2"]]
-
-
 async def test_a_disk_that_hangs_costs_bounded_memory_and_time_and_the_log_says_what_is_lost(
     trail: AuditTrail, monkeypatch: pytest.MonkeyPatch
 ) -> None:

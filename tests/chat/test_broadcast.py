@@ -87,17 +87,6 @@ async def test_long_messages_go_to_fewer_members_in_a_step(it: Chatting, monkeyp
         assert (max(steps.counts), sum(steps.counts)) == (most, 64)
 
 
-async def test_news_during_a_broadcast_is_in_it_or_in_the_next(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(broadcast_module, "STEP_MEMBERS", 1)
-    peers = await it.members(10)
-    async with trio.open_nursery() as nursery:
-        for number in range(20):
-            nursery.start_soon(it.publish, "lobby", f"text-{number}")
-            await trio.lowlevel.checkpoint()
-    assert all(peer.offsets("lobby") == list(range(1, 21)) for peer in peers)
-    assert not it.hub.rooms["lobby"].congested
-
-
 async def test_the_publisher_is_answered_before_the_broadcast(it: Chatting) -> None:
     (member,) = await it.members(1)
     heard: list[list[int]] = []

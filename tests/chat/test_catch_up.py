@@ -39,16 +39,6 @@ async def behind(it: Chatting, *, messages: int) -> Peer:
     return slow
 
 
-async def test_a_partly_taken_chunk_goes_on_where_it_stopped(it: Chatting) -> None:
-    [peer] = await it.members(1)
-    for space in range(1, 60):
-        peer.space = space
-        await it.publish("lobby", "one", "two", "three")
-        it.sink.take(peer, ENDLESS)
-    assert peer.offsets("lobby") == list(range(1, 59 * 3 + 1))
-    assert peer.gaps("lobby") == []
-
-
 async def test_a_member_that_takes_exactly_a_chunk_gets_the_next_when_it_takes_more(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:

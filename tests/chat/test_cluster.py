@@ -81,22 +81,6 @@ async def test_a_room_that_is_joined_while_a_dead_process_is_forgotten_counts_ri
     assert ours.cluster.statistics()["people"] == 0
 
 
-async def test_a_new_process_learns_all_people_without_notices_of_arrival(air: Air, pair: Pair) -> None:
-    for number, process in enumerate(pair):
-        await process.join(number)
-        await process.join(number, f"room-{number}")
-        await process.it.load("empty")
-    await trio.sleep(SAID)
-    async with air.process() as late:
-        await trio.sleep(1.5 * REPORT_INTERVAL)
-        assert not any(room.room == "empty" for said in air.said for room in said.rooms)
-        assert late.people() == {0, 1}
-        assert (late.people("room-0"), late.people("room-1")) == ({0}, {1})
-        watcher = await late.join(7)
-        await trio.sleep(SAID)
-        assert watcher.presence("lobby") == [("7", "-", 3)]
-
-
 async def test_without_changes_messages_name_no_rooms(air: Air, pair: Pair) -> None:
     for number, process in enumerate(pair):
         await process.join(number)

@@ -11,7 +11,7 @@ from chatserver.chat import registry
 from chatserver.chat.presence import Presence
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LATEST
 from chatserver.chat.room import Room
-from chatserver.log.interface import Draft, Kind, LogError, Range, Stored
+from chatserver.log.interface import Draft, Kind, LogError, Stored
 from tests.support.chatting import Chatting, change, chatting
 from tests.support.scripted import HERE, Peer
 
@@ -27,19 +27,6 @@ async def test_a_room_has_its_newest_messages_from_the_start() -> None:
             assert room.ring is not None
             assert (room.first, room.ring.first, room.ring.last) == (11, 21, LATEST + 20)
             assert it.hub.registry.room("lobby") is room
-
-
-async def test_news_during_a_load_is_neither_lost_nor_told_twice(it: Chatting) -> None:
-    await it.publish("lobby", "one", "two")
-    it.log.delay = 1.0
-    peer = it.peer()
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(lambda: it.join(peer, "lobby", back=100))
-        for text in ("three", "four", "five", "six", "seven"):
-            await trio.sleep(0.7)
-            await it.publish("lobby", text)
-    await trio.sleep(20.0)
-    assert peer.offsets("lobby") == [1, 2, 3, 4, 5, 6, 7]
 
 
 async def test_a_failed_load_fails_for_all_and_the_next_tries_again(it: Chatting) -> None:
@@ -115,25 +102,6 @@ async def test_the_text_of_an_edit_leaves_memory_with_its_message(it: Chatting, 
     ring = it.hub.rooms["lobby"].ring
     assert ring is not None
     assert ring.after(1, 1) == [b""]
-
-
-# -- members ----------------------------------------------------------------------------------------------------------
-
-
-async def test_a_member_gets_each_message_after_its_cursor_once(it: Chatting) -> None:
-    await it.publish("lobby", "one", "two", "three")
-    now, before = it.peer(), it.peer()
-    await it.join(now, "lobby")
-    await it.join(before, "lobby", back=2)
-    await it.publish("lobby", "four")
-    it.hub.news(await it.log.read(Range("lobby", 1, last=True)))  # a record that is in the ring already
-    await it.until_idle()
-    assert now.offsets("lobby") == [4]
-    assert before.offsets("lobby") == [2, 3, 4]
-    assert it.hub.broadcaster.delivered == 1 + 3
-    ring = it.hub.rooms["lobby"].ring
-    assert ring is not None
-    assert ring.first == 1, "the ring is unchanged"
 
 
 # -- memory -----------------------------------------------------------------------------------------------------------

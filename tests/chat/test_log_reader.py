@@ -23,17 +23,6 @@ async def test_a_deletion_during_a_read_is_in_its_answer(it: Chatting) -> None:
     assert len(it.hub.reader) == 0
 
 
-async def test_an_edit_that_is_replaced_during_a_read_has_no_text_in_its_answer(it: Chatting) -> None:
-    await it.publish("lobby", "one")
-    await append(it.log, change(Kind.EDIT, 1, "password"))
-    it.log.delay = 1.0
-    async with trio.open_nursery() as nursery:
-        found = it.reading(nursery)
-        await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
-        await append(it.log, change(Kind.EDIT, 1, "better"))
-    assert found == ["better", ""]
-
-
 def test_changes_noted_during_a_read_are_applied_to_its_records() -> None:
     """Changes are noted for one room, and only during a read of it."""
     reader = LogReader(ControlledLog())

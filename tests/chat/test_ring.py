@@ -94,9 +94,10 @@ def test_a_chunk_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_slow_readers_all_over_the_ring_do_not_fill_memory() -> None:
-    it = ring(max_count=1000, max_bytes=1_000_000)
-    it.add(records(1, 1000, text="x" * 100))
-    for cursor in range(1000):
+    many = 3 * CACHED_CHUNKS
+    it = ring(max_count=many, max_bytes=1_000_000)
+    it.add(records(1, many, text="x" * 100))
+    for cursor in range(many):
         it.chunk(FRAMES, cursor)
         it.chunk(EVENTS, cursor)
         assert len(it._chunks) <= CACHED_CHUNKS
