@@ -28,21 +28,6 @@ AFTER, WINDOW = ticks(SETTINGS.evict_after), ticks(SETTINGS.flush_window)
 _numbers = itertools.count(1000)
 
 
-def test_a_proxy_has_no_cap_and_its_clients_have() -> None:
-    with parked(per_ip=2, is_proxy=lambda address: address == "192.0.2.9") as it:
-        admission = it.admission
-        inside = [it.connect(address="192.0.2.9")[0] for _ in range(6)]
-        assert [admission.move(each, "192.0.2.1") for each in inside[:3]] == [None, None, Reason.REFUSED_ADDRESS]
-        assert [each.network for each in inside[:3]] == ["192.0.2.1", "192.0.2.1", "192.0.2.9"], "a refused move"
-        assert admission.admit("192.0.2.1") is Reason.REFUSED_ADDRESS
-        assert admission.move(inside[0], "192.0.2.9") is None
-        assert admission.move(inside[2], "192.0.2.1") is None
-        assert admission.networks == 2
-        for each in inside:
-            it.connections.close(each, Reason.DONE)
-        assert admission.networks == 0
-
-
 def test_a_proxys_connections_do_not_count_for_others_in_its_ipv6_network() -> None:
     """A health check from the same /64 was refused as soon as the balancer held as many connections as one may."""
     proxy, check = "2001:db8::1", "2001:db8::2"

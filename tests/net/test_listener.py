@@ -20,21 +20,12 @@ from tests.support.parked import REFUSAL, Parked, descriptors, ended, take
 pytestmark = pytest.mark.jumping_clock
 
 
-def test_at_most_one_batch_is_accepted(it: Parked) -> None:
-    for _ in range(ACCEPT_BATCH + 3):
-        it.knock()
-    it.listener.accept()
-    assert it.connections.held == ACCEPT_BATCH
-    it.listener.accept()
-    assert it.connections.held == ACCEPT_BATCH + 3
-
-
 @pytest.mark.parametrize("waiting", [CROWD, CROWD + 1])
-def test_beside_a_crowd_few_are_accepted(it: Parked, waiting: int) -> None:
+def test_one_batch_is_accepted_and_beside_a_crowd_few(it: Parked, waiting: int) -> None:
     """They would wait in the scheduler instead of in the kernel's queue, and persons with them."""
     for number in range(2 * waiting):
         it.connections.scheduler.submit(Priority.NORMAL, bool, None, number // 2)
-    for _ in range(ACCEPT_BATCH):
+    for _ in range(ACCEPT_BATCH + 3):
         it.knock()
     it.listener.accept()
     assert it.connections.held == (FEW_ACCEPTED if waiting > CROWD else ACCEPT_BATCH)
