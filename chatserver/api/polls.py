@@ -4,7 +4,7 @@ Owns: the meaning of these requests. May not: see a socket. Each handler answers
 wait for the log. What is done for many rooms is done in steps.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from contextlib import AsyncExitStack
 from functools import lru_cache, partial
 
@@ -20,6 +20,7 @@ from chatserver.chat.member import PollWaiter, Wanted
 from chatserver.chat.policy import READ
 from chatserver.chat.room import Room
 from chatserver.fair import in_steps
+from chatserver.log.interface import MAX_READ
 from chatserver.protocol.errors import bad_field
 from chatserver.protocol.validation import Cursor, check_room, parse_cursor
 
@@ -192,14 +193,12 @@ class PollHandlers:
         self._services.check_reader_again(request, room.name)
         self._hub.polled(room, request.principal)
 
-    async def _check_names(self, names: Iterable[str]) -> None:
-        """Look up rooms one by one, so that made-up names end it at the quota of empty rooms."""
-        empty = 0
-        for name in names:
-            room = self._hub.registry.room(name)
-            last = room.last if room is not None else (await self._services.log.head(name)).last
-            empty += last == 0
-            self._services.check_empty_rooms(empty)
+    async def _check_names(self, names: Sequence[str]) -> None:
+        """Refuse made-up names beyond the quota of empty rooms, before any room is made."""
+        known = [room for room in map(self._hub.registry.room, names) if room is not None]
+        others = [name for name in names if self._hub.registry.room(name) is None][:MAX_READ]
+        written = await self._services.log.heads(others)
+        self._services.check_empty_rooms(sum(not room.last for room in known) + len(others) - len(written))
 
 
 def _queue_of(rooms: int, wanted: Wanted) -> Queue:

@@ -1,12 +1,13 @@
 """Long-polls on one room and on many."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 
 from chatserver.api import polls
 from chatserver.chat.log_reader import LogReader
-from chatserver.log.interface import Range
+from chatserver.log.interface import Head, Range
 from tests.api.asking import texts
 from tests.support.peers import Answer, Peer, ask, chatter, connect, publish, request
 from tests.support.serving import Serving, serving
@@ -123,6 +124,25 @@ async def test_a_poll_reads_from_the_log_only_the_rooms_that_are_behind_the_ring
         rooms = (await peer.request("GET", "/poll?room=a:0&room=b:0&room=c:1&wait=20")).json["rooms"]
     assert {room: texts(page) for room, page in rooms.items()} == {"a": ["old"], "b": ["old"], "c": []}
     assert read == ["b"]
+
+
+async def test_the_rooms_of_a_poll_that_are_not_in_memory_are_looked_up_in_one_query(
+    peer: Peer, server: Serving, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each had a query of its own."""
+    for room in "abc":
+        await publish(server.address, room, "old")
+    log = server.server.parts.log
+    asked, heads = list[Sequence[str]](), log.heads
+
+    async def noting(rooms: Sequence[str]) -> dict[str, Head]:
+        asked.append(rooms)
+        return await heads(rooms)
+
+    monkeypatch.setattr(log, "heads", noting)
+    rooms = (await peer.request("GET", "/poll?room=a:0&room=b:0&room=c:0&room=made-up:0&wait=20")).json["rooms"]
+    assert [texts(page) for page in rooms.values()] == [["old"]] * 3 + [[]]
+    assert asked == [["a", "b", "c", "made-up"]]
 
 
 async def test_a_cursor_that_is_not_recovered_is_answered_at_once(server: Serving, peer: Peer) -> None:
