@@ -8,7 +8,7 @@ import errno
 import os
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -67,6 +67,7 @@ def find() -> Place | None:
         try:
             if place.unified and "cpu" not in (place.parent / "cgroup.subtree_control").read_text().split():
                 continue
+            _remove_left_behind(place)
             with _group(place, 1.0):
                 return place
         except OSError:
@@ -94,6 +95,14 @@ def _group(place: Place, share: float) -> Iterator[Path]:
         yield folder
     finally:
         _remove(folder, place.home)
+
+
+def _remove_left_behind(place: Place) -> None:
+    """Remove the groups of a bench that was killed."""
+    for folder in place.parent.glob(f"{NAME}-*-*"):
+        if not Path("/proc", folder.name.split("-")[-2]).exists():
+            with suppress(FileNotFoundError):  # another bench removes it as well
+                _remove(folder, place.home)
 
 
 def _remove(folder: Path, home: Path) -> None:

@@ -1,5 +1,6 @@
 """The bench of workers runs, with quotas and without; a quota is a cgroup's, and no cgroup is left."""
 
+import os
 import subprocess
 from contextlib import nullcontext, suppress
 from pathlib import Path
@@ -46,6 +47,19 @@ def test_a_quota_ends_with_its_block_also_after_an_error() -> None:
         process.kill()
     assert "chatserver-bench-" in during
     assert after == before
+
+
+def test_groups_of_a_killed_bench_are_removed() -> None:
+    place = quota.find()
+    if place is None:
+        pytest.skip(NO_QUOTA)
+    with subprocess.Popen(["true"]) as ended:
+        pass
+    left = place.parent / f"{quota.NAME}-{ended.pid}-0"
+    left.mkdir()
+    assert quota.find() == place
+    assert not left.exists()
+    assert not list(place.parent.glob(f"chatserver-bench-{os.getpid()}-*"))
 
 
 def test_two_workers_beside_one(monkeypatch: pytest.MonkeyPatch) -> None:
