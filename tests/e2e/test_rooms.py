@@ -242,6 +242,17 @@ def test_a_push_before_the_first_page_is_not_shown_twice(run: Run) -> None:
     assert run("room.js", ROOM + body) == [0, 2, None]
 
 
+def test_a_room_that_another_tab_has_left_is_followed_again(run: Run) -> None:
+    """Storage was full, so this tab did not learn that it was left, and kept a room without a membership."""
+    body = """
+        const followed = [];
+        client.follow = (each) => followed.push(each === room);
+        room.pushed({ type: 'left' });
+        return followed;
+    """
+    assert run("room.js", ROOM + body) == [True]
+
+
 def test_reading_on_from_an_old_offset_skips_removed_messages(run: Run) -> None:
     """The next page does not begin directly after the offset, but must not be requested again and again."""
     body = """

@@ -152,21 +152,6 @@ def test_a_room_that_another_tab_shows_is_not_left_for_a_newer_one(tmp_path: Pat
         wait_until(other, lambda: other.evaluate(LIST) == ["four", "three", "two"])
 
 
-def test_a_room_that_a_tab_leaves_stays_live_in_a_tab_that_does_not_learn_of_it(
-    shared_server: Server, window: OpenWindow
-) -> None:
-    """Storage was full, so the other tabs kept the room, which the connection of all had left."""
-    ann = window(room="full")
-    other = ann.page.context.new_page()
-    other.goto(f"{shared_server.url}/#full")
-    expect(other.locator("#connection-text")).to_contain_text("live · WebSocket")
-    ann.page.evaluate("() => { Storage.prototype.setItem = () => { throw new DOMException('full'); }; }")
-    ann.page.evaluate("document.querySelector('#leave').click()")
-    expect(ann.page.locator("#room-title")).not_to_have_text("full")
-    shared_server.publish("full", "still here")
-    texts(other, ["still here"])
-
-
 def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connection_again(
     shared_server: Server, window: OpenWindow
 ) -> None:
@@ -208,7 +193,8 @@ def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connectio
 def test_the_leader_gives_the_page_of_a_join_to_all_tabs(run: Run) -> None:
     """All tabs share one membership, which a join begins anew: what was on its way to another tab is in that page.
 
-    What a tab asks over another connection is not sent: it may be one of another user.
+    A leave ends it for all of them, which are told too. What a tab asks over another connection is not sent: it may be
+    one of another user.
     """
     body = """
         const { WebSocket } = globalThis;
@@ -242,19 +228,22 @@ def test_the_leader_gives_the_page_of_a_join_to_all_tabs(run: Run) -> None:
         socket.hear({ type: 'hello', user: { id: 'u' } });
         await until(() => all('ready').length);
         const name = all('ready')[0].socket;
-        for (const [number, type] of ['history', 'join', 'publish'].entries()) {
+        for (const [number, type] of ['history', 'join', 'publish', 'leave'].entries()) {
             for (const socket of [name, 'another']) {
                 ask({ type: 'ask', number, socket, request: { type, room: 'lobby' } });
             }
         }
-        await until(() => all('answer').length === 6 && pages.length);
+        await until(() => all('answer').length === 8 && pages.length);
         globalThis.WebSocket = WebSocket;
         channel.close();
-        return [asked, all('answer').map(({ number, answer, error }) => [number, answer?.cursor ?? error.code]), pages];
+        const answers = all('answer').map(({ number, answer, error }) => [number, answer?.cursor ?? error.code]);
+        return [asked, answers, all('pushed').map(({ pushed }) => pushed.type), pages];
     """
-    asked, answers, pages = run("tab-link.js", body)
-    assert asked == ["history", "join", "publish"]
-    assert sorted(answers) == [[0, "e-1"], [0, "lost"], [1, "e-1"], [1, "lost"], [2, "lost"], [2, "no"]]
+    asked, answers, pushed, pages = run("tab-link.js", body)
+    assert asked == ["history", "join", "publish", "leave"]
+    done = [[0, "e-1"], [0, "lost"], [1, "e-1"], [1, "lost"], [2, "lost"], [2, "no"], [3, "e-1"], [3, "lost"]]
+    assert sorted(answers) == done
+    assert pushed == ["leave"]
     assert pages == [["lobby", {"id": 2, "type": "join", "cursor": "e-1", "recovered": True}]]
 
 
