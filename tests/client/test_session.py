@@ -1,4 +1,4 @@
-"""session.py, frame by frame: losses, refusals and time. Random ones: test_rough.py."""
+"""session.py, frame by frame: what random walks (test_session_model.py, test_rough.py) do not find or do not name."""
 
 import json
 import math
@@ -9,7 +9,7 @@ import pytest
 
 from chatserver.client import events, requests, wire
 from chatserver.client.errors import ChatError, Invalid, RateLimited
-from chatserver.client.session import CLOSE_TOO_BIG, HELD_RECORDS, LONGEST_WAIT, RETRY_DELAY, Answered, Outcome
+from chatserver.client.session import CLOSE_TOO_BIG, LONGEST_WAIT, RETRY_DELAY, Answered, Outcome
 from chatserver.client.wire import ProtocolError
 from tests.client.fake import ME, message
 from tests.client.scripted_session import Peer, offsets
@@ -20,14 +20,6 @@ def failure(seen: Sequence[Outcome]) -> ChatError:
     assert isinstance(failed, Answered)
     assert isinstance(failed.result, ChatError)
     return failed.result
-
-
-def test_first_join_asks_for_the_latest(newcomer: Peer) -> None:
-    assert newcomer.sent() == {"type": "join", "id": 1, "room": "lobby"}
-    assert newcomer.sends_nothing()
-    assert newcomer.push(7) == [], "a push before `joined` is not the first message"
-    newcomer.give("gap", room="lobby", after="e1-7", until="e1-9")
-    assert newcomer.sends_nothing()
 
 
 def test_as_many_earlier_messages_as_requested() -> None:
@@ -61,50 +53,6 @@ def test_a_slow_reader_gets_the_first_record_after_which_the_others_are_read_lat
     assert newcomer.sent()["after"] == "e1-1"
 
 
-@pytest.mark.parametrize("fresh", [(), (1, 2)])
-def test_a_new_epoch_is_a_loss_and_its_offsets_count_anew(newcomer: Peer, fresh: tuple[int, ...]) -> None:
-    newcomer.answer("joined", 1, 2, 3)
-    newcomer.session.opened()
-    seen = newcomer.answer("joined", *fresh, recovered=False, epoch="e2")
-    assert seen[:2] == [events.Entered("lobby", 1, resumed=True, until=len(fresh)), events.Gap("lobby", "e1-3")]
-    assert offsets(seen) == list(fresh)
-    newcomer.session.opened()
-    assert newcomer.sent()["after"] == f"e2-{len(fresh)}"
-
-
-def test_messages_held_of_an_old_epoch_are_dropped(peer: Peer) -> None:
-    peer.push(9)
-    peer.give("gap", room="lobby", after="e1-1", until="e1-8")
-    peer.session.opened()
-    peer.answer("joined", 1, recovered=False, epoch="e2")
-    peer.push(3, epoch="e2")
-    assert offsets(peer.answer("history", 2, epoch="e2")) == [2, 3]
-    assert peer.sends_nothing()
-
-
-def test_gap_is_filled_to_its_end_from_our_own_cursor(peer: Peer) -> None:
-    peer.give("gap", room="lobby", after="e1-1", until="e1-4")
-    assert peer.sent() == {"type": "history", "id": 2, "room": "lobby", "after": "e1-1", "limit": 200}
-    page = [message(1), message(2)]
-    assert offsets(peer.give("history", id=2, cursor="e1-2", recovered=True, messages=page)) == [2]
-    assert peer.push(5) == []
-    assert offsets(peer.answer("history", 3, 4)) == [3, 4, 5]
-    assert peer.sends_nothing()
-
-
-def test_gap_that_retention_removed_is_reported_as_lost(peer: Peer) -> None:
-    peer.give("gap", room="lobby", after="e1-1", until="e1-9")
-    peer.push(10)
-    seen = peer.answer("history", 8, 9, recovered=False)
-    assert seen[0] == events.Gap("lobby", "e1-1")
-    assert offsets(seen) == [8, 9, 10]
-    peer.give("gap", room="lobby", after="e1-10", until="e1-20")
-    seen = peer.give("history", id=peer.sent()["id"], cursor="e1-20", recovered=False, messages=[])
-    assert seen == [events.Gap("lobby", "e1-10")]
-    peer.session.opened()
-    assert peer.sent()["after"] == "e1-20", "it is reported once"
-
-
 def test_a_hole_that_the_log_cannot_fill_is_reported_as_lost(peer: Peer) -> None:
     peer.push(5)
     seen = peer.answer("history")
@@ -133,23 +81,6 @@ def test_a_room_whose_history_is_refused_is_left_at_its_cursor(peer: Peer) -> No
     assert peer.refuse("forbidden") == [events.Complaint("lobby", "forbidden", "no")]
     assert peer.sent()["type"] == "leave"
     assert peer.push(6) == []
-
-
-def test_a_record_that_comes_again_while_a_hole_is_filled_hides_no_other(peer: Peer) -> None:
-    assert peer.push(1) == peer.push(5) == peer.push(2) == peer.push(3) == []
-    assert offsets(peer.answer("history", 2, 3)) == [2, 3]
-    assert offsets(peer.answer("history", 4)) == [4, 5]
-
-
-def test_held_messages_are_bounded_without_loss(peer: Peer) -> None:
-    last = HELD_RECORDS + 10
-    for offset in range(3, last + 1):
-        assert peer.push(offset) == []
-    got = offsets(peer.answer("history", 2))
-    assert got == list(range(2, HELD_RECORDS + 3))
-    got += offsets(peer.answer("history", *range(got[-1] + 1, last + 1)))
-    assert got == list(range(2, last + 1))
-    assert peer.sends_nothing()
 
 
 def test_the_writes_of_a_room_go_one_at_a_time_in_order(peer: Peer) -> None:

@@ -1,4 +1,4 @@
-"""One file with several writers: two logs in one process. Several processes, some killed: tests/soak/test_round.py."""
+"""One file with several writers: two logs in one process. Several processes, some killed: `make soak`, as CI plays it."""
 
 import errno
 import sqlite3
