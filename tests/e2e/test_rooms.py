@@ -27,11 +27,13 @@ def test_a_timeline_distinguishes_skipped_and_lost_messages(run: Run) -> None:
         t.add(at(8));
         t.accept(12);  // the part before 8 is lost, and so is the one behind it
         t.add(at(14));
-        return [empty, skipped, found, same, t.hole()];
+        const added = t.add(at(17, 16)).added.map(({ offset }) => offset);
+        return [empty, skipped, found, same, t.hole(), added];
     """
     seen = run("timeline.js", TIMELINE + body)
     same = [True, False, True, False, True]
-    assert seen == [["e-0", True], {"after": 0, "until": 6}, ["e-5", None, [4]], same, {"after": 11, "until": 14}]
+    skipped, hole = {"after": 0, "until": 6}, {"after": 11, "until": 14}
+    assert seen == [["e-0", True], skipped, ["e-5", None, [4]], same, hole, [16, 17]]
 
 
 def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
@@ -55,11 +57,13 @@ def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
         seen.push(texts(), t.messages[0].deleted, changed.length);
         t.change([{ type: 'delete', offset: 13, target: 4 }]);
         seen.push(texts(), t.messages[1].reactions);
+        t.add([say(14, 'last'), edit(15, 14, '')]);  // the next edit is on another page
+        seen.push(texts());
         return seen;
     """
     assert run("timeline.js", TIMELINE + body) == [
         *("now", "now,five", "e-6", "now,nine", {"after": 6, "until": 9}, "now,nine", 2, "e-10", ",nine", True, 1),
-        *(",", {}),
+        *(",", {}, ",,last"),
     ]
 
 

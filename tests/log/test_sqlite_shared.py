@@ -1,4 +1,4 @@
-"""One file with several writers: two logs in one process. Several processes, some killed: `make soak`, as CI plays it."""
+"""One file with several writers: two logs in one process. Several processes, some killed: `make soak`."""
 
 import errno
 import sqlite3
