@@ -19,8 +19,9 @@ from chatserver.protocol.record_json import is_message, offset_of
 from chatserver.protocol.validation import Cursor
 
 #: Bytes of messages in one answer, whatever its `limit`; a client that wants more asks again from the cursor. The first
-#: message is always included, so the bound is exceeded by one message at most.
-PAGE_BYTES = 64 * 1024
+#: message is always included, so the bound is exceeded by one message at most. With the rest of the answer a WebSocket
+#: frame has at most 64 KiB: WebSockets of Netty and Jetty end at a longer one.
+PAGE_BYTES = 63 * 1024
 #: Shared answers to held polls that a room keeps, by place and limit; bounded, since a client may try every limit.
 CACHED_ANSWERS = 16
 #: In the JSON of a message that was deleted, and of no other: quotes within a text are escaped.

@@ -108,6 +108,22 @@ async def test_a_page_has_a_bound_in_bytes_and_its_cursor_leads_to_the_rest(
     assert found == list(range(1, MESSAGES + 1))
 
 
+async def test_a_frame_with_a_full_page_is_at_most_64_kib(server: Serving, friend: Chatter) -> None:
+    """Clients on Netty and Jetty close the connection at a longer one: they could never join this room."""
+    room = "r" * 64
+    messages = 50
+    await publish(server.address, room, "x")
+    (short,) = (await page(server.address, f"/rooms/{room}/messages"))["messages"]
+    text = "x" * (PAGE_BYTES // messages - len(msgspec.json.encode(short)) - len("10") + len("1"))
+    for _ in range(messages):
+        await publish(server.address, room, text)
+    await friend.say(type="history", id="\u0001" * 64, room=room, after=1, limit=200)
+    head = await friend.peer.take(2)
+    assert head[1] in (126, 127), "not a short one"
+    size = int.from_bytes(await friend.peer.take(2 if head[1] == 126 else 8), "big")
+    assert PAGE_BYTES < size <= 65_536
+
+
 class WithheldLog(ControlledLog):
     """Commits groups at once, and gives their news when `news` is set."""
 
