@@ -157,7 +157,7 @@ class Pages:
         latest = start.latest  # then reading forward could reach the bound on bytes before the newest record
         after, only = 0 if latest else start.offset, latest and wanted.messages_only
         records = await self._log.read(
-            Range(room, wanted.limit, after=after, last=latest, max_bytes=PAGE_BYTES, messages_only=only)
+            Range(room, wanted.limit, after=after, last=latest, max_bytes=most, messages_only=only)
         )
         if only:
             reaches = max(start.last, records[-1].offset if records else 0)

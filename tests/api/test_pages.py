@@ -271,6 +271,27 @@ async def test_a_long_page_from_the_log_is_encoded_in_steps(
     assert (max(steps.counts), sum(steps.counts)) == (FEW, 200)
 
 
+async def test_a_poll_of_several_rooms_reads_and_encodes_no_more_than_it_may_answer(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each room's part was read and encoded up to the bound of the whole answer, and most of it was dropped."""
+    texts, encode = list[str](), WireEncoder.message
+
+    def noting(encoder: WireEncoder, record: Record) -> bytes:
+        texts.append(record.text)
+        return encode(encoder, record)
+
+    async with chatting() as it:
+        for room in "abcd":
+            await it.publish(room, *["x" * 1024] * 64)
+        monkeypatch.setattr(WireEncoder, "message", noting)
+        for start in (Start(0, recovered=True), Start(0, recovered=True, latest=True)):
+            texts.clear()
+            pages = Pages(it.hub.reader, WireEncoder("e1"))
+            await pages.several([(room, start) for room in "abcd"], Wanted(200, many=True), lambda name: None)
+            assert PAGE_BYTES // 2 < sum(map(len, texts)) <= PAGE_BYTES
+
+
 async def test_a_poll_of_several_rooms_has_no_text_deleted_meanwhile(autojump_clock: Clock) -> None:
     """The page of the first room waits for that of the second, while the deletion of its text is told."""
     async with chatting() as it:
