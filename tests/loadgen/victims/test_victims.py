@@ -90,6 +90,32 @@ async def test_a_victim_that_is_cut_off_between_two_operations_has_failed_once(
     assert [result.failed for result in results] == [failed] * bool(failed)
 
 
+async def test_an_answer_after_its_time_is_a_failure() -> None:
+    """Nothing noticed when only what was never answered failed, and an answer a minute late was a good one."""
+    asked, answered = list[int](), trio.Event()
+
+    class Late(EchoVictim):
+        async def live(self) -> None:
+            self.connected()
+            asked.append(number := await self.next_operation())
+            await answered.wait()
+            self.book(number)
+
+    context = Context(find("http://127.0.0.1:1"), "run")
+    context.recorder.timeout_seconds = 30.0
+    victim = Late(context, 0, Schedule(now(), 3600.0))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(victim.live)
+        victim.issue(moment := now() + 0.001)
+        await until(lambda: bool(asked))
+        victim.issue(moment + 30.0)
+        answered.set()
+        await until(lambda: not victim.pending)
+        nursery.cancel_scope.cancel()
+    [result] = context.recorder.results(Counter())
+    assert (result.latency.count, result.failed.total()) == (1, 1)
+
+
 @pytest.mark.parametrize("planned", [ClosedError("close 1001", 1001), PlannedEndError("the event stream ended")])
 @pytest.mark.parametrize(
     ("ends", "is_owed", "is_repeated", "is_failed"),
