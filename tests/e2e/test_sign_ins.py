@@ -28,29 +28,28 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
         yield running
 
 
-@pytest.mark.parametrize("transport", ["ws", "poll"])
-def test_a_message_waits_for_the_user_who_wrote_it(server: Server, window: OpenWindow, transport: str) -> None:
+def test_a_message_waits_for_the_user_who_wrote_it(server: Server, window: OpenWindow) -> None:
     """A sign-in ran out while a message was pending: after a reload it went out in the name of a guest."""
-    ann, room = window(is_played=True), f"ends-{transport}"
-    sign_in(ann, server, f"eva-{transport}")
-    ann.open(server, transport=transport, room=room)
+    ann, room = window(is_played=True), "ends"
+    sign_in(ann, server, "eva")
+    ann.open(server, room=room)
     expect(ann.page.locator("#me")).to_contain_text("Eva")
     ann.lose_connection()
     ann.say("by Eva")
     ann.page.context.clear_cookies()
     ann.find_connection()
     ann.page.reload()
-    ann.expect_live(transport)
+    ann.expect_live("ws")
     expect(ann.page.locator("#me")).not_to_contain_text("Eva")
     ann.say("by a guest")
     expect(ann.texts).to_have_text(["by a guest"])
     expect(ann.pending).to_have_attribute("data-state", "held")
-    expect(ann.page.locator("#pending .author")).to_have_text(f"Eva-{transport.title()}")
-    expect(ann.page.locator("#pending .problem")).to_contain_text(f"until Eva-{transport.title()} signs in")
-    sign_in(ann, server, f"eva-{transport}")
+    expect(ann.page.locator("#pending .author")).to_have_text("Eva")
+    expect(ann.page.locator("#pending .problem")).to_contain_text("until Eva signs in")
+    sign_in(ann, server, "eva")
     ann.page.reload()
     ann.expect_texts(["by a guest", "by Eva"])
-    assert [each["user"]["id"] == f"eva-{transport}" for each in server.messages(room)] == [False, True]
+    assert [each["user"]["id"] == "eva" for each in server.messages(room)] == [False, True]
 
 
 @pytest.mark.parametrize("what", ["sign-out", "sign-in", "lost"])
