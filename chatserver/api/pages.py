@@ -22,6 +22,8 @@ from chatserver.protocol.validation import Cursor
 #: message is always included, so the bound is exceeded by one message at most. With the rest of the answer a WebSocket
 #: frame has at most 64 KiB: WebSockets of Netty and Jetty end at a longer one.
 PAGE_BYTES = 63 * 1024
+#: Bytes that no record's JSON is shorter than: a share of an answer holds few, whatever the limit.
+LEAST_JSON = 100
 #: Shared answers to held polls that a room keeps, by place and limit; bounded, since a client may try every limit.
 CACHED_ANSWERS = 16
 #: In the JSON of a message that was deleted, and of no other: quotes within a text are escaped.
@@ -154,11 +156,10 @@ class Pages:
         """The page after a start; with `most` 0 an empty one. Raises LogError."""
         if not most:
             return Page(start.offset, start.recovered, [])
+        limit = min(wanted.limit, 1 + most // LEAST_JSON)
         latest = start.latest  # then reading forward could reach the bound on bytes before the newest record
         after, only = 0 if latest else start.offset, latest and wanted.messages_only
-        records = await self._log.read(
-            Range(room, wanted.limit, after=after, last=latest, max_bytes=most, messages_only=only)
-        )
+        records = await self._log.read(Range(room, limit, after=after, last=latest, max_bytes=most, messages_only=only))
         if only:
             reaches = max(start.last, records[-1].offset if records else 0)
             return Page(reaches, start.recovered, _newest(await self._encoded(room, records), most))

@@ -11,10 +11,11 @@ from msgspec.structs import replace
 from outcome import Outcome, capture
 
 from chatserver.api.encoder import WireEncoder
-from chatserver.api.pages import CACHED_ANSWERS, PAGE_BYTES, Page, Pages, Start, resolve
+from chatserver.api.pages import CACHED_ANSWERS, LEAST_JSON, PAGE_BYTES, Page, Pages, Start, resolve
+from chatserver.chat.log_reader import LogReader
 from chatserver.chat.member import Wanted
 from chatserver.log.groups import Outcomes
-from chatserver.log.interface import Draft, Kind, MessageState, Record
+from chatserver.log.interface import Draft, Kind, MessageState, Range, Record
 from chatserver.protocol.record_json import offset_of
 from chatserver.protocol.validation import MAX_TEXT_BYTES, Cursor
 from tests.support.chatting import ControlledLog, chatting
@@ -290,6 +291,27 @@ async def test_a_poll_of_several_rooms_reads_and_encodes_no_more_than_it_may_ans
             pages = Pages(it.hub.reader, WireEncoder("e1"))
             await pages.several([(room, start) for room in "abcd"], Wanted(200, many=True), lambda name: None)
             assert PAGE_BYTES // 2 < sum(map(len, texts)) <= PAGE_BYTES
+
+
+async def test_a_poll_of_many_rooms_reads_no_more_records_of_each_than_its_share_holds(
+    autojump_clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """For a share of 655 bytes SQLite read 64 texts of up to 8 KB."""
+    limits, read = list[int](), LogReader.read
+
+    async def noting(reader: LogReader, wanted: Range) -> list[Record]:
+        limits.append(wanted.limit)
+        return await read(reader, wanted)
+
+    monkeypatch.setattr(LogReader, "read", noting)
+    async with chatting() as it:
+        await it.publish("a", "x")
+        pages = Pages(it.hub.reader, encoder := WireEncoder("e"))
+        for rooms in (1, 100):
+            starts = [("a", Start(0, recovered=True))] * rooms
+            await pages.several(starts, Wanted(200, many=True), lambda name: None)
+    assert (limits[0], max(limits[1:])) == (200, 1 + PAGE_BYTES // 100 // LEAST_JSON)
+    assert len(encoder.message(Record("a", 1, 0, "u", "A", ""))) >= LEAST_JSON, "no record is shorter"
 
 
 async def test_a_poll_of_several_rooms_has_no_text_deleted_meanwhile(autojump_clock: Clock) -> None:
