@@ -135,6 +135,10 @@ class Crowd:
                 return
             del client.steps[0]
 
+    def wake_for(self, descriptor: int) -> None:
+        """Let `turn` also return when this descriptor is readable."""
+        self._epoll.register(descriptor, select.EPOLLIN)
+
     # -- running ----------------------------------------------------------------------------------------------------
 
     def turn(self, timeout: float) -> int:
