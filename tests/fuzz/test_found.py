@@ -134,7 +134,7 @@ def test_bytes_after_a_held_poll_are_charged_while_it_waits_for_the_log() -> Non
         found.ask_as_newcomer(SOURCE, False, True, "poll", None)
         assert state_of(found) is State.HELD
         found.upset_the_log(LATE, 0, 0)
-        with mock.patch.object(found.world.parts.services.pages, "several_now", return_value=None):
+        with mock.patch.object(found.world.parts.services.pages, "after_now", return_value=None):
             send(found, found.world.puppets[-1], MUCH)
         assert state_of(found) is State.SERVING
         assert found.world.parts.input_budget.used == len(MUCH) - FREE_INPUT
