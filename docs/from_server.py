@@ -347,6 +347,16 @@ def dependencies() -> str:
     extras = [
         each for name, group in project["optional-dependencies"].items() if name not in _ONLY_HERE for each in group
     ]
+    return _packages(project["dependencies"] + extras)
+
+
+def development_dependencies() -> str:
+    """The same for the packages that only `make check` and `make bench` need."""
+    groups = tomllib.loads(PYPROJECT.read_text(encoding="utf-8"))["project"]["optional-dependencies"]
+    return _packages([each for name in _ONLY_HERE for each in groups[name]])
+
+
+def _packages(wanted: list[str]) -> str:
     found = _DEPENDENCY.findall(PYPROJECT.read_text(encoding="utf-8"))
     reasons = {name + bound: reason for name, bound, reason in found}
-    return table(("package", "why"), ((f"`{each}`", reasons[each]) for each in project["dependencies"] + extras))
+    return table(("package", "why"), ((f"`{each}`", reasons[each]) for each in wanted))

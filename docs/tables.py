@@ -36,6 +36,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "connection-memory": from_server.connection_memory,
     "metrics": from_server.metrics,
     "dependencies": from_server.dependencies,
+    "development-dependencies": from_server.development_dependencies,
     "serve-flags": from_server.serve_flags,
     "loadgen-flags": from_loadgen.loadgen_flags,
     "persona-hooks": from_loadgen.persona_hooks,

@@ -139,7 +139,7 @@ class Pages:
     async def several(
         self, starts: Sequence[tuple[str, Start]], wanted: Wanted, in_memory: Callable[[str], Room | None]
     ) -> list[bytes]:
-        """The same, with the log's pages of the rooms whose rings lack them. Raises LogError."""
+        """As `several_now`, with the log's pages of the rooms whose rings lack them. Raises LogError."""
         pages = []
         left = PAGE_BYTES
         with self.while_it_waits(*(name for name, _ in starts)) as up_to_date:
