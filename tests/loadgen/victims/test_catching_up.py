@@ -32,8 +32,9 @@ async def test_a_victim_that_is_behind_sends_some_at_once_and_then_twice_its_usu
         async def live(self) -> None:
             self.connected()
             while True:
-                self.book(await self.next_operation())
-                begun.append(now())
+                number = await self.next_operation()
+                begun.append(self._begun[number])
+                self.book(number)
 
     context = _context("http://127.0.0.1:1")
     first_due = now() - OVERDUE * interval
