@@ -6,12 +6,14 @@ from pathlib import Path
 from unittest.mock import Mock, call
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from chatserver.net import descriptors
 from chatserver.settings.describe import shown_value
 from chatserver.settings.fields import SPECS, TYPES, Settings, flag_name
 from chatserver.settings.sources import load_settings, variable_name
-from chatserver.settings.spec import ConfigError, Section, Unit
+from chatserver.settings.spec import ConfigError, Section, Unit, plain
 from tests.support.errors import error_of
 
 NUMBERS = [name for name, kind in TYPES.items() if kind in {int, float}]
@@ -212,6 +214,14 @@ def test_values_that_depend_on_each_other() -> None:
             assert re.match(words, str(error_of(ConfigError, load, fields)))
         else:
             load(fields)
+
+
+@given(st.integers(-(10**20), 10**20) | st.floats(allow_nan=False, allow_infinity=False))
+def test_a_number_is_shown_with_every_digit_and_no_exponent(value: float) -> None:
+    shown = plain(value)
+    assert re.fullmatch(r"-?\d+(\.\d+)?", shown)
+    assert type(value)(shown) == value
+    assert plain(value, ",").replace(",", "") == shown
 
 
 def test_a_value_is_shown_in_full() -> None:

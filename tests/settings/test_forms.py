@@ -1,6 +1,7 @@
 """Texts of settings: which are refused, and that equivalent texts become equal."""
 
 import ipaddress
+import re
 
 import pytest
 from hypothesis import given
@@ -107,6 +108,16 @@ def test_malformed_texts_are_refused() -> None:
     for form, words, texts in WRONG:
         for text in texts:
             assert words in str(error_of(ValueError, form, text)), text
+
+
+@given(st.text(max_size=40) | st.from_regex(r"https?://[\w.:\[\]-]{0,20}", fullmatch=True))
+def test_a_parsed_origin_is_parsed_to_itself(text: str) -> None:
+    try:
+        read = forms.origin(text)
+    except ValueError:
+        return
+    assert forms.origin(read) == read
+    assert re.fullmatch(r"[a-z0-9+.-]+://[^/?#@\s]+", read)
 
 
 @given(st.ip_addresses())
