@@ -153,3 +153,15 @@ def test_a_page_of_another_host_or_port_is_foreign(
     found = caller_of(fields(f"{host}:{port}", origin, site), held)
     same = (host, port) == (theirs, their_port) and (tls or not secure) and site in (None, "none", "same-origin")
     assert found is (OWN if same else FOREIGN)
+
+
+@given(
+    host=NAMES, port=PORTS, secure=st.booleans(), capitals=st.booleans(), site=st.sampled_from([None, "same-origin"])
+)
+def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, capitals: bool, site: str | None) -> None:
+    """A browser writes both fields without the default port of the scheme."""
+    held = origin_policy(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    scheme, default = ("https", 443) if secure else ("http", 80)
+    authority = host if port == default else f"{host}:{port}"
+    asked = authority.upper() if capitals else authority
+    assert caller_of(fields(asked, f"{scheme}://{authority}", site), held) is OWN
