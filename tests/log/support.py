@@ -61,6 +61,7 @@ def shared_log(folder: Path, number: int = 0, count: int = 1, *, clock: Clock | 
 ENGINES: dict[str, Callable[[Path, Clock], Log]] = {
     "memory": lambda folder, clock: MemoryLog(wall_ms=clock),
     "sqlite": lambda folder, clock: SqliteLog(str(folder / "chat.db"), wall_ms=clock),
+    "shared": lambda folder, clock: shared_log(folder, clock=clock),
 }
 
 
