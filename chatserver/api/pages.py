@@ -139,7 +139,10 @@ class Pages:
     async def several(
         self, starts: Sequence[tuple[str, Start]], wanted: Wanted, in_memory: Callable[[str], Room | None]
     ) -> list[bytes]:
-        """As `several_now`, with the log's pages of the rooms whose rings lack them. Raises LogError."""
+        """As `several_now`, with the log's pages of the rooms whose rings lack them. Raises LogError.
+
+        Rooms are given by name and found `in_memory` again: this may have waited for its turn.
+        """
         pages = []
         left = PAGE_BYTES
         with self.while_it_waits(*(name for name, _ in starts)) as up_to_date:
