@@ -11,6 +11,8 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import lru_cache, partial
 from typing import Final, TypeVar
 
+import trio
+
 from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import sockets, wire
 from loadgen.net.answers import CLOSED, OTHER_TYPE, is_planned, no_page
@@ -18,7 +20,7 @@ from loadgen.net.line import Answer, EndedError, Exchange, Line
 from loadgen.net.target import Endpoint
 from loadgen.personas import persona
 from loadgen.personas.honest import Speaking
-from loadgen.victims.probe import Context
+from loadgen.victims.probe import CONNECT_TIMEOUT_SECONDS, Context
 from loadgen.victims.victim import OperationFailedError, Protocol, Victim
 
 T = TypeVar("T")
@@ -130,8 +132,11 @@ class GetVictim(Victim):
 
     async def live(self) -> None:
         async with http_peer(self.context, self.index) as peer:
-            if self.stays and (failure := await self._get(peer)):  # a server that only accepts serves nobody
-                raise OperationFailedError(failure)
+            if self.stays:
+                with trio.fail_after(CONNECT_TIMEOUT_SECONDS):
+                    failure = await self._get(peer)
+                if failure:  # a server that only accepts serves nobody
+                    raise OperationFailedError(failure)
             await self.speak(partial(self._ask, peer))
 
     async def _ask(self, peer: HttpPeer, number: int) -> None:

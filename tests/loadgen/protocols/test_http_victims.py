@@ -111,6 +111,23 @@ async def test_a_new_connection_that_is_ended_before_its_first_request_is_read_f
         assert connections == 2
 
 
+async def test_a_victim_whose_connection_is_not_answered_tries_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waited for its first page for ever, and a server that was sound again fell short."""
+    monkeypatch.setattr("loadgen.protocols.http.CONNECT_TIMEOUT_SECONDS", 0.2)
+    connections = 0
+
+    async def serve(stream: trio.SocketStream) -> None:
+        nonlocal connections
+        connections += 1
+        await request_of(stream)
+        if connections == 1:
+            await trio.sleep_forever()
+        await answer(stream, 200, b"hi", b"Connection: close")
+
+    async with fetching(serve) as context:
+        await until(lambda: _booked(context)[0] >= 2)
+
+
 async def test_a_page_that_comes_twice_fails() -> None:
     async def serve(stream: trio.SocketStream) -> None:
         await request_of(stream)
