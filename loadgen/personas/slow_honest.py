@@ -42,9 +42,9 @@ class Phone2G(Neighbour):
 
     receive_buffer_bytes = 4096
     read_bytes = int(3072 * READ_EVERY_SECONDS)  # 24 kbit/s: EDGE at the edge of a cell
-    speaks_first = (0.0, 20.0)
+    speaks_first = (0.0, 5.0)
     speaks_every = (20.0, 40.0)
-    patience_seconds = 120.0  # an acknowledgement waits behind all other data, at 3 KB/s
+    patience_seconds = 30.0  # an acknowledgement waits behind the dark, and behind 60 KB of other data
     first_in_touch = (5.0, 25.0)
     in_touch = (20.0, 40.0)
     dark_seconds = 10.0  # behind a hill, in a lift, between two cells
@@ -83,29 +83,31 @@ class SleepyTab(Neighbour):
     pinging disconnects every user with another tab in front.
     """
 
-    speaks_first = (0.0, 60.0)
+    speaks_first = (0.0, 30.0)
     speaks_every = (60.0, 60.0)  # Chrome and Firefox allow a background tab one timer a minute
-    patience_seconds = 60.0  # it learns of a missing acknowledgement when it next wakes
+    patience_seconds = 30.0
     cycle_seconds = speaks_every[1]
 
 
 @persona
 class Tunnel(Neighbour):
-    """A member on a train: offline for 25 s, then back on the same connection with something to say.
+    """A member on a train: says something, is offline for 25 s, then back on the same connection, and speaks again.
 
     In a tunnel nothing is acknowledged, neither a ping nor a byte, and afterwards TCP continues. A pong deadline that
     is shorter than the tunnel closes a connection that was never broken.
     """
 
+    speaks_first = (0.0, 5.0)
     first_in_touch = (5.0, 10.0)
     # TCP doubles its retransmission timeout, so after the tunnel it may wait as long again. If the member were in the
     # next tunnel by then, TCP would end the connection, not the server.
     in_touch = (30.0, 60.0)
     dark_seconds = 25.0
-    patience_seconds = 60.0  # until TCP has retransmitted, and the server has sent everything that was missed
-    cycle_seconds = first_in_touch[1] + dark_seconds
+    patience_seconds = 30.0  # until TCP has retransmitted, and the server has sent everything that was missed
+    cycle_seconds = first_in_touch[1] + dark_seconds  # what it says afterwards is judged only in longer runs
 
     def on_joined(self, message: Envelope) -> None:
+        self.plan(self.between(self.speaks_first), self.say)
         self._plan_loss(self.first_in_touch)
 
     def regain_touch(self) -> None:

@@ -33,6 +33,10 @@ from tests.loadgen.stage import (
 )
 
 MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
+MEMBER_PERSONAS = (slow_honest.Phone2G, slow_honest.SleepyTab, slow_honest.Tunnel)
+#: Seconds after joining at which the last of the first messages is judged, by persona.
+JUDGED = {persona: persona.speaks_first[1] + persona.patience_seconds for persona in MEMBER_PERSONAS}
+CYCLES = {persona: persona.cycle_seconds for persona in MEMBER_PERSONAS}
 
 
 @pytest.fixture(autouse=True)
@@ -45,7 +49,10 @@ def _hasty(monkeypatch: pytest.MonkeyPatch) -> None:
         (slow_honest.Office, soon),
         (slow_honest.Phone2G, {**soon, "dark_seconds": 0.1, "first_in_touch": (600.0, 600.0)}),
         (slow_honest.SleepyTab, {"speaks_first": (0.0, 0.1), "speaks_every": (0.1, 0.1)}),
-        (slow_honest.Tunnel, {"first_in_touch": (0.1, 0.2), "in_touch": (0.1, 0.2), "dark_seconds": 0.1}),
+        (
+            slow_honest.Tunnel,
+            {"speaks_first": (0, 0.05), "first_in_touch": (0.1, 0.2), "in_touch": (0.1, 0.2), "dark_seconds": 0.1},
+        ),
     )
     for module, names in changes:
         for name, value in names.items():
@@ -83,6 +90,11 @@ async def test_what_they_say_is_to_be_acknowledged(monkeypatch: pytest.MonkeyPat
         monkeypatch.setattr(registry()[name], "patience_seconds", 0.3)  # with the next message
         await until(lambda: play.cohort.ended == {"no answer in time: a message not acknowledged in 0.3 s": 1})
         assert play.client.stage is Stage.OVER, "no honest user is counted twice"
+
+
+def test_a_cycle_lasts_until_the_first_message_is_judged() -> None:
+    """A server that ignored all messages of phones, tabs and trains was held: each run ended before their patience."""
+    assert all(JUDGED[persona] <= CYCLES[persona] for persona in MEMBER_PERSONAS)
 
 
 async def test_what_they_say_is_to_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
