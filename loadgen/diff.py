@@ -122,7 +122,9 @@ def _values(reports: Sequence[Report], figure: str) -> list[float]:
 def _mark(figure: Figure, a: Sequence[float], b: Sequence[float]) -> str:
     """Return "better", "worse" or, for a figure with no worse direction, "moved"; empty if it did not move."""
     if min(len(a), len(b)) >= LEAST_ROUNDS:
-        grew, shrank = min(b) > max(a), max(b) < min(a)
+        # Ranges of three that only do not overlap are chance in one of ten figures, and a comparison has some hundred.
+        width = max(max(a) - min(a), max(b) - min(b))
+        grew, shrank = min(b) - max(a) > width, min(a) - max(b) > width
     else:
         one, other = statistics.median(a), statistics.median(b)
         grew, shrank = other > figure.tolerance.above(one), one > figure.tolerance.above(other)

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping
 from copy import deepcopy
 from pathlib import Path
+from random import Random
 from typing import Any
 
 import msgspec
@@ -132,12 +133,22 @@ def _rounds(values: list[float]) -> Report:
     return report
 
 
-def test_rounds_that_do_not_overlap_are_beyond_chance() -> None:
+def test_rounds_that_are_further_apart_than_wide_are_beyond_chance() -> None:
     before = _rounds([2.0, 2.2, 2.6])
-    assert worse(before, _rounds([2.7, 2.9, 3.1])) == {"slow-head, ours attack_p99_ms"}
-    assert moved(before, _rounds([2.6, 2.9, 3.1])) == moved(before, _rounds([1.0, 1.1, 2.0])) == {}
-    assert moved(before, _rounds([1.0, 1.1, 1.9])) == {"slow-head, ours attack_p99_ms": "better"}
-    assert moved(before, _rounds([2.7, 2.9])) == {}, "two rounds are chance"
+    assert worse(before, _rounds([3.3, 3.5, 3.7])) == {"slow-head, ours attack_p99_ms"}
+    assert moved(before, _rounds([3.1, 3.5, 3.7])) == moved(before, _rounds([1.0, 1.1, 1.5])) == {}
+    assert moved(before, _rounds([1.0, 1.1, 1.3])) == {"slow-head, ours attack_p99_ms": "better"}
+    assert moved(before, _rounds([3.3, 3.5])) == {}, "two rounds are chance"
+
+
+def test_rounds_of_one_server_seldom_differ() -> None:
+    """Of 48 comparisons of two draws of one distribution 46 fell short: three rounds often do not overlap by chance."""
+    random = Random(1)
+    worsened = sum(
+        bool(worse(_rounds([random.gauss(100, 3) for _ in "abc"]), _rounds([random.gauss(100, 3) for _ in "abc"])))
+        for _ in range(500)
+    )
+    assert worsened <= 5
 
 
 def test_an_invalid_run_is_not_compared() -> None:
