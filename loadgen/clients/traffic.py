@@ -98,6 +98,7 @@ class Traffic:
         self.intended = 0
         self.speakers: list[Speaker] = []
         self._had_speakers = False
+        self._echoes = False  # whether messages come back to their speakers
         self._waiting: deque[tuple[int, float]] = deque()  # numbers and times, due while every speaker was away
         self._text = _SENTENCE  # of each message, behind its name
         self._unacknowledged: dict[int, tuple[float, Speaker]] = {}
@@ -111,6 +112,7 @@ class Traffic:
         """
         lost = [number for number, (_, author) in self._unacknowledged.items() if again and author is speaker]
         self._had_speakers = True
+        self._echoes = speaker.echoes
         self._returned.pop(speaker, None)
         place = bisect_left(self.speakers, _place(speaker), key=_place)
         if self.speakers[place : place + 1] != [speaker]:
@@ -199,10 +201,9 @@ class Traffic:
     def refused(self, number: int, code: str) -> None:
         self.booked.errors[code] += 1
         self.recent.failed += 1
-        sent = self._unacknowledged.pop(number, None)
-        if sent is not None:
-            self.booked.acks.record(max(now() - sent[0], TIMEOUT_SECONDS))
-        self._unreturned.pop(number, None)
+        for latency, outstanding in (self.booked.acks, self._unacknowledged), (self.booked.echoes, self._unreturned):
+            if sent := outstanding.pop(number, None):
+                latency.record(max(now() - sent[0], TIMEOUT_SECONDS))
 
     def number_in(self, text: str) -> int | None:
         """Return the number of a message of this schedule, or `None` for another, or for one that was changed."""
@@ -237,10 +238,13 @@ class Traffic:
         return sum(self.booked.acknowledged_in.values())
 
     def result(self) -> TrafficResult:
-        """The results of all messages; an outstanding one counts with at least the whole timeout."""
+        """The results of all messages; an outstanding or unsent one counts with at least the whole timeout."""
         whole = deepcopy(self.booked)
-        for latency, waiting in (whole.acks, self._unacknowledged), (whole.echoes, self._unreturned):
-            for due, _ in waiting.values():
+        unsent = [due for _, due in self._waiting]
+        acks = [*unsent, *(due for due, _ in self._unacknowledged.values())]
+        echoes = [*(unsent if self._echoes else ()), *(due for due, _ in self._unreturned.values())]
+        for latency, outstanding in (whole.acks, acks), (whole.echoes, echoes):
+            for due in outstanding:
                 latency.record(max(now() - due, TIMEOUT_SECONDS))
         whole.unacknowledged, whole.unreturned = len(self._unacknowledged), len(self._unreturned)
         whole.unsent = len(self._waiting)
