@@ -1,5 +1,7 @@
 """Reads of the log whose results are never older than the news; equal reads at the same time share one.
 
+No read joins one that began before news of its room: it would lack a message that was acknowledged before it was asked.
+
 Owns: the reads under way, and the records altered meanwhile. May not: know who reads.
 
 A read may fetch a message before an edit or deletion, and return after the change was broadcast: its reader would show
@@ -44,12 +46,13 @@ class Alterations:
 
 
 class LogReader:
-    """The reading half of a log. `altered` must be called with the news."""
+    """The reading half of a log. `written` and `altered` must be called with the news."""
 
     def __init__(self, log: Log) -> None:
         self._log = log
         self.shared = log.shared
-        self._flights: SingleFlight[Range, list[Record]] = SingleFlight()
+        self._flights: SingleFlight[tuple[Range, int], list[Record]] = SingleFlight()  # by `_generation` as well
+        self._generation = 0  # a new one begins with news of a room that is being read
         self._noting: dict[str | None, list[Alterations]] = {}  # see `altered_meanwhile`; None: in all rooms
 
     async def head(self, room: str) -> Head:
@@ -61,7 +64,7 @@ class LogReader:
                 return noted.up_to_date(await self._log.read(wanted))
 
         with self.altered_meanwhile(wanted.room) as noted:  # also what is altered until the caller goes on
-            return noted.up_to_date(await self._flights.get(wanted, begin))
+            return noted.up_to_date(await self._flights.get((wanted, self._generation), begin))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
         """As of `Log`; not shared, since a room is loaded once."""
@@ -97,6 +100,11 @@ class LogReader:
                 noting.remove(noted)
                 if not noting:
                     del self._noting[place]
+
+    def written(self, room: str) -> None:
+        """There is news of this room."""
+        if room in self._noting:
+            self._generation += 1
 
     def altered(self, room: str, records: Iterable[Record], empties: int = 0, *, by: int) -> None:
         """Note what the record at offset `by` has altered, and that the edit at offset `empties` has lost its text."""

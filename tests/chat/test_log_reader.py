@@ -98,6 +98,19 @@ async def test_only_equal_reads_are_shared(it: Chatting) -> None:
     assert it.log.reads == 5
 
 
+async def test_no_read_joins_another_that_began_before_news_of_its_room(it: Chatting) -> None:
+    """A publisher's own message was missing in what it read after the 201."""
+    await it.publish("lobby", "one")
+    it.log.delay = 1.0
+    async with trio.open_nursery() as nursery:
+        earlier = it.reading(nursery)
+        await trio.sleep(1.5)  # the log has been looked at, and has not answered yet
+        await it.publish("lobby", "two")
+        later = it.reading(nursery)
+    assert (earlier, later) == (["one"], ["one", "two"])
+    assert len(it.hub.reader) == 0
+
+
 async def test_a_read_that_is_cancelled_leaves_nothing() -> None:
     log = ControlledLog()
     async with trio.open_nursery() as nursery:
