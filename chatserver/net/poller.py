@@ -6,7 +6,7 @@ or order work.
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from time import perf_counter, thread_time
 
@@ -151,10 +151,7 @@ class Poller:
             now = trio.current_time()
             late = now - nap.deadline  # unlike `wheel.planned`, it is not moved by a long stall
             try:
-                for count, connection in enumerate(wheel.turn(now), start=1):
-                    self.expire(connection)
-                    if count % MAX_EXPIRED == 0:
-                        await trio.lowlevel.checkpoint()
+                await self._expire_all(wheel.turn(now))
             except Exception:  # noqa: BLE001  a bug in the wheel must not end the server
                 self._connections.faults.caught(wheel)
             try:  # here and not in a step: with nothing expired the poller need not wake
@@ -162,6 +159,15 @@ class Poller:
                 on_tick(late)
             except Exception:  # noqa: BLE001
                 self._connections.faults.caught(on_tick)
+
+    async def _expire_all(self, connections: Iterable[Connection]) -> None:
+        for count, connection in enumerate(connections, start=1):
+            try:
+                self.expire(connection)
+            except Exception:  # noqa: BLE001  the fault boundary: the others of its slot expire too
+                self._connections.faults.caught(connection)
+            if count % MAX_EXPIRED == 0:
+                await trio.lowlevel.checkpoint()
 
     def expire(self, connection: Connection) -> None:
         """Queue the step of a connection whose deadline has passed.

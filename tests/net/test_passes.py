@@ -225,6 +225,25 @@ async def test_many_expiries_let_others_run(autojump_clock: trio.testing.MockClo
         assert submitted[-1] > 0, "the first are handled before the last are submitted"
 
 
+async def test_a_fault_in_an_expiry_ends_that_connection_and_the_others_of_its_slot_expire(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    """They had no deadline any more, nor had any later connection with their descriptors."""
+    async with polled(head_deadline=1.0) as it:
+        broken, *others = [it.connect()[0] for _ in range(4)]
+        expire = it.poller.expire
+
+        def fail(connection: Connection) -> None:
+            if connection is broken:
+                raise KeyError("a bug")
+            expire(connection)
+
+        it.poller.expire = fail  # type: ignore[method-assign]
+        await it.until(lambda: it.of("expired") == others)
+        assert it.of("faulted") == [broken]
+        it.faults = 1
+
+
 def waiting(it: Parked) -> int:
     return sum(it.connections.scheduler.statistics().values())
 
