@@ -48,7 +48,12 @@ class Demotion:
 
     def applies(self, connection: Connection) -> bool:
         """Whether this peer waits for all others."""
-        return connection in self._peers and self.is_demoted(connection.network)
+        if connection not in self._peers:
+            return False
+        if not self.is_demoted(connection.network):
+            self._peers.remove(connection)  # the next demotion of its network finds it there
+            return False
+        return True
 
     def is_demoted(self, network: str) -> bool:
         return network in self._networks or network in self._networks_before

@@ -88,6 +88,21 @@ def test_a_network_is_forgiven_in_time(it: Parked, clock: list[float]) -> None:
     assert waiting == [True, True, True, True, False]
 
 
+def test_who_came_while_a_network_was_demoted_keeps_its_turns_the_next_time(it: Parked, clock: list[float]) -> None:
+    """It waited again, an hour later, whenever anybody behind its address broke a rule."""
+    demotion = it.connections.demotion
+    demotion.sweep()
+    demotion.demote(come(it, OFFICE))
+    member = come(it, OFFICE, State.OPEN)
+    assert waits(it, member)
+    for _ in range(2):
+        clock[0] += DEMOTED_SECONDS
+        demotion.sweep()
+    assert not waits(it, member)
+    demotion.demote(come(it, OFFICE))
+    assert not waits(it, member)
+
+
 def test_a_network_that_goes_on_breaking_rules_counts_once_and_stays_demoted(it: Parked, clock: list[float]) -> None:
     demotion, offender = it.connections.demotion, come(it, OFFICE)
     for _ in range(5):
