@@ -72,7 +72,7 @@ class Hub:
         self.housekeeping = Housekeeping(self.rooms, self.broadcaster, schedule, left=self._left)
         self.cluster = None if tell is None else Cluster(self.rooms, self.housekeeping, tell)
         self.registry = Registry(
-            self.rooms, self.reader, size, max_rooms=settings.max_rooms,
+            self.rooms, self.reader, size, max_rooms=settings.max_rooms, of_peer=settings.max_rooms_per_connection,
             stays=max(EMPTY_ROOM_SECONDS, settings.presence_grace), schedule=schedule, loaded=self._loaded,
             make_presence=(lambda name: Presence()) if self.cluster is None else self.cluster.make_presence,
         )  # fmt: skip

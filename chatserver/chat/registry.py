@@ -49,7 +49,7 @@ class Registry:
     """See the module. It adds to `rooms` and removes from it; nothing else does."""
 
     def __init__(
-        self, rooms: dict[str, Room], log: LogReader, size: RingSize, *, max_rooms: int, stays: float,
+        self, rooms: dict[str, Room], log: LogReader, size: RingSize, *, max_rooms: int, of_peer: int, stays: float,
         schedule: Schedule, loaded: Callable[[Room], None], make_presence: Callable[[str], Presence],
     ) -> None:  # fmt: skip
         self._rooms = rooms
@@ -58,6 +58,8 @@ class Registry:
         self._max_rooms = max_rooms
         self._of_network: Counter[str] = Counter()  # rooms in memory that each network has loaded
         self._stays = stays  # seconds
+        # A poll may load as many rooms as a peer may be in, and enters them when all are loaded.
+        self._most_empty, self._most_of_network = max(MAX_EMPTY, of_peer), max(MAX_EMPTY_OF_NETWORK, of_peer)
         self._relief = LongWork(self._relieve, schedule.own, self)
         self.evictions = LongWork(self._evict_due, schedule.own, self)
         self._loaded = loaded  # called when a room is ready
@@ -145,7 +147,7 @@ class Registry:
         self._empty[room] = trio.current_time() + self._stays
         of_network = self._empty_of_network.setdefault(room.network, {})
         of_network[room] = None
-        for rooms, most in ((of_network, MAX_EMPTY_OF_NETWORK), (self._empty, MAX_EMPTY)):
+        for rooms, most in ((of_network, self._most_of_network), (self._empty, self._most_empty)):
             if len(rooms) > most:
                 self._evict(next(iter(rooms)))
 

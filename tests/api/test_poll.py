@@ -7,6 +7,7 @@ import pytest
 
 from chatserver.api import polls
 from chatserver.chat.log_reader import LogReader
+from chatserver.chat.registry import MAX_EMPTY_OF_NETWORK
 from chatserver.log.interface import Head, Range
 from tests.api.asking import texts
 from tests.support.peers import Answer, Peer, ask, chatter, connect, publish, request
@@ -169,6 +170,21 @@ async def test_a_poll_may_name_as_many_rooms_as_a_connection_may_be_in() -> None
         assert (answer.status, len(answer.json.get("rooms", ()))) == (200, 300), answer.body
         answer = await peer.request("GET", f"/poll?{'&'.join(f'room=r{n}' for n in range(301))}")
         assert (answer.status, answer.error) == (400, "bad_field"), "the limit of rooms is named"
+
+
+async def test_a_poll_of_more_rooms_than_a_network_may_leave_in_memory_is_woken_by_each() -> None:
+    """Those named last left memory before the poll was held in them: it was answered at its end, without their news."""
+    names = [f"r{number}" for number in range(MAX_EMPTY_OF_NETWORK + 2)]
+    most = len(names)
+    async with (
+        serving(max_rooms_per_connection=most, max_empty_rooms=most) as server,
+        connect(server.address) as peer,
+    ):
+        await peer.send(request("GET", f"/poll?wait=60&{'&'.join(f'room={name}:0' for name in names)}"))
+        await server.in_phase("held")
+        await publish(server.address, names[-1], "news")
+        answer = await peer.response()
+    assert texts(page_of(answer, names[-1])) == ["news"]
 
 
 async def test_a_held_poll_is_answered_at_once_when_another_request_follows(server: Serving, peer: Peer) -> None:

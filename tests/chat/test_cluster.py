@@ -104,8 +104,9 @@ async def test_a_room_leaves_memory_in_a_process_without_members(pair: Pair) -> 
 async def test_a_lease_seen_elsewhere_keeps_its_room_and_any_other_ends(
     pair: Pair, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("chatserver.chat.registry.MAX_EMPTY_OF_NETWORK", 0)
     ours, other = pair
+    for node in pair:
+        monkeypatch.setattr(node.it.hub.registry, "_most_of_network", 0)
     watcher = await other.join(1, "lobby")
     await trio.sleep(SAID)
     for room in ("lobby", "den"):

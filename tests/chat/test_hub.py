@@ -142,7 +142,7 @@ async def test_a_room_stays_as_long_as_people_are_present_by_a_lease() -> None:
 
 
 async def test_rooms_that_do_not_exist_do_not_fill_memory(it: Chatting, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(registry, "MAX_EMPTY", 10)
+    monkeypatch.setattr(it.hub.registry, "_most_empty", 10)
     await it.join(it.peer(), "kept")
     for number in range(100):
         await it.load(f"room-{number}")
@@ -160,7 +160,7 @@ async def test_what_is_due_each_second_is_queued_once(it: Chatting) -> None:
 async def test_a_network_that_empties_many_rooms_leaves_few_in_memory(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 10)
+    monkeypatch.setattr(it.hub.registry, "_most_of_network", 10)
     monkeypatch.setattr(registry, "EVICTED_AT_ONCE", 3)
     await it.load("other", network="192.0.2.2")
     for number in range(100):
@@ -183,7 +183,7 @@ async def test_a_closed_connection_alone_in_a_room_does_not_keep_it(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Otherwise a hundred rooms of one client stay for `presence_grace`, although no member sees the presence."""
-    monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 1)
+    monkeypatch.setattr(it.hub.registry, "_most_of_network", 1)
     peer, friend = it.peer(), it.peer()
     for name in ("first", "second", "third"):
         await it.join(peer, name)
@@ -332,8 +332,8 @@ async def test_rooms_without_messages_are_listed_while_they_have_members(it: Cha
 async def test_many_rooms_left_by_a_network_hide_no_room_with_members(
     it: Chatting, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(registry, "MAX_EMPTY", 2)
-    monkeypatch.setattr(registry, "MAX_EMPTY_OF_NETWORK", 1)
+    monkeypatch.setattr(it.hub.registry, "_most_empty", 2)
+    monkeypatch.setattr(it.hub.registry, "_most_of_network", 1)
     for number in range(20):
         await it.load(f"nobody-{number}")
     await it.join(it.peer(), "den")
