@@ -21,8 +21,11 @@ from chatserver.reasons import ErrorCode
 MAX_OTHER_BYTES = 8 * 1024
 MAX_OTHER_COLONS = 128
 
-#: The fields of chat.v1 messages, undecoded; of a duplicate field, the last.
-_KNOWN = "type id room text key after before limit offset emoji on reply_to mentions name token".split()
+#: The fields of chat.v1 messages and of bodies, undecoded; of a duplicate field, the last.
+_KNOWN = (
+    "type id room text key after before limit offset emoji on reply_to mentions as_user name token"
+    " kind user network network_of seconds reason"
+).split()
 known_fields: msgspec.json.Decoder[Any] = msgspec.json.Decoder(
     msgspec.defstruct("Known", [(name, msgspec.Raw, msgspec.Raw()) for name in _KNOWN], gc=False)
 )
