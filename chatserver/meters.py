@@ -90,6 +90,10 @@ class KeyedBuckets(Generic[Key]):
         self._keep(key, spent)
         return 0.0
 
+    def give_back(self, key: Key) -> None:
+        """Undo a `take` that was granted just now."""
+        self._states[key] -= self.bucket.interval
+
     def wait(self, key: Key, now: float) -> float:
         """Seconds until there is a token for this key; nothing is spent."""
         return self.bucket.wait(self._states.get(key, 0), int(now / MICROSECOND))

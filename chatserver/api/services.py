@@ -65,7 +65,12 @@ class WriteLimits:
         if not self.is_limited:
             return 0.0
         now = trio.current_time()
-        return self.users.take(principal.number, now) or self.networks.take(principal.network, now)
+        if wait := self.users.take(principal.number, now):
+            return wait
+        wait = self.networks.take(principal.network, now)
+        if wait:
+            self.users.give_back(principal.number)
+        return wait
 
     def sweep(self) -> None:
         for buckets in (self.users, self.networks, self.markers, self.sign_outs):

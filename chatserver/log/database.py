@@ -129,7 +129,9 @@ class DatabaseLog(Generic[C]):
 
     async def read(self, wanted: Range) -> list[Record]:
         if wanted.messages_only:
-            return await self._latest_messages(wanted)
+            with trio.move_on_after(ANSWER_DEADLINE):
+                return await self._latest_messages(wanted)
+            raise LogUnavailable(f"reading messages took longer than {ANSWER_DEADLINE:g} s")
         return await self.ask(partial(self.queries.read, wanted))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:

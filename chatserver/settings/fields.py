@@ -309,7 +309,7 @@ class Settings:
         Unit.BYTES, 4096, 16 * _MIB,
     )
     retain_messages: int = memory(
-        100_000, "Messages kept in the log, a room; older ones are removed.",
+        100_000, "Records (messages, edits, deletions, reactions) kept in the log, a room; older ones are removed.",
         "bounds the disk: about 20 MB a room, or a year of 270 messages a day",
         Unit.MESSAGES, 1, 1e12, zero="keep all",
     )

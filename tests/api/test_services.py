@@ -50,6 +50,15 @@ async def test_a_refusal_by_the_users_rate_does_not_count_for_the_network(autoju
     assert (len(it.limit.users), len(it.limit.networks)) == (0, 0)
 
 
+async def test_a_refusal_by_the_networks_rate_does_not_count_for_the_user(autojump_clock: Clock) -> None:
+    """It spent what the user could have sent from elsewhere, or a moment later."""
+    it = Limited(1.0)
+    for number in range(round(NETWORK_SHARE * BURST_SECONDS)):
+        it.take(number)
+    assert all(it.take(-1) for _ in range(10))
+    assert [it.take(-1, "elsewhere") for _ in range(round(BURST_SECONDS))] == [0.0] * round(BURST_SECONDS)
+
+
 async def test_without_a_limit_for_users_networks_have_none_but_for_sign_outs(autojump_clock: Clock) -> None:
     """Any text is a guest's token, so without it one client could push out the sign-outs of all others."""
     it = Limited(0.0)

@@ -1,5 +1,6 @@
 """Changes of messages, in every engine: records and news, the present state of a message, refusals."""
 
+import time
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,6 +17,7 @@ from chatserver.log.interface import (
     Kind,
     Log,
     LogError,
+    LogUnavailable,
     MessageState,
     Range,
     Reaction,
@@ -285,6 +287,28 @@ async def test_a_used_key_does_not_keep_a_deleted_text(log: Log) -> None:
     await append(log, draft("secret", key="k"))
     await append(log, delete(1))
     assert (await append(log, draft("secret", key="k"))).record.text == ""
+
+
+@pytest.mark.parametrize("closed_log", ["sqlite"], indirect=True)
+async def test_a_search_for_messages_among_other_records_ends_at_the_deadline_of_every_read(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of its queries had that time, so it took minutes of a slow disk."""
+    assert isinstance(log, DatabaseLog)
+    monkeypatch.setattr(database, "SCAN_RECORDS", 1)
+    monkeypatch.setattr(database, "ANSWER_DEADLINE", 0.2)
+    await append(log, draft("x"))
+    for on in (True, False) * 5:
+        await append(log, react(1, on=on))
+    original = log.queries.read
+
+    def read(wanted: Range, connection: Any) -> Any:
+        time.sleep(0.1)
+        return original(wanted, connection)
+
+    monkeypatch.setattr(log.queries, "read", read)
+    with pytest.raises(LogUnavailable, match="longer than"):
+        await log.read(Range("lobby", 5, messages_only=True, last=True))
 
 
 async def test_messages_only_however_far_back(log: Log, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,7 +13,7 @@ read few rooms would often find nothing without that.
 """
 
 from collections.abc import Awaitable, Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from heapq import nlargest
@@ -33,7 +33,7 @@ from chatserver.chat.log_reader import Alterations
 from chatserver.chat.principal import Principal
 from chatserver.fair import SingleFlight
 from chatserver.log.index import Found, Hit, Index, Question
-from chatserver.log.interface import MAX_READ
+from chatserver.log.interface import MAX_READ, LogError
 
 #: Rooms that are queried one by one, and rooms among which readable ones are looked for.
 QUERIED_ROOMS, ROOMS_CONSIDERED = 4, 20
@@ -113,7 +113,8 @@ class SearchPipeline:
         if complete or question.room is not None:
             return
         is_short = not ranking.fills(asked.limit)
-        with trio.move_on_after(SHORT_ROOMS_BUDGET if is_short else ROOMS_BUDGET):
+        optional = suppress(*(() if is_short else (LogError,)))  # a full answer can only become better
+        with optional, trio.move_on_after(SHORT_ROOMS_BUDGET if is_short else ROOMS_BUDGET):
             recent = await self.recent_rooms(MAX_READ if is_short else ROOMS_CONSIDERED)
             rooms = dict.fromkeys(chain(recent, principal.rights.named if is_short else ()))
             readable = (room for room in rooms if self.may_read(principal, room))

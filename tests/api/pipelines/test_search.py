@@ -77,6 +77,15 @@ async def test_rooms_that_are_slow_are_left_out(autojump_clock: Clock, systems: 
     assert systems.running == 0
 
 
+async def test_a_full_answer_needs_no_further_rooms(autojump_clock: Clock, systems: Systems, stage: Stage) -> None:
+    """They could only improve the ranking, and their failure was the answer."""
+    for step in ("rooms", "a"):
+        systems.errors = {step: LogUnavailable("planted")}
+        assert len(found(await stage.search(f"without-{step}", limit=1))) == 1
+    with pytest.raises(LogUnavailable):
+        await stage.search("short")
+
+
 @pytest.mark.parametrize("limit", ["network", "minute", "user"])
 async def test_a_refusal_by_a_limiter_cancels_the_queries(
     autojump_clock: Clock, systems: Systems, stage: Stage, limit: str
