@@ -43,12 +43,12 @@ class Operations:
         return pooled(result.latency for result in self.kinds(phase, kinds))
 
     def failed(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> int | None:
-        """The number that failed; operations that waited for slow answers before them are late instead, if any came.
+        """The number that failed; operations that waited for slow answers before them are late instead.
 
         `None` if none were booked.
         """
-        found, late = self.kinds(phase, kinds), "" if self._is_outage(phase, kinds) else NO_TURN
-        failed = (number for each in found for reason, number in each.failed.items() if reason != late)
+        found = self.kinds(phase, kinds)
+        failed = (number for each in found for reason, number in each.failed.items() if reason != NO_TURN)
         return sum(failed) if found else None
 
     def only_late(self) -> tuple[str, ...]:
@@ -68,7 +68,7 @@ class Operations:
         return any(self._is_outage(phase, kinds) for phase in PHASES for kinds in (ESTABLISHED, NEWCOMERS))
 
     def _is_outage(self, phase: str, kinds: Collection[str]) -> bool:
-        return not self.success_percent(phase, kinds) and self.latency(phase, kinds).count >= bar.LEAST_FOR_P99
+        return not self.success_percent(phase, kinds) and (self.failed(phase, kinds) or 0) >= bar.LEAST_FOR_P99
 
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
         """The percentage that succeeded, not rounded; `None` if none were booked."""

@@ -58,6 +58,7 @@ class Victim(Probe):
         self.sent_since_reply = 0  # operations: at the end of a stall all arrive at once
         self._next_at = 0.0  # when the next one may begin, had none begun at once
         self._issue = trio.lowlevel.ParkingLot()
+        self._answered_at = now()  # when an operation was last answered, in time or not, or the connection made
         self._locked_out = UNANSWERED  # why there is no connection
         self._planned_ends: list[float] = []
         self._owed = ""  # why the next operation fails: what happened while none was outstanding
@@ -107,12 +108,18 @@ class Victim(Probe):
         self._issue.unpark_all()
 
     def why_pending(self, number: int) -> str:
-        """Blame the server for no answer only if it had half of the time for it; before that, other answers had it."""
-        had = now() - self._begun.get(number, now())
-        return self._locked_out or (UNANSWERED if had > self.context.timeout_seconds / 2 else NO_TURN)
+        """Blame the server for no answer only if it had half of the time for it; before that, other answers had it.
+
+        If nothing was answered for all of that time, none had.
+        """
+        share = 0.5 if number in self._begun else 1.0
+        had = now() - self._begun.get(number, self._answered_at)
+        return self._locked_out or (UNANSWERED if had > share * self.context.timeout_seconds else NO_TURN)
 
     def book(self, number: int, reason: str = "") -> None:
         self._begun.pop(number, None)
+        if not reason:
+            self._answered_at = now()
         super().book(number, reason)
         if number == self._only:
             self._only_booked.set()
@@ -136,7 +143,7 @@ class Victim(Probe):
 
     def connected(self) -> None:
         """Count the victim as connected."""
-        self._locked_out = ""
+        self._locked_out, self._answered_at = "", now()
         self.context.connected.add(self.index)
 
     async def speak(self, say: Callable[[int], Awaitable[None]]) -> None:

@@ -8,6 +8,7 @@ from trio.testing import wait_all_tasks_blocked
 from wsproto import events
 
 from loadgen.net import target
+from loadgen.net.answers import NO_TURN, UNANSWERED
 from loadgen.net.timers import now
 from loadgen.protocols.chat_v1 import WebSocketVictim
 from loadgen.protocols.ws_echo import EchoVictim
@@ -84,3 +85,18 @@ async def test_a_server_that_is_silent_is_sent_no_more_than_it_may_read_at_once(
         victim.issue(moment)
         await peer.receive()
         nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("is_answered", [False, True])
+async def test_what_waits_its_turn_is_unanswered_if_nothing_was_answered_for_the_whole_timeout(
+    is_answered: bool,
+) -> None:
+    """After a flood of pings nobody was answered, and what waited for that was only late."""
+    context = _context("http://127.0.0.1:1")
+    context.recorder.timeout_seconds = 0.02
+    victim = EchoVictim(context, 0, Schedule(now() + 60, 60.0))
+    victim.connected()
+    await trio.sleep(0.03)
+    if is_answered:  # an operation that has failed meanwhile
+        victim.book(-1)
+    assert victim.why_pending(0) == (NO_TURN if is_answered else UNANSWERED)
