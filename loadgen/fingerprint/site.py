@@ -159,6 +159,7 @@ class Need(Enum):
     HTTP = "an answer to a plain request"
     KEEPALIVE = "a connection kept for another request"
     BODY = "a path where a body is waited for"
+    CHUNKS = "the same for a body in chunks"
     POLL = "a path where a request is held"
     WEBSOCKET = "a WebSocket"
     TLS = "TLS"

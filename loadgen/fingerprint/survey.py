@@ -68,31 +68,41 @@ async def _plain(site: Site) -> Answer | None:
 
 
 async def _body(site: Site) -> None:
-    """Find a path on which the server waits for the body before it answers."""
-    reasons, answers = [], set[int | None]()
+    """Find a path on which the server waits for the body before it answers, and whether it does so for chunks."""
+    lacks = []
     for path in dict.fromkeys((site.options.post_path, site.options.path)):
-        try:
-            early = await _early_answer(site, path)
-        except TROUBLE as error:
-            reasons.append(f"POST {path}: {describe(error)}")
-            continue
-        if early is None:
+        lack = await _no_body(site, f"POST {path}", path, f"Content-Length: {len(_SMALL_BODY)}", _SMALL_BODY)
+        if lack is None:
             site.body_path = path
+            chunk = b"%x\r\n%b\r\n0\r\n\r\n" % (len(_SMALL_BODY), _SMALL_BODY)
+            lack = await _no_body(site, f"POST {path} in chunks", path, "Transfer-Encoding: chunked", chunk)
+            if lack is not None:
+                site.lacks[Need.CHUNKS] = lack
             return
-        answers.add(early)
-        reasons.append(f"POST {path} is answered {early} before the body")
-    lack = Failed if answers & TURNED_AWAY else NotApplicable
-    site.lacks[Need.BODY] = lack(why="; ".join(reasons))
+        lacks.append(lack)
+    kind = Failed if any(isinstance(lack, Failed) for lack in lacks) else NotApplicable
+    site.lacks[Need.BODY] = site.lacks[Need.CHUNKS] = kind(why="; ".join(lack.why for lack in lacks))
 
 
-async def _early_answer(site: Site, path: str) -> int | None:
+async def _no_body(site: Site, what: str, path: str, field: str, body: bytes) -> Failed | NotApplicable | None:
+    """Say why the server does not wait for this body, if it does not."""
+    try:
+        early = await _early_answer(site, site.post(field, path=path), body)
+    except TROUBLE as error:
+        return NotApplicable(why=f"{what}: {describe(error)}")
+    if early is None:
+        return None
+    return (Failed if early in TURNED_AWAY else NotApplicable)(why=f"{what} is answered {early} before the body")
+
+
+async def _early_answer(site: Site, head: bytes, body: bytes) -> int | None:
     async with site.dial() as line:
         talk = Exchange(line)
-        await line.send(site.post(f"Content-Length: {len(_SMALL_BODY)}", path=path))
+        await line.send(head)
         with trio.move_on_after(PROMPT_SECONDS):
             return (await talk.begin()).status
         with trio.fail_after(ANSWER_SECONDS):  # an answer now proves that it waited for the body
-            await line.send(_SMALL_BODY)
+            await line.send(body)
             await talk.begin()
         return None
 

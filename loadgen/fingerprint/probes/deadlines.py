@@ -173,7 +173,7 @@ PROBES: Final = (
     Probe(name="body in chunks, slowly", figure="chunked_body_deadline_s",
           meaning="until a chunked body that comes at a chunk a second ends it",
           why="as for a body with a length",
-          good=(5, 60), need=Need.BODY, play=Slow(http, _SLOW_CHUNKS, fast=_FAST)),
+          good=(5, 60), need=Need.CHUNKS, play=Slow(http, _SLOW_CHUNKS, fast=_FAST)),
     Probe(name="Expect: 100-continue, silent", figure="continue_deadline_s",
           meaning="until silence after `Expect: 100-continue` ends the connection",
           why="as for a body: the server waits for one, whether it has sent 100 or not", good=(5, 60), need=Need.BODY,

@@ -256,7 +256,7 @@ PROBES: Final = (
     Probe(name="chunk extensions", figure="chunk_overhead_bytes",
           meaning="most bytes of chunk extensions in one request",
           why="Go 16 KiB since CVE-2023-39326, node 16 KiB a chunk; no client has a use for any", unit=Unit.BYTES,
-          good=(None, 64 * 1024), need=Need.BODY,
+          good=(None, 64 * 1024), need=Need.CHUNKS,
           play=partial(_seek, make=_chunks, small=0, first=128, most=1 << 20, send=_ask)),
     Probe(name="message size", figure="ws_message_bytes", meaning="largest WebSocket message, in one frame",
           why="Centrifugo 64 KiB, websockets and trio-websocket 1 MiB, aiohttp 4, uvicorn 16, node ws 100",
