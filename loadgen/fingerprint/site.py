@@ -180,6 +180,7 @@ class Site:
         self.body_path = "/"
         self.begun = trio.current_time()
         self.until = self.begun + options.within  # when the probes' patience ends; `begin` moves it
+        self.usual_seconds = 0.0  # what a plain request takes when there are no others
         self.worst_lag = 0.0  # seconds: the latest that our own schedule ran so far
         self._dialled = 0
 

@@ -51,7 +51,10 @@ async def _plain(site: Site) -> Answer | None:
     get = site.get(site.options.path)
     try:
         async with site.dial():
-            return await site.ask(get)
+            begun = trio.current_time()
+            answer = await site.ask(get)
+            site.usual_seconds = trio.current_time() - begun
+            return answer
     except TROUBLE as error:
         trouble: BaseException = error
     try:
@@ -99,7 +102,7 @@ async def _early_answer(site: Site, head: bytes, body: bytes) -> int | None:
     async with site.dial() as line:
         talk = Exchange(line)
         await line.send(head)
-        with trio.move_on_after(PROMPT_SECONDS):
+        with trio.move_on_after(PROMPT_SECONDS + site.usual_seconds):
             return (await talk.begin()).status
         with trio.fail_after(ANSWER_SECONDS):  # an answer now proves that it waited for the body
             await line.send(body)
@@ -113,7 +116,7 @@ async def _poll(site: Site) -> None:
     answer = await tried(partial(site.ask, site.get(path.replace(WAIT, f"{PROMPT_SECONDS:g}"))))
     if not isinstance(answer, Answer):
         site.lacks[Need.POLL] = answer
-    elif answer.status >= 400 or trio.current_time() - begun < PROMPT_SECONDS / 2:
+    elif answer.status >= 400 or trio.current_time() - begun < PROMPT_SECONDS / 2 + site.usual_seconds:
         site.lacks[Need.POLL] = NotApplicable(why=f"GET {path} is answered {answer.status} at once")
 
 

@@ -28,6 +28,7 @@ class Plant:
     body_rate: float = 0.0
     keepalive: float = NEVER
     poll_max: float = NEVER
+    takes: float = 0.0  # each answer takes so long
     crowded: float = 0.0  # a GET takes so long while more than ten connections are open
     linger: float = 0.0
     send_stall: float = NEVER  # for 512 bytes of an answer to be taken

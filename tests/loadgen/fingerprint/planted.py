@@ -226,6 +226,7 @@ class Conversation:
         return True
 
     async def _answer(self, status: int, *, close: bool = False, large: bool = False) -> None:
+        await trio.sleep(self.plant.takes)
         body = b"x" * (100_000 if large else 2000) if status == 200 else b""
         fields = [("Content-Length", str(len(body))), *([("Connection", "close")] if close else [])]
         head = self.h11.send(h11.Response(status_code=status, headers=fields))

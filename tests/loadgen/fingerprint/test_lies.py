@@ -63,6 +63,10 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         ("chunk_overhead_bytes", replace(GOOD, chunked=411), NotApplicable, Mark.NONE, "411"),
         # Python's http.server answers a body in chunks before it comes, and had no limit of what it does not read
         ("chunk_overhead_bytes", replace(GOOD, chunked=201), NotApplicable, Mark.NONE, "in chunks is answered 201"),
+        # a slow application "held a long-poll for 2.00 s, harsh", and "ended a body in chunks after 2.00 s, harsh"
+        ("poll_hold_s", replace(GOOD, takes=2.0, poll_max=0), NotApplicable, Mark.NONE, "is answered 200 at once"),
+        (CHUNKED, replace(GOOD, takes=2.0, chunked=201), NotApplicable, Mark.NONE, "201 before the body"),
+        (BODY, replace(GOOD, takes=2.0), Found, Mark.GOOD, "a total deadline"),
         # express takes an empty body and no blank one, which was a limit of the chunks: "0 B (to 128)"
         ("chunk_overhead_bytes", replace(GOOD, max_overhead=NEVER, blank=400), NoneSeen, Mark.MISSING, ""),
         # one that has no place for these only was said to lack them, and was held
