@@ -9,7 +9,7 @@ import { clock, dayName, plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
 const MAX_ROOMS = 7;
-const ACTIVE_AFTER = 200; // ms; else screen readers say the first row only, not the dialog
+const ACTIVE_AFTER = 3_000; // ms; a row that is active sooner breaks off what screen readers say of the dialog and its field
 const SEARCH_AFTER = 350; // ms without another letter; the server takes three a second
 const MAX_FOUND = 20;
 const SEARCHED = /\p{Ideographic}|[\p{L}\p{N}].|.[\p{L}\p{N}]/u; // not for one letter, or where no word is
