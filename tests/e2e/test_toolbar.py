@@ -24,6 +24,9 @@ def test_a_deletion_is_confirmed_and_may_be_cancelled(visit: OpenWindow) -> None
     for cancel in ("Escape", "Shift+Tab Enter"):
         ann.act("one", "Delete")
         expect(ann.page.locator("#question-why")).to_be_hidden()  # it needs no reason
+        # Else a screen reader may take it for the button that was pressed, and say nothing.
+        asked = "Delete Delete this message for everybody?"
+        expect(ann.page.locator("#question :focus")).to_have_accessible_name(asked)
         for key in cancel.split():
             ann.page.keyboard.press(key)
         expect(ann.page.locator("#question")).to_be_hidden()
