@@ -35,6 +35,7 @@ class Screen:
         self._source = source
         self._target = target
         self._drawn = ""  # from the beginning of the prompt to the cursor
+        self._line = ""  # what was written for it, with the text behind the cursor
         self._note = ""  # the line above the prompt, if it may be replaced
         self._saved = termios.tcgetattr(source)
 
@@ -54,7 +55,7 @@ class Screen:
         entered = self.editor.feed(data)
         if b"\f" in data:  # Ctrl-L
             self._write("\x1b[H\x1b[2J")
-            self._drawn = self._note = ""
+            self._drawn = self._line = self._note = ""
         self.draw()
         return entered
 
@@ -90,13 +91,18 @@ class Screen:
         return anything
 
     def draw(self) -> None:
-        """Show the prompt and the line being typed."""
-        self._write(self._erase() + self._prompt_line())
+        """Show the prompt and the line being typed.
+
+        What is on the screen is not written again: on a console without windows the screen reader says all that is.
+        """
+        was, erase = self._line, self._erase()
+        line = self._prompt_line()
+        self._write(line.removeprefix(was) if was and line.startswith(was) else erase + line)
 
     def give_back(self) -> None:
         """Leave the terminal as it was; a shell would read the reports of a window that loses the focus as keys."""
         self._write(self._erase() + BRACKETED_PASTE[1] + FOCUS_REPORTS[1])
-        self._drawn = self._note = ""
+        self._drawn = self._line = self._note = ""
         _until_done(partial(termios.tcsetattr, self._source, termios.TCSADRAIN, self._saved))
 
     def take_over(self) -> None:
@@ -117,6 +123,7 @@ class Screen:
                     signal.signal(signal.SIGTSTP, ours)
                 if number != signal.SIGWINCH:
                     self.take_over()
+                self._line = ""
                 self.draw()
 
     def _prompt_line(self) -> str:
@@ -127,7 +134,8 @@ class Screen:
         before, after = self.editor.view(room)
         self._drawn = prompt + before
         # Written again rather than moved back to: terminals differ in the width of emoji of several characters.
-        return self._drawn + (f"{after}\r{self._drawn}" if after else "")
+        self._line = self._drawn + (f"{after}\r{self._drawn}" if after else "")
+        return self._line
 
     def _erase(self, lines: int = 0) -> str:
         """Return what clears the prompt and this many rows above it.

@@ -51,6 +51,17 @@ def test_a_text_too_long_for_a_narrow_terminal_ends_with_a_mark(window: Window) 
     assert window.shown().startswith("\r \x1b[J\r· Ann and Bob join…\r\n")
 
 
+def test_only_what_is_new_in_the_line_is_written(window: Window) -> None:
+    """A screen reader of the console says all that is written: with each key the whole line, and the prompt twice."""
+    window.screen.print("17:26  #1 Ann: hi")
+    assert window.shown().endswith("hi\r\n> ")
+    window.screen.draw()
+    window.screen.editor.feed(b"a")
+    assert window.drawn() == "a", "and nothing for a line that is as it was"
+    window.screen.editor.feed(b"b\x01")
+    assert window.drawn() == "b\r> "
+
+
 def test_a_prompt_in_the_first_row_is_not_erased_as_a_whole_screen(window: Window) -> None:
     """tmux and PuTTY keep an erased screen: after Ctrl-L each key left a copy of the prompt in their scroll-back."""
     shown = window.drawn()
