@@ -211,8 +211,8 @@ def chat(
     transport
         WebSocket, long-poll or server-sent events, for networks that let only some of them through.
     plain
-        No colours, no prompt and no commands, one line a message: for pipes. The lines of a pipe are published as they
-        are, also those that begin with a slash.
+        No colours, no prompt and no commands, one line a message: for pipes, and at a terminal for screen readers. The
+        lines of a pipe are published as they are, also those that begin with a slash.
     json
         As --plain, with one JSON object a line for everything that happens.
     send

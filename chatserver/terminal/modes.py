@@ -214,7 +214,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
         if options.json:
             await _print_json(event)
         elif isinstance(event, wire.Record):
-            if (line := render.plain_line(event)) is not None:
+            if (line := render.plain_line(event, for_person=os.isatty(1))) is not None:
                 await _print(line)
         elif not isinstance(event, wire.Presence):
             _say(words)

@@ -77,8 +77,8 @@ def label(room: str) -> str:
     return f"{printable(room)}│" if room else ""
 
 
-def plain_line(record: wire.Record) -> str | None:
-    """Return a record as one line for pipes: `2026-11-20T12:00:00.123Z Ann: hi`."""
+def plain_line(record: wire.Record, *, for_person: bool = False) -> str | None:
+    """Return a record as one line: `2026-11-20T12:00:00.123Z Ann: hi`, or for a person `20 Nov 13:00 Ann: hi`."""
     match record:
         case wire.Message():
             words = f": {printable(_text(record))}"
@@ -88,7 +88,8 @@ def plain_line(record: wire.Record) -> str | None:
             words = f" {_change(record)}"
         case _:
             return None
-    return f"{printable(record.time)} {name_of(record.user)}{words}"
+    time = local_time(record, "%-d %b %H:%M") if for_person else printable(record.time)
+    return f"{time} {name_of(record.user)}{words}"
 
 
 def message_lines(message: Message, style: Style, *, room: str = "", quote: str = "", called: bool = False) -> str:
