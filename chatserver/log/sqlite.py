@@ -117,6 +117,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
     async def _scrub_from(self, page: int) -> int:
         """One step; returns the next page, or 0 at the end. Raises LogUnavailable."""
+        await self.give_way()
         in_turn = partial(self._writer.in_turn, partial(self._scrubber.step, page))
         found = await self._writer_thread.run(in_turn)
         if found is None:

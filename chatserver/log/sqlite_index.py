@@ -160,10 +160,12 @@ class SqliteIndex(DatabaseIndex[sqlite3.Connection]):
     async def _clean(self) -> None:
         debris = await self._log.search(_debris)
         if any(debris):
+            await self._log.give_way()
             await self._log.change("cleaning the index", begin_cleaning)
             has_more = True
             while has_more:
                 await trio.sleep(CLEANING_PAUSE)
+                await self._log.give_way()
                 has_more = await self._log.change("cleaning the index", partial(merge, MERGE_PAGES))
             await self._log.change("cleaning the index", partial(_cleaned, debris))
 

@@ -5,7 +5,7 @@ import resource
 import sqlite3
 import threading
 import weakref
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ from chatserver.log.interface import Draft, Head, LogError, LogOpenError, LogUna
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_schema import MOST_ROOMS
 from tests.log.support import Clock, draft, offsets, running, shared_log, submit_all, texts
-from tests.log.test_records import react
+from tests.log.test_records import delete, react
 from tests.log.test_sqlite_open import execute
 from tests.support.groups import append
 from tests.support.parked import descriptors
@@ -140,16 +140,22 @@ async def test_a_failed_change_of_a_message_leaves_no_record_of_it(log: SqliteLo
     assert (await append(log, react(1))).record.offset == 2
 
 
-async def test_on_a_slow_disk_publishes_that_wait_come_before_the_index_and_retention(
+async def test_on_a_slow_disk_publishes_that_wait_come_before_all_other_writing(
     log: SqliteLog, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With syncs of two seconds most publishes got 503, since a commit of the index came between each two groups."""
+    """With syncs of two seconds most publishes got 503, since a commit of the index came between each two groups.
+
+    After an edit they got it again, since the steps of a scrub did.
+    """
+    monkeypatch.setattr(index_module, "INDEX_SOON", 1)
+    for each in (draft("antimony"), delete(1)):  # its words are to be cleaned away
+        await append(log, each)
+        await eventually(lambda: not log.index.behind)
     monkeypatch.setattr(groups_module, "SLOW_COMMIT", -1.0)
     monkeypatch.setattr(groups_module, "MAX_GROUP", 1)
     monkeypatch.setattr(log._groups, "_interval", 0.0)  # on a fast disk the log is idle between two groups
-    monkeypatch.setattr(index_module, "INDEX_SOON", 1)
     writer, done, released = log._writer, list[str](), threading.Event()
-    commit, change = writer.commit, writer.change
+    commit, change, in_turn = writer.commit, writer.change, writer.in_turn
 
     def committing(drafts: Sequence[Draft]) -> Outcomes:
         released.wait()
@@ -160,17 +166,24 @@ async def test_on_a_slow_disk_publishes_that_wait_come_before_the_index_and_rete
         done.append(doing)
         return change(doing, *rest)
 
+    def scrubbing(work: Callable[[], int | None]) -> int | None:
+        done.append("scrubbing")
+        return in_turn(work)
+
     monkeypatch.setattr(writer, "commit", committing)
     monkeypatch.setattr(writer, "change", changing)
+    monkeypatch.setattr(writer, "in_turn", scrubbing)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(submit_all, log, [draft(text) for text in "abc"])
         await wait_all_tasks_blocked()
-        nursery.start_soon(log.retain, lambda _: (0, 0))
+        for work in (partial(log.retain, lambda _: (0, 0)), log._scrub, log.index.clean):
+            nursery.start_soon(work)
+        await log.search(lambda _: None)  # cleaning has asked what there is to clean
         await wait_all_tasks_blocked()
         released.set()
     await eventually(lambda: not log.index.behind)
     assert done[:3] == ["a", "b", "c"]
-    assert set(done[3:]) == {"retention", "indexing"}
+    assert set(done[3:]) == {"retention", "indexing", "scrubbing", "cleaning the index"}
 
 
 @pytest.mark.parametrize("suffix", ["", "-wal", "-shm"])
