@@ -27,6 +27,9 @@ const DRAWERS = [
   { button: byId('show-people'), panel: byId('people-panel') },
 ];
 
+// Chrome may prepare a page before it is opened, without locks and sockets.
+if (document.prerendering) await new Promise((resolve) => document.addEventListener('prerenderingchange', resolve, { once: true }));
+
 const tab = openStorage('sessionStorage');
 const browser = openStorage('localStorage');
 const forced = new URLSearchParams(location.search).get('transport');

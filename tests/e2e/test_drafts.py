@@ -83,6 +83,29 @@ def test_what_is_typed_while_the_page_still_loads_is_kept(shared_server: Server,
     expect(ann.page).to_have_url(f"{shared_server.url}/#early")
 
 
+def test_a_page_that_is_prepared_before_it_is_opened_begins_then(shared_server: Server, window: OpenWindow) -> None:
+    """Chrome prerenders an address that is typed, and runs requests for locks when the page is opened.
+
+    One of them stole the connection from another one of the same tab: it was connected three seconds later. (DevTools
+    switch prerendering off.)
+    """
+    ann = window(first="Object.defineProperty(document, 'prerendering', { value: true, writable: true })")
+    ann.page.goto(f"{shared_server.url}/#prepared")
+    ann.page.fill("#text", "good morning")
+    assert (
+        ann.page.evaluate(
+            "async () => { const { held, pending } = await navigator.locks.query(); return held.length + pending.length; }"
+        )
+        == 0
+    )
+    ann.page.evaluate(
+        "() => { document.prerendering = false; document.dispatchEvent(new Event('prerenderingchange')); }"
+    )
+    ann.expect_live()
+    ann.page.press("#text", "Enter")
+    ann.expect_texts(["good morning"])
+
+
 def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(visit: OpenWindow) -> None:
     """The text of a deleted message stayed above the field and in the browser, and a deleted message was edited.
 
