@@ -117,6 +117,7 @@ def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None)
             if mode != "wal":
                 raise LogOpenError(f"{path} cannot use a write-ahead log (got {mode}); put it on a local disk")
             connection.execute("PRAGMA synchronous = FULL")  # a commit survives loss of power, not only kill -9
+            connection.execute("PRAGMA fullfsync = ON")  # on macOS too, whose fsync leaves it in the drive's cache
             connection.execute("PRAGMA secure_delete = ON")  # deleted content is overwritten, not only unlinked
             connection.execute(f"PRAGMA journal_size_limit = {WAL_KEPT}")
             connection.execute("PRAGMA trusted_schema = ON")  # lets triggers call this function

@@ -353,11 +353,12 @@ async def test_a_killed_server_starts_again_on_a_full_disk_and_serves_what_it_ha
 
 
 async def test_commits_survive_power_loss_and_readers_cannot_write(path: Path) -> None:
-    """Two settings protect against a loss of power. kill -9: tests/e2e/test_crash.py."""
+    """Three settings protect against a loss of power. kill -9: tests/e2e/test_crash.py."""
     await fill(path)
     connection, _ = file_module.connect_writer(path)
     assert connection.execute("PRAGMA journal_mode").fetchone() == ("wal",)
     assert connection.execute("PRAGMA synchronous").fetchone() == (2,)
+    assert connection.execute("PRAGMA fullfsync").fetchone() == (1,)
     assert connection.execute("PRAGMA secure_delete").fetchone() == (1,)
     assert connection.execute("PRAGMA journal_size_limit").fetchone() == (file_module.WAL_KEPT,)
     reader = file_module.connect_reader(path)
