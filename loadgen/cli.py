@@ -72,6 +72,8 @@ def main(arguments: Iterable[str] | None = None) -> None:
 
 
 def _main(arguments: list[str]) -> int:
+    if sys.platform != "linux":
+        return _complain("this needs Linux: epoll, TCP_INFO, /proc (chatserver itself does not)", 3)
     try:
         if not arguments or arguments[0] in app.help_flags:
             app.resolved_commands()  # for the first lines of their docstrings

@@ -103,6 +103,15 @@ def test_the_other_ways_not_to_start(capsys: pytest.CaptureFixture[str]) -> None
     assert "refused" in capsys.readouterr().err
 
 
+def test_another_system_is_told_what_is_missing(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On macOS each command but `--version` ended in a traceback and in a fault of its own."""
+    monkeypatch.setattr(sys, "platform", "darwin")
+    assert exit_code("list") == Outcome.INVALID.exit_code
+    assert capsys.readouterr().err == "loadgen: this needs Linux: epoll, TCP_INFO, /proc (chatserver itself does not)\n"
+
+
 def test_where_neighbours_take_the_descriptors_the_advice_names_their_flag(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
