@@ -12,6 +12,7 @@ import socket
 import ssl
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cache
 from typing import Final, NamedTuple
@@ -43,6 +44,9 @@ PROBE_SECONDS: Final = 5.0
 
 #: Time for each of the two answers that tell http:// from https://. If both are late, the URL is believed.
 SCHEME_SECONDS: Final = 1.0
+
+#: After a handshake of TLS 1.3 a server may still refuse it, as without a certificate that it wants of its clients.
+_ALERT_SECONDS: Final = 0.2
 
 _READ_BYTES: Final = 64 * 1024
 
@@ -331,7 +335,9 @@ def _shake_hands(target: Target, seconds: float) -> None:
     with _connected(target) as sock:
         sock.settimeout(seconds)
         try:
-            _secured(sock, target).close()
+            with _secured(sock, target) as secured, suppress(ConnectionError, TimeoutError):
+                secured.settimeout(_ALERT_SECONDS)
+                secured.recv(1)
         except TimeoutError:
             raise ssl.SSLError(errno.ETIMEDOUT, f"no answer in {seconds:g} s") from None
         except ConnectionError as error:

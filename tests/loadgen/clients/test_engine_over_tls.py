@@ -1,5 +1,6 @@
 """Personas against a TLS server: trio's, with a certificate that nobody would trust."""
 
+import socket
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,7 +28,7 @@ from tests.loadgen.stage import (
     reset,
     until,
 )
-from tests.support.certificates import server_context
+from tests.support.certificates import authority, server_context
 
 
 @pytest.fixture(scope="module")
@@ -302,6 +303,24 @@ async def test_a_tls_server_that_refuses_our_handshake_speaks_tls(scheme: str) -
             with pytest.raises(TargetDownError, match=r"does not speak TLS with us \(.*handshake failure\)$"):
                 await _probe(server.url.replace("http", "https"))
         nursery.cancel_scope.cancel()
+
+
+async def test_a_server_that_wants_a_certificate_of_its_clients_is_told_before_the_run() -> None:
+    """With TLS 1.3 it says so after the handshake, and was blamed for each client that it ended."""
+    context = server_context()
+    context.verify_mode = ssl.CERT_REQUIRED
+    context.load_verify_locations(cadata=authority().cert_pem.bytes().decode())
+
+    def refuse(listener: socket.socket) -> None:
+        peer, _ = listener.accept()
+        with peer, pytest.raises(ssl.SSLError, match="PEER_DID_NOT_RETURN_A_CERTIFICATE"):
+            context.wrap_socket(peer, server_side=True)
+
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(trio.to_thread.run_sync, refuse, listener)
+            with pytest.raises(TargetDownError, match=r"does not speak TLS with us \(.*alert certificate required\)$"):
+                await _probe(f"https://127.0.0.1:{listener.getsockname()[1]}")
 
 
 async def test_a_server_that_answers_nothing_is_soon_taken_for_a_plain_one(monkeypatch: pytest.MonkeyPatch) -> None:
