@@ -73,11 +73,11 @@ export class Rows {
     stopIn(row, shown.tabIndex);
     // A mark that has faded would begin anew.
     row.classList.toggle('found', shown.matches('.found') && shown.getAnimations({ subtree: true }).length > 0);
-    shown.replaceWith(row);
-    this.#rows.set(message.offset, row);
-    placeBelow(row, message, timeline.messages[timeline.place(message.offset) - 1] ?? null, timeline, divider);
-    const same = [...row.querySelectorAll('.chip, .fold')].find(({ value }) => value === focused?.value);
-    if (focused) (same ?? row).focus({ preventScroll: true });
+    shown.className = row.className;
+    putParts(shown, row);
+    placeBelow(shown, message, timeline.messages[timeline.place(message.offset) - 1] ?? null, timeline, divider);
+    const same = [...shown.querySelectorAll('.chip, .fold')].find(({ value }) => value === focused?.value);
+    if (focused && focused !== document.activeElement) (same ?? shown).focus({ preventScroll: true });
   }
 
   /**
@@ -118,6 +118,23 @@ export class Rows {
       if (bottom > edge) return { offset: Number(row.dataset.offset), hidden: (edge - top) / height };
     }
     return null;
+  }
+}
+
+/**
+ * Put the parts of a new row into a row, where they differ, and keep its toolbar. What stays is not said again by a screen
+ * reader that is there, which does not lose its place in it either.
+ */
+function putParts(shown, row) {
+  const [was, bubble] = [shown, row].map((each) => each.querySelector('.bubble'));
+  if (was.title) bubble.title = was.title;
+  const stays = bubble.querySelector('.gone') ? '.day, .lost, .divider' : '.day, .lost, .divider, .actions-place';
+  const find = (where, part) => [...where.children].find(({ classList }) => classList[0] === part.classList[0]);
+  for (const part of [...shown.children]) part.matches(stays) || find(row, part) || part.remove();
+  for (const part of [...row.children]) {
+    const same = find(shown, part);
+    if (!same) shown.insertBefore(part, shown.querySelector('.actions-place'));
+    else if (!same.isEqualNode(part)) same.replaceWith(part);
   }
 }
 

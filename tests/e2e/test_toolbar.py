@@ -207,6 +207,25 @@ def test_a_reaction_by_keyboard_leaves_the_focus_at_its_message(visit: OpenWindo
     expect(ann.page.locator("#messages .message")).to_be_focused()
 
 
+def test_a_message_that_changes_keeps_its_focus_and_its_toolbar(shared_server: Server, visit: OpenWindow) -> None:
+    """It got the focus anew: with each reaction of anybody a screen reader began to say the whole message again.
+
+    And what a reader is at, in the message, has to stay: else it goes on at the top of the page.
+    """
+    ann = visit(room="read-aloud")
+    shared_server.publish("read-aloud", "a long text")
+    ann.expect_texts(["a long text"])
+    ann.page.keyboard.press("Shift+Tab")
+    ann.page.evaluate("window.focused = []; addEventListener('focusin', ({ target }) => focused.push(target.tagName))")
+    text = ann.texts.element_handle()
+    ann.page.evaluate("fetch('/rooms/read-aloud/messages/1/reactions/🔥', { method: 'PUT' })")
+    expect(ann.page.locator(".chip")).to_have_text(["🔥 1"])
+    expect(ann.page.locator("#messages .message")).to_be_focused()
+    expect(button(ann, "React")).to_be_visible()
+    assert ann.page.evaluate("focused") == []
+    assert text.evaluate("(text) => text.isConnected")
+
+
 def test_a_press_at_a_message_is_not_lost_when_the_message_changes(visit: OpenWindow) -> None:
     """As one does that a bot writes piece by piece: it is drawn anew, and what goes during a press gets no click."""
     ann, ben = visit(room="piecemeal"), visit(room="piecemeal")
