@@ -15,6 +15,7 @@ const settled = () => new Promise((resolve) => setImmediate(resolve));
 /** Modules that only draw. */
 const STUBS = /^(actions|completion|composer|dom|markdown|message-row|messages-view|notify|person-menu|rows|switcher)\.js$/;
 const IMPORT = /^import \{([^}]*)\} from '\.\/([\w-]+\.js)';/gm;
+const WAIT = /^if \(document\.prerendering\) await .*/m; // no function may wait so, and no page here is prepared before it is opened
 const EXPORT = /^export (?:async )?(?:const|let|class|function) (\w+)/gm;
 const GLOBALS = `window, globalThis, document, location, history, navigator, addEventListener, setTimeout, clearTimeout, setInterval,
   clearInterval, Date, Math, performance, crypto, fetch, WebSocket, BroadcastChannel, TextDecoderStream, visualViewport, console`;
@@ -27,7 +28,7 @@ export function loadPage(folder) {
     const text = readFileSync(`${folder}/${name}`, 'utf8');
     for (const [, , needed] of text.matchAll(IMPORT)) load(needed);
     const exported = name === 'page.js' ? ['client'] : [...text.matchAll(EXPORT)].map(([, each]) => each);
-    const body = text.replace(IMPORT, (_, names, from) => `const {${names.replaceAll(' as ', ': ')}} = M['${from}'] ?? stubs;`);
+    const body = text.replace(WAIT, '').replace(IMPORT, (_, names, from) => `const {${names.replaceAll(' as ', ': ')}} = M['${from}'] ?? stubs;`);
     modules.set(name, `M['${name}'] = (() => {${body.replace(/^export /gm, '')}\nreturn {${exported}};})();`);
   };
   load('page.js');
