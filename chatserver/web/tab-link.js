@@ -24,6 +24,7 @@ class Tabs {
   #socket = null; // if this tab leads
   #name = ''; // of this socket
   #hello = null; // once the socket is open
+  #joins = new Map(); // answers, by request, until anything is pushed: after a reconnect all tabs ask for the same
   #silence = 0;
 
   constructor(origin) {
@@ -92,12 +93,19 @@ class Tabs {
     }
     try {
       if (!this.#socket || (socket ?? this.#name) !== this.#name) throw gone();
-      const answer = await this.#socket.ask(request);
+      const isJoin = request.type === 'join';
+      const key = JSON.stringify(request);
+      const known = isJoin && this.#joins.get(key);
+      const asking = known || this.#socket.ask(request);
+      if (isJoin) this.#joins.set(key, asking);
+      else if (request.type === 'leave') this.#joins.clear();
+      const answer = await asking;
       this.#tell({ to: from, type: 'answer', number, answer });
       // All tabs share one membership, and a new join restarts it: so all of them get the page.
       if (request.type === 'leave') this.#tell({ to: ALL, type: 'pushed', from, pushed: answer, socket });
-      if (request.type === 'join') this.#tell({ to: ALL, type: 'page', from, room: request.room, page: { ...answer, recovered: true }, socket });
+      if (isJoin && !known) this.#tell({ to: ALL, type: 'page', from, room: request.room, page: { ...answer, recovered: true }, socket });
     } catch (error) {
+      this.#joins.clear();
       const { code, message, status, retryAfter } = error;
       this.#tell({ to: from, type: 'answer', number, error: { code, message, status, retryAfter } });
     }
@@ -113,7 +121,10 @@ class Tabs {
         this.#hello = hello;
         this.#tell({ to: ALL, type: 'ready', hello, socket });
       },
-      pushed: (_, pushed) => this.#tell({ to: ALL, type: 'pushed', pushed, socket }),
+      pushed: (_, pushed) => {
+        this.#joins.clear();
+        this.#tell({ to: ALL, type: 'pushed', pushed, socket });
+      },
       lost: (_, loss) => this.#lost(loss),
     };
     this.#socket ??= new WebSocketLink(this.origin, handlers);
@@ -122,6 +133,7 @@ class Tabs {
   #lost(loss) {
     const socket = this.#name;
     this.#socket = this.#hello = null;
+    this.#joins.clear();
     // After the errors of requests that its end caused, which say more.
     setTimeout(() => this.#tell({ to: ALL, type: 'lost', loss, socket }));
   }
