@@ -120,12 +120,12 @@ class Capacity:
     search: Search
     seconds: float = field(kw_only=True)
     started: Started = field(default_factory=Started, init=False)
-    round_trip_ms: float = field(default=0.0, init=False)  # of a GET, connect included
+    round_trip_ms: float = field(default=0.0, init=False)  # of a GET on the network alone, connect included
     _afterwards: str = field(default="", init=False)  # what the smallest size that fell short left behind
 
     async def play(self) -> Report:
         if self.of is Of.NEWCOMERS:
-            self.round_trip_ms = 1000 * min(page.seconds for page in await Session(self.plan).look())
+            self.round_trip_ms = 1000 * min(page.way_seconds for page in await Session(self.plan).look())
         ended = await self.search.run(self._try)
         search = self.search
         figures: Figures = {"capacity": search.held or None, "fell_short_at": search.fell_short}

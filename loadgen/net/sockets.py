@@ -15,9 +15,10 @@ import struct
 import sys
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Final, NamedTuple
+from typing import TYPE_CHECKING, Final, NamedTuple
 
-from loadgen.net.target import Target
+if TYPE_CHECKING:
+    from loadgen.net.target import Target
 
 # In Linux since 4.2, in Python since 3.12. The port is then chosen at connect(), for the whole pair of addresses;
 # bind() alone would reserve a port of the source address, and fail after 28,000.
@@ -56,7 +57,7 @@ CROSSING_SECONDS: Final = 3.0
 _LINGER_ZERO: Final = struct.pack("ii", 1, 0)
 
 
-def connect(target: Target, number: int, options: Iterable[tuple[int, int, int]] = ()) -> int:
+def connect(target: "Target", number: int, options: Iterable[tuple[int, int, int]] = ()) -> int:
     """Begin a connection to the target from the source address of this number; the descriptor does not block.
 
     The options are set before the handshake, which fixes the window scale.

@@ -20,7 +20,7 @@ from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 import msgspec
 
-from loadgen.net import wire
+from loadgen.net import sockets, wire
 from loadgen.net.timers import now
 
 CONSENT_PATH: Final = "/.well-known/loadgen-consent"
@@ -225,7 +225,12 @@ class Page(NamedTuple):
     seconds: float  # until the answer began, connect included; without one, of the connect alone
     body: bytes = b""
     error: str = ""  # why there is no answer
+    way_seconds: float = 0.0  # that a GET takes on the network alone, the connect included
     is_foreign: bool = False  # what came is no answer of HTTP/1.1
+
+
+#: Round trips of a GET: TCP's handshake, and the request. TLS 1.3 needs one more.
+_ROUND_TRIPS: Final = 2
 
 
 def fetch(
@@ -233,11 +238,12 @@ def fetch(
 ) -> Page:
     """Fetch a page, `most_bytes` of it at most. Blocks for `seconds` after the connect; call it in a thread."""
     limit = PROBE_SECONDS if seconds is None else seconds
-    begun, connected, answered = now(), 0.0, 0.0
+    begun, connected, answered, way = now(), 0.0, 0.0, 0.0
     response, unread = wire.Response(keeps=most_bytes > 0), b""
     try:
         with _connected(target) as plain, _secured(plain, target) as sock:
             connected = now() - begun
+            way = (_ROUND_TRIPS + target.tls) * sockets.round_trip_seconds(sock.fileno())
             sock.sendall(wire.request("GET", path, target.authority, "Connection: close", *fields))
             while not response.is_whole and not (response.head and len(response.body) >= most_bytes):
                 if (left := begun + connected + limit - now()) <= 0:  # a flood never lets a read time out
@@ -249,10 +255,11 @@ def fetch(
                 unread = response.feed(unread + data)
                 answered = answered or (now() - begun if response.head else 0.0)
     except TimeoutError:
-        return Page(None, connected, error=f"no whole answer within {limit:g} s")
+        return Page(None, connected, error=f"no whole answer within {limit:g} s", way_seconds=way)
     except (OSError, wire.WireError) as error:
-        return Page(None, connected, error=str(error), is_foreign=isinstance(error, wire.WireError))
-    return Page(response.status, answered, bytes(response.body[:most_bytes]))
+        foreign = isinstance(error, wire.WireError)
+        return Page(None, connected, error=str(error), is_foreign=foreign, way_seconds=way)
+    return Page(response.status, answered, bytes(response.body[:most_bytes]), way_seconds=way)
 
 
 def _secured(sock: socket.socket, target: Target) -> socket.socket:

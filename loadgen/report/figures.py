@@ -309,7 +309,7 @@ _RUN_NOISE: Final = _of_the_load(
 )
 
 _NOISE: Final = _of_the_load(
-    Figure("round_trip_ms", "ms", "a GET before the run, connect included: the distance to the target"),
+    Figure("round_trip_ms", "ms", "a GET on the network alone: two of its round trips, three over TLS"),
     Figure("lag_p99_ms", "ms", "how late the measuring processes ran, 99th percentile of the latest"),
     Figure("lag_max_ms", "ms", "how late the measuring processes ran, at worst"),
     Figure("backlog_p99_ms", "ms", "how long data waited for the measuring processes in the kernel, 99th percentile"),

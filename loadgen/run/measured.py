@@ -33,7 +33,7 @@ class Measured:
         self.memory: dict[str, list[Size]] = {}  # of the server, by phase
         self.descriptors_before: int | None = None
         self.descriptors_after: int | None = None
-        self.round_trip_seconds = 0.0
+        self.round_trip_seconds = 0.0  # of a GET on the network alone, connect included
         self.down = ""  # the evidence that the server serves nobody any more
         self.left_out: list[str] = []  # parts that were not played, with the reason
         self.attacker_addresses = 1

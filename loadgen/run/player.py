@@ -33,10 +33,10 @@ from loadgen.run.workers import Worker, Workers
 CONNECT_LIMIT_SECONDS: Final = 15.0
 CONNECT_ATTEMPTS: Final = 3
 
-#: Interval between two operations of a victim. Over HTTP one follows the other, so on a distant target the interval is
-#: at least this many round trips.
+#: Interval between two operations of a victim. Over HTTP one follows the other, so on a distant or slow target the
+#: interval is at least the time of this many pages.
 OPERATION_SECONDS: Final = 0.1
-ROUND_TRIPS: Final = 2.0
+PAGES: Final = 2.0
 
 #: Real attackers have computers of their own; here they share one with the victims, so they run at a lower priority. At
 #: niceness 10 a process gets a tenth of the CPU of its competitors.
@@ -82,6 +82,7 @@ class Player:
         self._shares: dict[str, float] = {}  # share of each group that was opened before this phase
         self._attack_seen = NEVER  # when the attack was last looked at; `NEVER` outside the phases that are judged
         self._load_names = {group.name for group in experiment.load}
+        self._page_seconds = 0.0  # time of a page before anything was played
         self.answered = False  # whether the target answered before anything was played
 
     async def play(self) -> Report:
@@ -91,7 +92,8 @@ class Player:
     async def _look(self) -> None:
         """Look at the target's page, and plan by it."""
         pages = await self._session.look()
-        self._measured.round_trip_seconds = min(page.seconds for page in pages)
+        self._page_seconds = min(page.seconds for page in pages)
+        self._measured.round_trip_seconds = min(page.way_seconds for page in pages)
         self.answered = pages[-1].status is not None
         self._look_at_page([page.status for page in pages])
         if self._experiment.neighbours:
@@ -270,7 +272,7 @@ class Player:
         """Connect the victims. If they cannot work, the target has failed, or the run is invalid: it speaks another
         protocol, or has not answered in time."""
         wanted = sum(probes.victims.values())
-        interval = max(OPERATION_SECONDS, ROUND_TRIPS * self._measured.round_trip_seconds)
+        interval = max(OPERATION_SECONDS, PAGES * self._page_seconds)
         await victims.call(ProbeRunner.make, probes, interval_seconds=interval)
 
         def decided() -> bool:

@@ -35,7 +35,7 @@ _POLL_SECONDS: Final = 0.02
 #: Pause after the last client is established, in which servers finish deferred work, before anything is measured.
 SETTLE_SECONDS: Final = 1.0
 
-#: Fetches of the page, the shortest of which counts as the round trip.
+#: Fetches of the page, the shortest of which counts.
 LOOKS: Final = 3
 
 #: A page that takes longer is said to be waited for.
@@ -179,7 +179,7 @@ class Session:
         return merged_groups(group for status in statuses for group in status.groups)
 
     async def look(self) -> list[Page]:
-        """Fetch the target's page a few times before anything else, to measure the round trip."""
+        """Fetch the target's page a few times before anything else, to measure its time and the distance."""
         pages: list[Page] = []
         endpoint = self.plan.endpoint
         get = partial(fetch, self.plan.target, endpoint.path, endpoint.fields)

@@ -130,7 +130,7 @@ async def test_a_trial_is_judged_by_what_is_looked_for(
 ) -> None:
     """A target on another continent had room for nobody: each newcomer took longer than 250 ms."""
     judged = []
-    monkeypatch.setattr("loadgen.run.session.fetch", lambda *_: Page(200, 0.3))
+    monkeypatch.setattr("loadgen.run.session.fetch", lambda *_: Page(200, 0.9, way_seconds=0.3))
 
     def play(plan: Plan, _: Experiment) -> Report:
         judged.append(plan.conditions)

@@ -199,6 +199,19 @@ def test_preflight_counts_ports_where_sources_cannot_be_spread(monkeypatch: pyte
 # The distance to a target
 
 
+async def test_a_slow_page_is_not_far_away() -> None:
+    """An echo server whose page took 0.9 s was held with echoes after 1.1 s: it seemed that far away."""
+
+    async def slow(stream: trio.SocketStream) -> None:
+        await trio.sleep(0.5)
+        await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with answering(slow) as port:
+        page = await trio.to_thread.run_sync(target.fetch, target.find(f"http://127.0.0.1:{port}"), "/")
+    assert page.seconds >= 0.5
+    assert 0 < page.way_seconds < 0.25
+
+
 async def test_a_get_that_is_never_answered_is_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server of WebSockets alone seemed five seconds away, and so an echo after two seconds was on time."""
     monkeypatch.setattr(target, "PROBE_SECONDS", 1.0)
