@@ -295,9 +295,9 @@ _ATTACK_NOISE: Final = _of_the_load(
     Figure("crowd_lag_p99_ms", "ms",
            "how late the attackers' processes ran during the attack"),
     Figure("baseline_pressure_percent", "%",
-           "time before the attack in which programs waited for a processor"),
+           "time before the attack in which programs waited for a processor that others than the server had"),
     Figure("recovery_pressure_percent", "%",
-           "time after the attack in which programs waited for a processor"),
+           "time after the attack in which programs waited for a processor that others than the server had"),
     Figure("baseline_steal_percent", "%",
            "processor time that the host took (steal), before the attack",
            column=_STEAL),
@@ -318,7 +318,8 @@ _NOISE: Final = _of_the_load(
     Figure("own_cpu_wait_percent", "%",
            "time that a measuring process was ready to run and others had the CPU, at worst"),
     Figure("server_cpu_wait_percent", "%",
-           "time that the server was ready to run and other programs had the CPU (--server-pid)"),
+           "time of a phase that a thread of the server was ready to run and other programs had the CPU, at worst"
+           " (--server-pid)"),
     Figure("steal_percent", "%", "processor time that the host took (steal), in the steady window or the attack",
            column=_STEAL),
 )  # fmt: skip

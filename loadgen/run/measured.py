@@ -70,17 +70,19 @@ class Measured:
 
     def _own(self) -> dict[str, float | None]:
         """The generator's own cost, and how late the measuring processes were while they measured."""
-        totals = self.session.totals
+        totals, judged = self.session.totals, [span for span in self.spans if span.counts_as in MEASURED]
+        waited = [span.wait_percent for span in judged]
         if self.experiment.probes is not None:
             part, phases = "victims", {span.name for span in self.spans}
         else:
-            part, phases = "crowd", {span.name for span in self.spans if span.counts_as in MEASURED}
+            part, phases = "crowd", {span.name for span in judged}
         return {
             "lag_p99_ms": milliseconds(totals.lag(part, 99, phases)),
             "lag_max_ms": milliseconds(totals.lag(part, 100, phases)),
             "backlog_p99_ms": milliseconds(totals.lag(part, 99, phases, "reading")),
             "backlog_max_ms": milliseconds(totals.lag(part, 100, phases, "reading")),
             **self.session.spent,
+            "server_cpu_wait_percent": max((each for each in waited if each is not None), default=None),
         }
 
     def _honest_load(self) -> dict[str, float | None]:

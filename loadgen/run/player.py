@@ -340,6 +340,7 @@ class Player:
             received_bytes=sum(group.received_bytes for group in groups),
             ticks=procfs.ticks(),
             pressure=procfs.pressure(),
+            server_waits=self._plan.server.waits() if self._plan.server else {},
         )
 
     def _usage(self) -> Usage | None:

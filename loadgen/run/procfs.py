@@ -2,7 +2,8 @@
 
 Owns: the choice of figure. Memory is Pss without the pages of files. It is read only at the ends of a phase, because
 the kernel walks the page tables for it; the timeline uses the cheap resident size. CPU is read from the kernel's clock
-of a process, because /proc/PID/stat counts in ticks of 10 ms. May not: judge.
+of a process, because /proc/PID/stat counts in ticks of 10 ms; only that of children that have ended is in ticks. May
+not: judge.
 """
 
 import errno
@@ -11,6 +12,7 @@ import re
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from itertools import islice
 from pathlib import Path
 from typing import Final, NamedTuple, TypeVar
 
@@ -26,6 +28,9 @@ _ENDED: Final = (errno.ENOENT, errno.ESRCH, errno.EINVAL)
 
 #: For a process with more threads, it is cheaper to ask every process on the machine for its parent.
 MANY_THREADS: Final = 100
+
+#: Threads of a server that are asked how long they waited: 10 us each.
+MOST_THREADS: Final = 1000
 
 
 class Usage(NamedTuple):
@@ -62,8 +67,8 @@ class Process:
 
     def is_alive(self) -> bool:
         """Whether it runs; a zombie does not."""
-        state = _read(_PROC / str(self.pid) / "stat").rpartition(")")[2].split()
-        return bool(state) and state[0] not in {"Z", "X"}
+        fields = _fields(self.pid)
+        return bool(fields) and fields[0] not in {"Z", "X"}
 
     def usage(self) -> Usage | None:
         size, seconds = self._sum(_pss), self._sum(_cpu)
@@ -76,6 +81,12 @@ class Process:
         except OSError:
             return None
         return Share(int(running) / 1e9, int(waiting) / 1e9)
+
+    def waits(self) -> dict[int, float]:
+        """Seconds that threads of the tree were ready to run and had no CPU, by thread; empty if it is gone."""
+        tasks = (task for pid in self.tree() for task in _tasks(pid))
+        found = ((int(task.name), _read(task / "schedstat").split()) for task in islice(tasks, MOST_THREADS))
+        return {thread: int(times[1]) / 1e9 for thread, times in found if times}
 
     def resident_bytes(self) -> int | None:
         """Its resident size, cheaply; `None` if it is gone."""
@@ -106,23 +117,33 @@ class Process:
         return tree
 
 
-def _children(pid: int) -> list[int]:
-    """A process's children; the kernel lists them by thread, which is slow with thousands of threads."""
+def _tasks(pid: int) -> list[Path]:
+    folder = _PROC / str(pid) / "task"
     try:
-        threads = os.listdir(_PROC / str(pid) / "task")  # noqa: PTH208  thousands of names
+        return [folder / thread for thread in os.listdir(folder)]  # noqa: PTH208  thousands of names
     except OSError:
         return []  # the process has ended since it was listed
-    if len(threads) > MANY_THREADS:
+
+
+def _children(pid: int) -> list[int]:
+    """A process's children; the kernel lists them by thread, which is slow with thousands of threads."""
+    tasks = _tasks(pid)
+    if len(tasks) > MANY_THREADS:
         processes = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
         return [child for child in processes if _parent(child) == pid]
-    lists = (_read(_PROC / str(pid) / "task" / thread / "children") for thread in threads)
+    lists = (_read(task / "children") for task in tasks)
     return [int(child) for children in lists for child in children.split()]
 
 
 def _parent(pid: int) -> int:
-    # the second field is the command in brackets, which may itself contain brackets and spaces
-    fields = _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
+    fields = _fields(pid)
     return int(fields[1]) if fields else 0
+
+
+def _fields(pid: int) -> list[str]:
+    """The fields of /proc/PID/stat from the third on; empty if it has ended."""
+    # the second is the command in brackets, which may itself contain brackets and spaces
+    return _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
 
 
 def _read(path: Path) -> str:
@@ -159,6 +180,10 @@ def _resident(pid: int) -> int:
     return int((_PROC / str(pid) / "statm").read_text().split()[1]) * _PAGE
 
 
+#: `cutime` and `cstime` among the fields from the third on (proc_pid_stat(5)).
+_OF_CHILDREN: Final = slice(13, 15)
+_TICKS_PER_S: Final = os.sysconf("SC_CLK_TCK")
+
 #: Not Pss_File: a server's share of the pages of its libraries changes by megabytes when another program that uses them
 #: starts or ends.
 _OWN: Final = re.compile(r"^Pss_(?:Anon|Shmem): +(\d+) kB$", re.MULTILINE)
@@ -170,8 +195,10 @@ def _pss(pid: int) -> int:
 
 
 def _cpu(pid: int) -> float:
+    """What a process has used, and its children that have ended."""
     # the clock id of clock_getcpuclockid(3): the inverted pid above three bits, CPUCLOCK_SCHED of a whole process
-    return time.clock_gettime((~pid << 3) | 2)
+    own = time.clock_gettime((~pid << 3) | 2)
+    return own + sum(map(int, _fields(pid)[_OF_CHILDREN])) / _TICKS_PER_S
 
 
 _STAT: Final = Path("/proc/stat")
@@ -180,6 +207,7 @@ _SOME: Final = re.compile(r"^some .*total=(\d+)$", re.MULTILINE)
 
 #: user nice system idle iowait irq softirq steal. A guest's time, which follows, is in `user` and `nice` already.
 _FIELDS: Final = 8
+_IDLE: Final = slice(3, 5)
 
 
 class Ticks(NamedTuple):
@@ -187,6 +215,7 @@ class Ticks(NamedTuple):
 
     total: int
     stolen: int
+    idle: int = 0  # also while a disc is waited for
 
 
 def ticks() -> Ticks:
@@ -195,7 +224,15 @@ def ticks() -> Ticks:
     except OSError:  # systemd's ProcSubset=pid hides it
         return Ticks(0, 0)
     found = [int(field) for field in together.split()[1 : _FIELDS + 1]]
-    return Ticks(sum(found), found[-1])
+    return Ticks(sum(found), found[-1], sum(found[_IDLE]))
+
+
+def busy_seconds(before: Ticks, after: Ticks) -> float | None:
+    """CPU that all programs used between two readings; `None` without a tick in between."""
+    if after.total <= before.total:
+        return None
+    unused = after.stolen + after.idle - before.stolen - before.idle
+    return (after.total - before.total - unused) / _TICKS_PER_S
 
 
 def stolen_percent(before: Ticks, after: Ticks) -> float | None:

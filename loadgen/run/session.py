@@ -99,15 +99,9 @@ class Session:
         self._recent = Recent()  # since the last entry of the timeline
         self._failed = 0  # operations up to that entry
         self._cpu: tuple[float, float] | None = None  # the server's CPU seconds, and when they were read
-        self._shares: dict[
-            Process, tuple[float, Share | None]
-        ] = {}  # when each was first looked at, and its share then
-        if plan.server:
-            self._shares[plan.server] = now(), plan.server.share()
-        #: How busy our processes were at worst, and how long the server waited, once the run is over.
-        self.spent: dict[str, float | None] = dict.fromkeys(
-            ("own_cpu_percent", "own_cpu_wait_percent", "server_cpu_wait_percent")
-        )
+        self._shares: dict[Process, tuple[float, Share | None]] = {}  # when each was started, and its share then
+        #: How busy our processes were at worst, once the run is over.
+        self.spent: dict[str, float | None] = dict.fromkeys(("own_cpu_percent", "own_cpu_wait_percent"))
 
     # What a player uses
 
@@ -310,14 +304,9 @@ class Session:
     # What the generator itself cost
 
     def _note_shares(self) -> None:
-        """Record how the processes spent their time, while all workers are still alive."""
-        ours = [worker.watched for worker in self._heard or self._workers]
-        for figure, processes, what in (
-            ("own_cpu_percent", ours, "running"),
-            ("own_cpu_wait_percent", ours, "waiting"),
-            ("server_cpu_wait_percent", [self.plan.server] if self.plan.server else [], "waiting"),
-        ):
-            shares = [self._share(each, what) for each in processes]
+        """Record how our processes spent their time, while all of them are still alive."""
+        for figure, what in (("own_cpu_percent", "running"), ("own_cpu_wait_percent", "waiting")):
+            shares = [self._share(worker.watched, what) for worker in self._heard or self._workers]
             self.spent[figure] = max((share for share in shares if share is not None), default=None)
 
     def _share(self, process: Process, what: str) -> float | None:

@@ -4,13 +4,15 @@ Owns: the arithmetic on the readings at both ends, and how much memory attackers
 messages grows while its victims chat, so that growth is extrapolated and subtracted. May not: take readings.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
+from math import inf
 from statistics import median
+from types import MappingProxyType
 from typing import Final, NamedTuple
 
 from loadgen.run.experiment import Counts
-from loadgen.run.procfs import Ticks, Usage, stolen_percent
+from loadgen.run.procfs import Ticks, Usage, busy_seconds, stolen_percent
 
 
 class Reading(NamedTuple):
@@ -25,6 +27,7 @@ class Reading(NamedTuple):
     received_bytes: int
     ticks: Ticks = Ticks(0, 0)
     pressure: float | None = None
+    server_waits: Mapping[int, float] = MappingProxyType({})  # seconds that its threads waited for a processor
 
 
 _NOTHING: Final = Reading(0.0, None, 0, 0, 0.0, 0, 0, 0, 0)
@@ -72,11 +75,24 @@ class Span(NamedTuple):
 
     @property
     def pressure_percent(self) -> float | None:
-        """The share of its time in which a program waited for a processor."""
+        """The share of its time in which a program waited for a processor that others than the server had."""
         if self.before.pressure is None or self.after.pressure is None:
             return None
-        waited = self.after.pressure - self.before.pressure  # read a moment later than the clock
-        return per(100 * min(waited, self.seconds), self.seconds)
+        return self._percent_by_others(self.after.pressure - self.before.pressure)
+
+    @property
+    def wait_percent(self) -> float | None:
+        """The share of its time in which the worst of the server's threads waited for what others had."""
+        before, after = self.before.server_waits, self.after.server_waits
+        if not before or not after:
+            return None
+        return self._percent_by_others(max(waited - before.get(thread, 0.0) for thread, waited in after.items()))
+
+    def _percent_by_others(self, waited: float) -> float | None:
+        """Others kept nobody waiting for longer than they ran: threads of a busy server wait for each other."""
+        busy = busy_seconds(self.before.ticks, self.after.ticks)
+        others = inf if busy is None or self.cpu_seconds is None else max(busy - self.cpu_seconds, 0.0)
+        return per(100 * min(waited, others, self.seconds), self.seconds)  # read a moment later than the clock
 
 
 def bytes_each(earlier: Span, later: Span) -> float | None:

@@ -103,6 +103,40 @@ def test_a_baseline_or_a_recovery_that_shrinks_or_is_short_explains_nothing() ->
     assert grown([], [Size(1, MB)], []) is None
 
 
+# Who had the processors
+
+
+def shared(*, busy: int = 800, cpu: float = 1.0, waits: dict[int, float], pressure: float = 0.0) -> Span:
+    """Ten seconds on two processors, in which the server used so many and all programs so many ticks."""
+    before = read(0.0, server_waits={1: 5.0, 2: 1.0}, pressure=0.0)
+    ticks = Ticks(2000, 0, 2000 - busy)
+    return Span("attack", Counts.LOAD, before, read(10.0, cpu=cpu, server_waits=waits, pressure=pressure, ticks=ticks))
+
+
+def test_a_server_waited_as_long_as_the_worst_of_its_threads_in_one_phase() -> None:
+    """A worker that waited for 35% of an attack of 12 s waited for 14% of the run, and its master for nothing."""
+    quiet = shared(waits={1: 5.0, 2: 1.0})._replace(name="baseline", counts_as=Counts.BASELINE)
+    attack = shared(waits={1: 5.0, 2: 4.5})
+    warm_up = shared(waits={1: 14.0})._replace(name="warm-up", counts_as=Counts.OPENING)
+    found = measured(config({"slow-head": 1}), Result(), warm_up, quiet, attack).figures()
+    assert found["server_cpu_wait_percent"] == 35.0
+    assert measured(config({"slow-head": 1}), Result(), quiet).figures()["server_cpu_wait_percent"] == 0.0
+    assert shared(waits={1: 5.0, 7: 3.0}).wait_percent == 30.0, "it began to run in this phase"
+    assert attack._replace(before=read(0.0)).wait_percent is None
+
+
+def test_a_server_whose_threads_wait_for_each_other_has_no_excuse() -> None:
+    """Its own doing was called that of others: 4 workers on 2 processors wait for half of their time."""
+    own = shared(busy=2000, cpu=19.5, waits={1: 10.0}, pressure=10.0)
+    assert (own.wait_percent, own.pressure_percent) == (5.0, 5.0), "0.5 s were used by other programs"
+    others = shared(busy=2000, cpu=10.0, waits={1: 10.0}, pressure=9.7)
+    assert (others.wait_percent, others.pressure_percent) == (50.0, 97.0)
+    unknown = own._replace(after=own.after._replace(server=None))
+    assert unknown.pressure_percent == 100.0
+    hidden = own._replace(after=own.after._replace(ticks=Ticks(0, 0)))
+    assert (hidden.wait_percent, hidden.pressure_percent) == (50.0, 100.0)
+
+
 # Figures of a run and of an attack whose readings are made up
 
 
@@ -179,7 +213,7 @@ def test_the_figures_of_attackers_and_neighbours() -> None:
         config({"slow-head": 100}, neighbours={"sleepy-tab": 2}, baseline=10.0, seconds=20.0, recovery=5.0),
         Result(groups=groups, reread=Reread(asked=40, lost=1)),
         Span("baseline", Counts.BASELINE, read(0.0, cpu=0.0, ticks=Ticks(0, 0), pressure=1.0),
-             read(10.0, memory=50 * MB, cpu=1.0, ticks=Ticks(100, 5), pressure=2.0)),
+             read(10.0, memory=50 * MB, cpu=1.0, ticks=Ticks(1000, 50), pressure=2.0)),
         Span("attack", Counts.LOAD, read(10.0, cpu=1.0), read(30.0, memory=51 * MB, cpu=8.0)),
         Span("recovery", Counts.RECOVERY, read(30.0, pressure=3.0), read(35.0, memory=50_700_000, pressure=8.1)),
         floor=floor,

@@ -1,6 +1,9 @@
 """The order of a run's events, where a whole run would take too long."""
 
+import os
+import threading
 from collections.abc import Callable
+from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -9,6 +12,7 @@ import pytest
 from loadgen.personas import registry
 from loadgen.run import experiment
 from loadgen.run.player import Player
+from loadgen.run.procfs import Process
 from loadgen.run.workers import Workers
 from tests.loadgen.plays import plan
 from tests.loadgen.readings import NOBODY
@@ -44,6 +48,12 @@ async def test_a_reading_has_what_all_processes_have_acknowledged_so_far() -> No
     player = Player(plan(NOBODY), experiment.honest_load({registry()["idle"]: 1}, rate=0, seconds=1, rooms=("lobby",)))
     player._crowd = Workers([cast(Any, SimpleNamespace(status=each, watched=process)) for each in statuses])
     assert player._reading().acknowledged == 7
+
+
+def test_a_reading_has_how_long_each_thread_of_the_server_waited() -> None:
+    what = experiment.honest_load({registry()["idle"]: 1}, rate=0, seconds=1, rooms=("lobby",))
+    waits = Player(replace(plan(NOBODY), server=Process(os.getpid())), what)._reading().server_waits
+    assert threading.get_native_id() in waits
 
 
 @pytest.mark.usefixtures("autojump_clock")

@@ -6,6 +6,7 @@ import os
 import socket
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -49,6 +50,39 @@ def test_children_are_taken_in(many: int, monkeypatch: pytest.MonkeyPatch) -> No
     assert both == 2 * alone
 
 
+def test_the_cpu_of_children_that_have_ended_is_counted() -> None:
+    """Of a server that forks for each request, half of the CPU was lost, and its sign in `server_cpu_percent` too."""
+    code = (
+        "import os, sys, time\n"
+        "if os.fork() == 0:\n"
+        "    while time.process_time() < 0.1: pass\n"
+        "    os._exit(0)\n"
+        "os.wait(); print(flush=True); sys.stdin.read()"
+    )
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as parent:
+        assert parent.stdout is not None
+        assert parent.stdout.readline() == b"\n"
+        whole, alone = Process(parent.pid).cpu_seconds(), time.clock_gettime((~parent.pid << 3) | 2)
+    assert whole is not None
+    assert whole - alone > 0.06, "counted in ticks"
+
+
+def test_every_thread_of_every_process_is_asked_how_long_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of nginx or gunicorn that others kept from the processor had no alibi, since their master was idle."""
+    code = "import os, sys, threading; print(os.fork(), threading.Thread(target=sys.stdin.read).start(), flush=True)"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as family:
+        assert family.stdout is not None
+        child = max(int(family.stdout.readline().split()[0]) for _ in range(2))
+        waits = Process(family.pid).waits()
+        threads = {int(path.name) for pid in (family.pid, child) for path in Path(f"/proc/{pid}/task").iterdir()}
+        monkeypatch.setattr(procfs, "MOST_THREADS", 2)
+        assert len(Process(family.pid).waits()) == 2
+    assert waits.keys() == threads
+    assert len(threads) == 4
+    assert all(seconds >= 0 for seconds in waits.values())
+    assert max(waits.values()) > 0
+
+
 def test_a_child_that_has_ended_since_it_was_listed(monkeypatch: pytest.MonkeyPatch) -> None:
     """`make million` met one after Ctrl-C, and ended as if connections had been lost."""
     monkeypatch.setattr(procfs, "MANY_THREADS", 10_000)  # tests before this one may have left more than 100
@@ -65,6 +99,7 @@ def test_what_a_child_that_has_ended_used_is_nothing(monkeypatch: pytest.MonkeyP
     assert usage.pss_bytes > 1 << 20
     assert ourselves.resident_bytes()
     assert ourselves.descriptors()
+    assert threading.get_native_id() in ourselves.waits()
 
 
 def test_pages_of_files_are_not_counted() -> None:
@@ -112,6 +147,7 @@ def test_a_process_that_is_gone() -> None:
     assert gone.cpu_seconds() is None
     assert gone.usage() is None
     assert gone.descriptors() is None
+    assert gone.waits() == {}
     assert not gone.is_alive()
     with pytest.raises(UsageError, match="there is no process"):
         gone.require()
@@ -138,7 +174,9 @@ ctxt 987654
 
 
 #: `user` and `nice` have the time of guests in them, which the last two fields tell once more.
-TICKS = Ticks(total=5040214 + 317364 + 1129188 + 6162269 + 72922 + 0 + 310722 + 331839, stolen=331839)
+TICKS = Ticks(
+    total=5040214 + 317364 + 1129188 + 6162269 + 72922 + 0 + 310722 + 331839, stolen=331839, idle=6162269 + 72922
+)
 
 
 def test_what_the_kernel_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
