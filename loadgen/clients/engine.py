@@ -46,7 +46,7 @@ class Engine:
         self.alarms = Alarms()
         self.lag = Lag()  # how late this process was
         self.own_faults: Counter[str] = Counter()  # what this machine, not the target, refused
-        self.last_held = 0.0  # when a client last became held
+        self.last_came = 0.0  # when a client last became held for the first time
         self._target = target
         self._opening = Opening(connect_rate)
         # Not attributes of the client, because most clients are in none of these five.
@@ -119,8 +119,10 @@ class Engine:
         if not self._opening.end(client):
             return  # the client is held already, or has ended
         client.stage = Stage.HELD
-        self.last_held = now()
-        client.cohort.count_held(client, self.last_held)
+        moment = now()
+        if not client.has_come:
+            self.last_came = moment
+        client.cohort.count_held(client, moment)
 
     def send(self, client: Client, data: bytes) -> bool:
         """Send, within TLS if the connection has that, and return whether the kernel took all."""

@@ -65,7 +65,7 @@ class Status(msgspec.Struct, frozen=True, kw_only=True):
     connected: int = 0  # victims that have been so far
     failures: int = 0  # of victims: connects that failed and connections that ended
     last_failure: str = ""
-    last_held: float = 0.0  # when a client last became held
+    last_came: float = 0.0  # when a client last became held for the first time
     recent: Recent
 
 

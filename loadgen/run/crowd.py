@@ -119,7 +119,7 @@ class Crowd:
             has_opened=self._engine.has_opened,
             outstanding=self._traffic.outstanding,
             acknowledged=self._traffic.acknowledgements,
-            last_held=self._engine.last_held,
+            last_came=self._engine.last_came,
             recent=self._traffic.recent.take(),
         )
 

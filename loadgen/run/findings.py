@@ -19,7 +19,7 @@ from loadgen.report.verdict import causes, decide, others_were_busy, too_late
 from loadgen.run.exercise import not_exercised, nothing_served
 from loadgen.run.experiment import BESIDE, Counts
 from loadgen.run.measured import Measured
-from loadgen.run.span import Span
+from loadgen.run.span import Span, per
 
 #: If a process of the generator stood still and left an answer unread for this share of a victim's timeout, it caused
 #: the failures itself.
@@ -206,11 +206,13 @@ def _notes_on_load(measured: Measured) -> list[str]:
 
 
 def _intensity(measured: Measured, figures: Figures) -> str:
-    rate = f" (--connect-rate {measured.plan.connect_rate:g})" if measured.plan.connect_rate else ""
+    rate = per(figures["attackers_came"], measured.opening_seconds(Counts.LOAD))
+    came = f" at {rate:,.4g}/s" if rate else ""
+    asked = f" (--connect-rate {measured.plan.connect_rate:g})" if measured.plan.connect_rate else ""
     sources = "one address" if figures["attacker_addresses"] == 1 else f"{figures['attacker_addresses']:,.0f} addresses"
     intensity = (
-        f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came, from"
-        f" {sources}; over the whole attack {figures['attempts_per_s'] or 0:,.4g} connections/s{rate} and"
+        f"{figures['attackers_came']:,.0f} of {figures['attackers_asked']:,.0f} attackers came{came}{asked},"
+        f" from {sources}; over the whole attack {figures['attempts_per_s'] or 0:,.4g} connections/s and"
         f" {fmt.size(figures['attacker_bytes_per_s'] or 0)}/s sent"
     )
     if not measured.at_floor:

@@ -222,6 +222,9 @@ class Measured:
     def span(self, counts_as: Counts) -> Span:
         return joined(self.spans, counts_as)
 
+    def opening_seconds(self, counts_as: Counts) -> float:
+        return sum(span.opening_seconds for span in self.spans if span.counts_as is counts_as)
+
     @property
     def speaking(self) -> Span:
         """The measured phases joined, from the first that has a rate: the schedule goes on beside an attack."""

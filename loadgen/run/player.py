@@ -190,7 +190,7 @@ class Player:
             self._look_at_attack()
         finally:
             self._attack_seen = NEVER
-            came = max(self._crowd.last_held - before.moment, 0.0)
+            came = max(self._crowd.last_came - before.moment, 0.0)
             found.spans.append(Span(phase.name, phase.counts_as, before, self._reading(), came))
         self._shares |= phase.open
         if phase.counts_as is Counts.BASELINE:

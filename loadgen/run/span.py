@@ -38,7 +38,7 @@ class Span(NamedTuple):
     counts_as: Counts
     before: Reading
     after: Reading
-    opening_seconds: float = 0.0  # until the last client that came was established
+    opening_seconds: float = 0.0  # until the last client that had not come before was established
 
     @property
     def seconds(self) -> float:

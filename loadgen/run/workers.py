@@ -195,6 +195,6 @@ class Workers:
         return sum(worker.status.acknowledged for worker in self.workers if worker.status)
 
     @property
-    def last_held(self) -> float:
+    def last_came(self) -> float:
         """When a client last became held, also if a process has died since."""
-        return max((worker.status.last_held for worker in self.workers if worker.status), default=0.0)
+        return max((worker.status.last_came for worker in self.workers if worker.status), default=0.0)

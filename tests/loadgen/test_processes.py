@@ -303,8 +303,8 @@ def test_a_crowd_is_as_far_as_the_last_of_its_processes(other: Mock, has_opened:
 def test_a_crowd_has_what_all_of_its_processes_have() -> None:
     held = {"beside": 3, "crowd": 4}
     groups = [GroupStatus(persona="idle", group=name, wanted=9, held=number) for name, number in held.items()]
-    crowd = Workers([_worker(groups=groups, last_held=2.0), _worker(groups=groups[1:], last_held=1.0)])
-    assert (crowd.held("crowd"), crowd.held("beside"), crowd.last_held) == (8, 3, 2.0)
+    crowd = Workers([_worker(groups=groups, last_came=2.0), _worker(groups=groups[1:], last_came=1.0)])
+    assert (crowd.held("crowd"), crowd.held("beside"), crowd.last_came) == (8, 3, 2.0)
 
 
 def _stream(data: bytes, cut: int) -> trio.abc.ReceiveStream:

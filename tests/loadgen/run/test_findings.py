@@ -346,6 +346,7 @@ def test_who_says_nothing_or_gets_nothing_back_is_not_judged_by_that(persona: st
 
 def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     found = attacked()
+    found.spans = [span._replace(opening_seconds=2.5 * (span.name == "attack")) for span in found.spans]
     found.plan = replace(found.plan, connect_rate=50.0)
     found.left_out = ["not exercised: tunnel"]
     found.floor = at_floor(attempts_per_s=20.0, attacker_bytes_per_s=2048.0, attack_p99_ms=30.0)
@@ -356,8 +357,8 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     assert "--no-bar" in what_helps, "it is invalid"
     assert notes == [
         (
-            "100 of 100 attackers came, from one address; over the whole attack 10 connections/s (--connect-rate 50)"
-            " and 300 B/s sent; at the floor 20/s and 2,048 B/s"
+            "100 of 100 attackers came at 40/s (--connect-rate 50), from one address; over the whole attack"
+            " 10 connections/s and 300 B/s sent; at the floor 20/s and 2,048 B/s"
         ),
         "not exercised: tunnel",
         "the network loses packets: 2 clients sent some again before the attack",
