@@ -188,13 +188,13 @@ class GroupWriter:
             done = committing[self._overdue].done
             self._overdue += 1
             self._counts.late += 1
-            self._tell(done, LogUnavailable("the message was not stored in time, and may be stored all the same"))
+            self._guarded(done, LogUnavailable("the message was not stored in time, and may be stored all the same"))
         late = [(network, entry) for network, entry in self._waiting.firsts() if entry.deadline <= now][:MAX_GROUP]
         for network, entry in late:
             self._waiting.remove(network, entry)
             self._waiting_text -= entry.text
             self._counts.late += 1
-            self._tell(entry.done, LogBusy("the message waited too long for its turn, and was not stored"))
+            self._guarded(entry.done, LogBusy("the message waited too long for its turn, and was not stored"))
         dues = [entry.deadline for entry in islice(committing, self._overdue, self._overdue + 1)]
         dues += [entry.deadline for _, entry in self._waiting.firsts()]
         return min(dues, default=now + ANSWER_DEADLINE)  # any draft that arrives later is due after that
@@ -213,7 +213,7 @@ class GroupWriter:
         self._committing = group = self._take_group()
         self._next_begin, self._hangs_from = now + self._interval * min(len(group), STRETCH), now + ANSWER_DEADLINE
         # In a fault boundary, because an exception in a callback of trio's ends the program.
-        finish = partial(self._tell, partial(self._finish_group, group))
+        finish = partial(self._guarded, partial(self._finish_group, group))
         try:
             self._begin([entry.draft for entry in group], finish)
         except Exception as error:  # noqa: BLE001 -- reported later, as other outcomes are
@@ -262,7 +262,7 @@ class GroupWriter:
         else:
             self._counts.failures += 1
         if fresh:
-            self._tell(self._news, fresh)
+            self._guarded(self._news, fresh)
         is_scheduled = self._unanswered.length > 0
         for entry, outcome in zip(waiting, outcomes[len(outcomes) - len(waiting) :], strict=True):
             if outcome is not None:
@@ -273,7 +273,7 @@ class GroupWriter:
     def _hand_out(self) -> bool:
         """Hand out the next few answers, networks in turn; returns whether there are more."""
         for done, outcome in self._unanswered.take(ANSWERS_PER_STEP):
-            self._tell(done, outcome)
+            self._guarded(done, outcome)
         if not self._committing:
             self._begin_when_due()
         return self._unanswered.length > 0
@@ -287,10 +287,10 @@ class GroupWriter:
             self._unanswered.push(entry.draft.network, (entry.done, closed))
         at_once(self._hand_out)
 
-    def _tell(self, receiver: Callable[[T], object], what: T) -> None:
-        """Call a receiver inside a fault boundary, so that the others are called too."""
+    def _guarded(self, call: Callable[[T], object], argument: T) -> None:
+        """Make a call inside a fault boundary, so that those after it are made too."""
         try:
-            receiver(what)
+            call(argument)
         except Exception:  # noqa: BLE001
             self._faulted(self)
 
