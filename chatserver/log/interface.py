@@ -16,7 +16,7 @@ The promises:
   doubled or wrong: only a read tells what the log holds. A read that begins after a commit finds it, whichever process
   made it.
 - A read returns the present state of a message. A text that was edited or deleted is nowhere in the log any more; if
-  the log has files of its own, it is in none of them after SCRUB_WITHIN. A database server vacuums in its own time.
+  the log has files of its own, it is in none of them after a minute. A database server vacuums in its own time.
 - Retention that removes a message empties its last edit, which is kept, so that no text outlives its message.
 - Whether an edit, a deletion or a reaction may happen is decided in its commit; a refusal fails that draft alone.
 - Every draft and every read is answered within ANSWER_DEADLINE, with an error if the disk hangs. When the disk works
@@ -74,8 +74,6 @@ ANSWER_DEADLINE = 5.0
 MAX_EMOJI = 20
 #: Reactions of one message, of all users and emoji; its deletion removes them all, in 4 ms.
 MAX_REACTIONS = 20_000
-#: Seconds until a deleted text is in no file of the log, while the disk works.
-SCRUB_WITHIN = 60.0
 #: The hints that sanctions, sign-outs or texts have changed; no name of a room begins with an asterisk.
 SANCTIONS_CHANGED, SIGNOUTS_CHANGED, TEXTS_CHANGED = "*sanctions", "*signouts", "*texts"
 #: The same of a process that has opened the log, and may have found another history in it.
@@ -325,7 +323,7 @@ class Log(Protocol):
         """These records, oldest first. Fewer than its `limit` does not mean that there are no more."""
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        """`head` and the last records, in one job. One may be stored meanwhile: the last may be behind the head."""
+        """`head`, then the last records, in one job: what is stored meanwhile is among these, beyond `head.last`."""
 
     async def rooms(self, limit: int) -> list[RoomSummary]:
         """The rooms that hold something among the MAX_READ last written, most recently written by the clock first."""

@@ -25,7 +25,7 @@ from chatserver.log.interface import LogUnavailable
 from chatserver.log.sqlite_file import BUSY_TIMEOUT, FILE_ERRORS, WAL_KEPT
 
 #: Seconds from the first deletion or edit to a scrub of the files, and between attempts while another program reads
-#: them. That allows several attempts within SCRUB_WITHIN, and at most two scrubs a minute.
+#: them. That allows several attempts within the minute that is promised, and at most two scrubs a minute.
 SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
 #: Seconds between two scrubs for what retention alone has removed: on a busy server it removes something each minute.
 RETENTION_SCRUB = 3600.0
