@@ -93,7 +93,7 @@ class CatchUp:
                 broadcaster.give(member, *page.pushes(member.encoding))
         elif not isinstance(page, LogError):
             raise page
-        # Without records its cursor stays and it waits again, unless its room is now more than MAX_BEHIND ahead.
+        # After a failed read its cursor stays and it waits again, unless its room is now more than MAX_BEHIND ahead.
         broadcaster.deliver(member)
 
 

@@ -4,8 +4,8 @@ Owns: the rooms in memory that may lack records, and the reads for them. May not
 handles the records that were read as it handles news.
 
 A room appends record k+1 only after record k. News that does not follow is treated as a mere hint, like the hints of
-other processes, which may be lost, late, doubled or wrong. So each room in memory is compared with a shared log once a
-second or less often, and a hint for which the log has nothing costs one read.
+other processes, which may be lost, late, doubled or wrong. So the rooms in memory are compared with a shared log, and a
+hint for which the log has nothing costs one read.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -24,7 +24,8 @@ from chatserver.log.interface import MAX_READ, Kind, Log, LogError, Range, Recor
 
 #: Records read at a time, and added to the ring in one go: 0.5 ms of work.
 FOLLOW_PAGE = 256
-#: Seconds between two comparisons of rooms with a shared log: the delay of a record whose hint was lost.
+#: Seconds between two comparisons of up to MAX_READ rooms with a shared log. That is the delay of a record whose hint
+#: was lost, while no more rooms are in memory; with 20,000 it is 20 s.
 COMPARE_INTERVAL = 1.0
 #: Messages with new reactions in one page, up to which each is read alone; above it, their part of the ring is read.
 MAX_SINGLE_READS = 8

@@ -89,7 +89,7 @@ def named(principal: Principal) -> Person:
 
 
 def principal_of(person: Person) -> Principal:
-    """A person in another process, as a principal without rights here."""
+    """A person in another process, as a principal for lists and notices, whose rights nothing here depends on."""
     if person.id:
         face = User(person.id.replace("\0", ""), person.name.replace("\0", ""))
         return SignedIn(person.number, person.network, pack(face, None), _NO_RIGHTS)

@@ -32,7 +32,7 @@ class Sink(Protocol):
         """Answer a held poll, for which there is news."""
 
     def resume(self, connection: object) -> None:
-        """Resume a publisher that was paused."""
+        """Have a connection go on in a step of its own: what it waited for may have come."""
 
     def step(self, connection: object, act: Callable[..., object], *arguments: object) -> None:
         """Call `act(connection, *arguments)`; if it raises, that connection ends and no other."""

@@ -109,7 +109,7 @@ class Link:
     async def run(self) -> Rejected | None:
         """Keep reconnecting until `leave`; return an error when the server has told us not to come back."""
         while not self._left.is_set():
-            self._opened_at, self._goaway = math.inf, None
+            self._opened_at, self._goaway, self._restarting = math.inf, None, False
             ending = await self._converse()
             for failed in self._session.closed(ending.code):
                 self._tell(failed)
@@ -117,7 +117,6 @@ class Link:
             if self._left.is_set():
                 break
             if self._restarting:
-                self._restarting = False
                 continue
             if ending.final:
                 return Rejected("rejected", ending.why)

@@ -10,8 +10,8 @@ from chatserver.reasons import Reason
 
 #: Orderly closes: if the peer does not finish one in time, it counts as CLOSE_DEADLINE instead.
 _GOOD_ENDS = frozenset((Reason.DONE, Reason.PEER_CLOSED, Reason.DRAINING))
-#: Bytes that are read and dropped if a peer goes on sending during `CLOSING`: a whole body of the largest size allowed.
-#: Beyond that the peer is not read, which costs nothing, and it can still read our last bytes.
+#: Bytes that are read and dropped if a peer goes on sending during `CLOSING`: a whole body of the default
+#: --max-body-bytes. Beyond that the peer is not read, which costs nothing, and it can still read our last bytes.
 LINGER_BYTES = 64 * 1024
 
 

@@ -1,8 +1,8 @@
 """Handlers of the states: the interface, its defaults, and the context of a connection by its type.
 
 Owns: the interface. May not: know any state. A handler is a singleton that serves all connections in its state; data
-of one connection is in its context. Every call is synchronous, and made inside a fault boundary. A handler that
-leaves work for another step calls `Connections.resume`.
+of one connection is in its context, or in a table of the handler if only few have it. Every call is synchronous, and
+made inside a fault boundary. A handler that leaves work for another step calls `Connections.resume`.
 """
 
 from typing import TYPE_CHECKING, ClassVar, TypeVar
@@ -54,7 +54,7 @@ class Handler:
         raise AssertionError(f"{connection.state.name} has no handler for its deadline")
 
     def resumed(self, connection: Connection) -> None:
-        """Continue with input that is here already."""
+        """Go on: with input that is here already, or since what it waited for may have come."""
 
     def faulted(self, connection: Connection) -> None:
         """A step for this connection raised. `finish` it with an error, or do nothing: then it is closed."""
