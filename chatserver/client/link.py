@@ -97,9 +97,8 @@ class Link:
         self._scope.cancel()
 
     def try_now(self) -> None:
-        """If there is no connection, make the next attempt at once."""
-        if self.trouble is not None:
-            self._hurried.set()
+        """If the next attempt waits, make it at once."""
+        self._hurried.set()
 
     def leave(self) -> None:
         """End `run`, with a proper close of an open conversation."""
@@ -123,9 +122,9 @@ class Link:
             self._backoff.lived(trio.current_time() - self._opened_at)
             delay = self._backoff.delay(asked=ending.retry_after)
             self._tell(Reconnecting(ending.why, delay))
+            self._hurried = trio.Event()
             with trio.move_on_after(delay) as self._scope:
                 await self._hurried.wait()
-            self._hurried = trio.Event()
         return None
 
     async def _converse(self) -> EndedError:

@@ -126,6 +126,45 @@ async def test_goaway_delays_the_reconnect(server: FakeServer, listener: Listene
     assert event.why == "the server closed the connection: service restart (1012)"
 
 
+async def test_a_goaway_counts_also_after_another_identity_was_taken_without_a_connection(
+    server: FakeServer, listener: Listener
+) -> None:
+    """The next end of the connection passed for the one that `become` asks for: the client came back at once.
+
+    So it did after a close that told it not to.
+    """
+    await server.close_all(1012)
+    await listener.until(Reconnecting)
+    listener.chat.become("chat_session=other")
+    await listener.until(Entered, times=2)
+    await server.tell(type="goaway", reason="restart", retry_after=3.2)
+    await server.close_all(1012)
+    (_, event) = await listener.until(Reconnecting, times=2)
+    assert event.delay >= 3.2
+
+
+async def test_an_attempt_asked_for_during_one_does_not_shorten_the_next_delay() -> None:
+    """Enter during an attempt that succeeded counted when that connection ended, perhaps a day later."""
+    begun: list[float] = []
+
+    @asynccontextmanager
+    async def open_() -> AsyncIterator[link.Conversation]:
+        begun.append(trio.current_time())
+        await trio.sleep(1)
+        if begun:
+            raise EndedError("busy", retry_after=7)
+        yield Mock()
+
+    connecting = link.Link(Session(), open_, Mock(), Backoff())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(connecting.run)
+        await trio.sleep(0.5)
+        connecting.try_now()
+        await trio.sleep(5)
+        assert len(begun) == 1
+        nursery.cancel_scope.cancel()
+
+
 async def test_retry_after_of_a_full_server_is_honoured() -> None:
     server = FakeServer(refusals=[503], retry_after="7")
     async with server.running(), listening(server.url) as listener:
