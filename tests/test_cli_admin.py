@@ -191,12 +191,12 @@ def test_texts_of_users_move_no_cursor_and_make_no_line() -> None:
 async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> None:
     answers = [
         b"SSH-2.0-OpenSSH\r\n", b"HTTP/1.0 200 OK\r\n\r\n<html>", b"HTTP/1.0 200 OK\r\n\r\n",
-        b"HTTP/1.0 302 Found\r\nLocation: /\r\n\r\n", b'HTTP/1.0 200 OK\r\n\r\n[["id", 1]]',
+        b"HTTP/1.0 302 Found\r\nLocation: https://other\r\n\r\n", b'HTTP/1.0 200 OK\r\n\r\n[["id", 1]]',
         b'HTTP/1.0 200 OK\r\n\r\n{"status": "ok"}', b'HTTP/1.0 200 OK\r\n\r\n{"entries": [{"id": 1, "action": 2}]}',
     ]  # fmt: skip
     said = [
-        "does not speak HTTP", *["answered 200, not as a chat server does"] * 2, "answered 302, not as",
-        *["answered 200, not as"] * 3,
+        "does not speak HTTP", *["answered 200: not an answer of a chat server"] * 2, "302: it has moved to https://other",
+        *["answered 200: not an"] * 3,
     ]  # fmt: skip
 
     async def answer(stream: trio.SocketStream) -> None:
@@ -211,7 +211,7 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
             assert (code, words in err, err.count("\n")) == (1, True, 1), err
         answers.append(b'HTTP/1.0 200 OK\r\n\r\n{"ended": "\\u001b]0;x"}')
         code, out, err = await admin.run("kick", "--room", "*", "--user", "u_x")
-        assert (code, out, "answered 200, not as" in err) == (1, "", True)
+        assert (code, out, "answered 200: not an" in err) == (1, "", True)
         answers.append(b"HTTP/1.1 400 Bad\r\n\r\n")
         admin.url = f"https://{address}"
         code, _, err = await admin.run("audit")

@@ -131,12 +131,13 @@ class Admin:
 
 
 def _decoded(response: Response, kind: type[_T]) -> _T:
+    """The answer. Raises EndedError for one that is not a chat server's, AdminError and ConfigError."""
     try:
         if not response.failed:
             return response.decode(kind)
         error = response.decode(_Refused).error
     except wire.ProtocolError as foreign:
-        raise AdminError(f"URL: the server answered {response.status}, not as a chat server does") from foreign
+        raise response.ending from foreign
     if error.code in _SIGN_IN:
         raise AdminError(f"--token: {error.message}")
     name = error.message.partition(":")[0]
