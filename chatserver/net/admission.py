@@ -17,7 +17,7 @@ import structlog
 from chatserver.fair import LongWork
 from chatserver.net.connection import Connection, network_of, shared_address
 from chatserver.net.connections import Connections
-from chatserver.net.states import ROWS, Priority, Reclaim, State
+from chatserver.net.states import ENDING, ROWS, Priority, Reclaim, State
 from chatserver.net.wheel import spans, ticks
 from chatserver.reasons import Reason
 from chatserver.settings.fields import Settings
@@ -255,7 +255,7 @@ class Admission:
     def _say_goodbye(self, connection: Connection) -> None:
         connections = self._connections
         unsent = connection.backlog is not None
-        if _RECLAIM[connection.state] is Reclaim.LINGERING and not unsent:
+        if connection.state in ENDING and not unsent:
             connections.handlers[connection.state].expired(connection)
             return
         if ROWS[connection.state].asks and (connection.inbox or connection.context is not None):

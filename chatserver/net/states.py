@@ -1,7 +1,7 @@
 """What a parked connection waits for: the one table.
 
 Owns: `State`, and every fact about a state that does not depend on the layers above. May not: read a clock, touch a
-socket. Handlers and the types of contexts live above; `parts.py` binds them. No other module lists states.
+socket. Handlers and the types of contexts live above; `parts.py` binds them.
 
 `Connections.enter` sets a state, its context and its deadline in one call: there is no state without a deadline.
 `FLUSH` is no row: it applies in any state while the peer has not taken what was written (net/flush.py). Meanwhile the
@@ -54,7 +54,7 @@ NORMAL, BULK = Priority.NORMAL, Priority.BULK
 class Reclaim(IntEnum):
     """The order of eviction when room is needed; `NEVER` is for members, and for peers that wait for our answer."""
 
-    LINGERING = 0  # it has its answer
+    ENDING = 0  # it has its answer
     ASKING = 1  # its request or handshake is incomplete
     IDLE = 2  # it may send another request
     SENDING = 3  # it sends a body
@@ -167,19 +167,20 @@ TABLE: dict[State, Row] = {
     ),
     _S.CLOSING: Row(
         waits_for="the peer to finish the close", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
-        reclaim=_R.LINGERING, announces=True, next=(_S.LINGERING,), precedent="nginx 5 s lingering",
+        reclaim=_R.ENDING, announces=True, next=(_S.LINGERING,), precedent="nginx 5 s lingering",
     ),
     _S.LINGERING: Row(
         waits_for="the peer to read our last bytes", seconds="close_deadline", expires=Reason.CLOSE_DEADLINE,
-        reclaim=_R.LINGERING, reads=Reads.NO, next=(), precedent="shares the deadline of CLOSING",
+        reclaim=_R.ENDING, reads=Reads.NO, next=(), precedent="shares the deadline of CLOSING",
     ),
 }  # fmt: skip
 
+#: States in which we have nothing more to send.
+ENDING = frozenset(state for state, row in TABLE.items() if row.reclaim is Reclaim.ENDING)
 #: The rows by number, and `ALLOWED[old][new]`: the same facts for the hot path, two index operations each.
 ROWS: tuple[Row, ...] = tuple(TABLE[state] for state in State)
 ALLOWED: tuple[tuple[bool, ...], ...] = tuple(
-    tuple(new in row.next or (new is State.CLOSING and row.reclaim is not Reclaim.LINGERING) for new in State)
-    for row in ROWS
+    tuple(new in TABLE[old].next or (new is State.CLOSING and old not in ENDING) for new in State) for old in State
 )
 READS: tuple[bool, ...] = tuple(row.reads is Reads.YES for row in ROWS)
 AT_REST: tuple[bool, ...] = tuple(row.at_rest for row in ROWS)
@@ -188,7 +189,3 @@ PRIORITY: tuple[Priority, ...] = tuple(row.priority for row in ROWS)
 
 class IllegalMoveError(AssertionError):
     """A bug of ours: a state was entered by a move that is not allowed, or with another state's context."""
-
-
-#: States in which we have nothing more to send.
-ENDING = frozenset((State.CLOSING, State.LINGERING))

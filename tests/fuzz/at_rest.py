@@ -14,7 +14,7 @@ from chatserver.chat.room import Room
 from chatserver.edge.websocket import TASK_MARGIN
 from chatserver.net.connection import HANGUP, QUEUED, Connection
 from chatserver.net.readiness import READ, WRITE
-from chatserver.net.states import State
+from chatserver.net.states import TABLE, State
 from chatserver.net.wheel import ticks
 from tests.fuzz import invariants
 from tests.fuzz.grammar import LOBBY
@@ -25,9 +25,10 @@ from tests.support import kqueue
 from tests.support.parked import descriptors
 
 _FLUSH_TICKS = ticks(SETTINGS["flush_window"])
+_BODY_MORE = ticks(SETTINGS["body_deadline_max"] - SETTINGS["body_deadline"])
 #: Ticks beyond the limit of their state that some states allow: for progress, and so that a WebSocket's task is first.
 _MORE = {
-    State.BODY: ticks(SETTINGS["body_deadline_max"] - SETTINGS["body_deadline"]),
+    **{state: _BODY_MORE for state, row in TABLE.items() if not row.total},
     State.REPLYING: ticks(TASK_MARGIN),
 }
 #: States of an open WebSocket in which nothing is unfinished.
