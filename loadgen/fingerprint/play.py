@@ -53,6 +53,7 @@ class OrdinaryClient:
         self.last_alive = site.begun
         self.died = trio.Event()
         self.stopped_at = math.inf  # when nobody was served any more
+        self.longest_silence = 0.0  # seconds in which no request was answered in time
         self._unanswered: list[float] = []  # when the last requests were sent, if they were not answered in time
         self._site = site
         self._asked = 0
@@ -81,6 +82,7 @@ class OrdinaryClient:
             self._unanswered = unanswered
             if len(unanswered) >= _UNANSWERED:
                 self.stopped_at = min(self.stopped_at, unanswered[0])
+                self.longest_silence = max(self.longest_silence, trio.current_time() - unanswered[0])
             self._asked += 1
             self._answered += answered
             return
@@ -129,6 +131,9 @@ _STOPPED: Final = "the slow probes stop the server for all others: beside each o
 
 #: Share of the run in which a program waited for a processor, above which that may be why nobody was served.
 _BUSY_SHARE: Final = 0.5
+
+#: A server that answers nobody for so long is not kept from it by other programs.
+_SILENCE_SECONDS: Final = 30.0
 _BUSY: Final = "for a while requests were not answered in time, and other programs had the processors"
 
 
@@ -164,7 +169,8 @@ class Fingerprint:
             nursery.cancel_scope.cancel()
         self._progress.done()
         waited = (procfs.pressure() or 0.0) - waited
-        results = self._results(busy=waited > _BUSY_SHARE * (trio.current_time() - site.begun))
+        busy = waited > _BUSY_SHARE * (trio.current_time() - site.begun)
+        results = self._results(busy=busy and self._ordinary.longest_silence < _SILENCE_SECONDS)
         died, stopped = self._death(), stop.is_set()
         return Report(
             command="fingerprint",
