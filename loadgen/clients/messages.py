@@ -101,6 +101,7 @@ class PhaseResult(msgspec.Struct, kw_only=True):
     first_failure: float | None = None  # when the first operation that failed was due
     expected: int = 0  # operations that the schedule had in this phase; each must be booked
     worst_median: float | None = None  # seconds: the highest median of a single victim
+    outage: bool = False  # for a time in this phase nobody was answered, victim or newcomer
 
     @property
     def succeeded(self) -> int:

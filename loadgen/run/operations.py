@@ -54,21 +54,17 @@ class Operations:
     def only_late(self) -> tuple[str, ...]:
         """The figures of failures, those that count only operations without an answer in time.
 
-        A phase in which nobody of many was answered is an outage, which no lateness explains.
+        An outage is explained by no lateness.
         """
         counted = {f"{phase}_failed": self._is_only_late(phase, ESTABLISHED) for phase in PHASES}
         counted["newcomers_failed"] = all(self._is_only_late(phase, NEWCOMERS) for phase in PHASES)
         return tuple(name for name, is_only_late in counted.items() if is_only_late)
 
     def _is_only_late(self, phase: str, kinds: Collection[str]) -> bool:
-        late = all(each.failed.keys() <= _LATE for each in self.kinds(phase, kinds))
-        return late and not self._is_outage(phase, kinds)
+        return all(each.failed.keys() <= _LATE and not each.outage for each in self.kinds(phase, kinds))
 
     def has_outage(self) -> bool:
-        return any(self._is_outage(phase, kinds) for phase in PHASES for kinds in (ESTABLISHED, NEWCOMERS))
-
-    def _is_outage(self, phase: str, kinds: Collection[str]) -> bool:
-        return not self.success_percent(phase, kinds) and (self.failed(phase, kinds) or 0) >= bar.LEAST_FOR_P99
+        return any(each.outage for each in self.in_order())
 
     def success_percent(self, phase: str, kinds: Collection[str] = ESTABLISHED) -> float | None:
         """The percentage that succeeded, not rounded; `None` if none were booked."""

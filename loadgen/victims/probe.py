@@ -9,7 +9,10 @@ from abc import ABC, abstractmethod
 from array import array
 from bisect import bisect_left
 from collections import Counter, defaultdict
+from collections.abc import Iterator
 from contextlib import AbstractAsyncContextManager
+from functools import partial
+from itertools import groupby
 from statistics import median
 from typing import Final, NamedTuple
 
@@ -22,6 +25,9 @@ from loadgen.net.sockets import has_sent_again, unread_seconds
 from loadgen.net.target import FIRST_VICTIM, USUAL, Endpoint, Target, is_own_fault
 from loadgen.net.timers import NEVER, Alarms, WakeUp, now
 from loadgen.report.latency import BEFORE, Lag, Recent
+
+#: So many operations in turn that are not answered are no accident.
+_MANY: Final = 100
 
 #: More operations than any schedule has.
 _NO_END: Final = 1 << 32
@@ -81,16 +87,21 @@ class Recorder:
         self.phases: list[tuple[float, str]] = [(now(), BEFORE)]
         self._results: dict[tuple[str, str], PhaseResult] = {}  # by phase and kind
         self._by_victim: dict[tuple[str, str], dict[int, array[float]]] = {}  # the same, durations by victim
+        self._answered = array("d")  # when each operation was due that succeeded
+        self._unanswered = array("d")  # the same of those without an answer in time
 
     def begin(self, phase: str) -> None:
         self.phases.append((now(), phase))
+
+    def _phase_at(self, moment: float) -> str:
+        return next((name for begun, name in reversed(self.phases) if begun <= moment), BEFORE)
 
     def _result(self, kind: str, phase: str) -> PhaseResult:
         return self._results.setdefault((phase, kind), PhaseResult(phase=phase, kind=kind))
 
     def book(self, kind: str, victim: int, due: float, reason: str = "") -> None:
         """Book an operation that ends now; a reason means that it failed."""
-        phase = next((name for begun, name in reversed(self.phases) if begun <= due), BEFORE)
+        phase = self._phase_at(due)
         result, took = self._result(kind, phase), self.timeout_seconds if reason else now() - due
         if reason:
             result.failed[reason] += 1
@@ -98,6 +109,9 @@ class Recorder:
             self.recent.failed += 1
         else:
             self.recent.latency.record(took)
+            self._answered.append(due)
+        if reason == UNANSWERED:
+            self._unanswered.append(due)
         result.latency.record(took)
         self._by_victim.setdefault((phase, kind), {}).setdefault(victim, array("d")).append(took)
 
@@ -107,7 +121,18 @@ class Recorder:
             self._result(kind, phase).expected = number
         for key, victims in self._by_victim.items():
             self._results[key].worst_median = max(map(median, victims.values()))
+        silent = set(self._silent_phases())
+        for result in self._results.values():
+            result.outage = result.phase in silent
         return [self._results[key] for key in sorted(self._results)]
+
+    def _silent_phases(self) -> Iterator[str]:
+        """The phases of operations that were due, many of them, while nobody was answered for a whole timeout."""
+        answered = sorted(self._answered)
+        for _, run in groupby(sorted(self._unanswered), key=partial(bisect_left, answered)):
+            dues = list(run)
+            if len(dues) >= _MANY and dues[-1] - dues[0] >= self.timeout_seconds:
+                yield from map(self._phase_at, dues)
 
 
 CONNECT_TIMEOUT_SECONDS: Final = 10.0

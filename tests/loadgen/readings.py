@@ -62,9 +62,12 @@ def late(*millis: float) -> Late:
     return Late(lasted(*millis), Latency(), lasted(3.0))
 
 
-def operations(phase: str, kind: str, *millis: float, failed: int = 0, how: str = "answered 500") -> PhaseResult:
+def operations(
+    phase: str, kind: str, *millis: float, failed: int = 0, how: str = "answered 500", outage: bool = False
+) -> PhaseResult:
     reasons = {how: failed} if failed else {}
-    return PhaseResult(phase=phase, kind=kind, latency=lasted(*millis), failed=reasons, expected=len(millis))
+    due = len(millis)
+    return PhaseResult(phase=phase, kind=kind, latency=lasted(*millis), failed=reasons, expected=due, outage=outage)
 
 
 def attacked() -> Measured:

@@ -10,6 +10,7 @@ import pytest
 import trio
 
 from loadgen.net import sockets, target
+from loadgen.net.answers import NO_TURN, UNANSWERED
 from loadgen.net.target import FIRST_VICTIM
 from loadgen.net.timers import now
 from loadgen.report.latency import LOOK_SECONDS
@@ -160,3 +161,29 @@ def test_a_failure_takes_the_whole_timeout_and_counts_where_it_was_due() -> None
     taken = recorder.recent.take()
     assert (taken.latency.count, taken.failed) == (1, 4)
     assert recorder.recent.failed == recorder.recent.latency.count == 0
+
+
+@pytest.mark.parametrize(
+    ("number", "apart", "answered", "reason", "is_outage"),
+    [
+        (100, 0.051, (), UNANSWERED, True),
+        (100, 0.051, (7.0,), UNANSWERED, False),  # one was answered meanwhile
+        (100, 0.050, (), UNANSWERED, False),  # not for a whole timeout
+        (99, 0.060, (), UNANSWERED, False),  # not a hundred
+        (100, 0.051, (), NO_TURN, False),  # other answers came
+        (100, 0.051, (), "closed", False),  # no lateness anyway
+    ],
+)
+def test_that_nobody_is_answered_for_a_whole_timeout_is_an_outage(
+    number: int, apart: float, answered: tuple[float, ...], reason: str, is_outage: bool
+) -> None:
+    """Slow clients stopped a server of few threads, and that somebody was answered before made this mere lateness."""
+    recorder = Recorder()
+    recorder.timeout_seconds, start = 5.0, now()
+    recorder.phases = [(start - 100, "before"), (start, "attack")]
+    for at in range(number):
+        recorder.book("ws", 0, start + 3 + at * apart, reason)
+    for due in (-50, 1, 2, *answered, 11):
+        recorder.book("new-ws", 0, start + due)
+    found = {(each.phase, each.outage) for each in recorder.results(Counter())}
+    assert found == {("before", False), ("attack", is_outage)}
