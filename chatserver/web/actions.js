@@ -23,6 +23,7 @@ export class Actions {
     this.tell = tell;
     for (const event of ['pointerover', 'focusin']) this.#list.addEventListener(event, (seen) => this.#at(seen));
     this.#list.addEventListener('pointerleave', () => this.#leave());
+    addEventListener('keydown', ({ key }) => key === 'Escape' && this.#leave());
     this.#list.addEventListener('focusin', ({ target }) => (this.#isReached = target.matches(':focus-visible')));
     this.#list.addEventListener('keydown', (event) => this.#key(event));
     // Not at the list: screen readers would call each message clickable.

@@ -98,6 +98,7 @@ def test_the_keys_of_a_message_work_at_a_link_and_at_the_toolbar_in_it(visit: Op
     ann.page.keyboard.press("e")
     expect(ann.page.locator("#text")).to_have_value("second")
     ann.page.keyboard.press("Escape")
+    ann.page.keyboard.press("Shift+Tab")
     ann.page.focus("#text")  # now the toolbar is a stop too
     ann.page.keyboard.press("Shift+Tab")
     expect(button(ann, "React")).to_be_focused()
@@ -113,6 +114,20 @@ def test_the_keys_of_a_message_work_at_a_link_and_at_the_toolbar_in_it(visit: Op
     expect(ann.page.locator("#messages .message").first).to_be_focused()
     ann.page.keyboard.press("Escape")
     expect(ann.page.locator("#text")).to_be_focused()
+
+
+def test_escape_puts_away_a_toolbar_that_covers_what_the_pointer_is_at(visit: OpenWindow) -> None:
+    """WCAG 1.4.13: somebody who sees a magnified part of the page cannot move the pointer elsewhere."""
+    ann = visit(room="hovered")
+    ann.say("one")
+    ann.texts.hover()
+    expect(ann.page.locator("#actions")).to_be_visible()
+    ann.page.keyboard.press("Escape")
+    expect(ann.page.locator("#actions")).to_be_hidden()
+    ann.page.mouse.move(0, 0)
+    ann.act("one", "React")
+    ann.page.keyboard.press("Escape")
+    expect(button(ann, "React")).to_be_focused()  # it is put away only if nothing is done with it
 
 
 def test_the_arrow_keys_choose_an_emoji(visit: OpenWindow) -> None:
