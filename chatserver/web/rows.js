@@ -196,9 +196,8 @@ export class PendingView {
       ...(isChoice && { Edit: () => this.composer.takeBack(key), Discard: () => this.client.outbox.takeBack(key) }),
     };
     const buttons = Object.entries(choices).map(([label, onclick]) => make('button', { className: 'link', type: 'button', onclick }, label));
-    const isAlert = state !== 'queued';
-    const className = isAlert ? 'problem' : 'problem later';
-    row.append(make('p', { className, role: isAlert ? 'alert' : null }, why, make('span', { className: 'choices' }, ...buttons)));
+    const className = state === 'queued' ? 'problem later' : 'problem';
+    row.append(make('p', { className, role: why ? 'alert' : null }, why, make('span', { className: 'choices' }, ...buttons)));
   }
 
   #asMessage({ room, text, created, extras, author }) {

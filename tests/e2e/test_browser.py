@@ -229,6 +229,7 @@ def test_a_room_in_slow_mode_shows_its_wait_and_a_fast_writer_loses_nothing(tmp_
         ann.open(server, room="slow")
         ann.say("one", "two")
         expect(ann.page.locator("#pending .problem")).to_contain_text("Too many messages: this one goes out at ")
+        expect(ann.page.locator("#pending .problem")).to_have_role("alert")  # else a blind user takes it for sent
         ann.go("quick")
         said = [f"number {number}" for number in range(16)]
         ann.say(*said)
