@@ -22,7 +22,7 @@ from chatserver.log.file_lock import FileLock
 from chatserver.log.interface import DRAIN_DEADLINE, OPENED, Keeps, LogUnavailable, News, Record, RoomSummary, system_ms
 from chatserver.log.neighbours import Neighbours
 from chatserver.log.program import PLAIN_PROGRAM, Post, Program
-from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file
+from chatserver.log.sqlite_file import checked_path, connect_writer, create_private, lock_file, opening
 from chatserver.log.sqlite_index import SqliteIndex
 from chatserver.log.sqlite_readers import RecentRooms
 from chatserver.log.sqlite_rows import SqliteTables
@@ -126,7 +126,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
     def _open(self, post: Post) -> Opened[sqlite3.Connection]:
         path = checked_path(self._path)
-        with ExitStack() as undo:
+        with opening(path), ExitStack() as undo:
             writing = None
             if self._neighbours is None:
                 undo.enter_context(closing(lock_file(path)))

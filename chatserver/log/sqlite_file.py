@@ -106,7 +106,7 @@ def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None)
     if sqlite3.sqlite_version_info < MINIMUM_SQLITE:
         wanted = ".".join(map(str, MINIMUM_SQLITE))
         raise LogOpenError(f"SQLite {sqlite3.sqlite_version} is too old, {wanted} is needed; use another Python")
-    with _opening(path) as connection:
+    with _connected(path) as connection:
         _refuse_foreign(connection, path)
         small = path.stat().st_size <= MAX_CHECKED_AT_OPEN
         found = connection.execute("PRAGMA quick_check(1)").fetchone()[0] if small else "ok"
@@ -133,7 +133,7 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
     SQLite would open the write-ahead log only at the first read, when an attack may have taken the last descriptor.
     """
-    with _opening(path) as connection:
+    with _connected(path) as connection:
         # The entries of the index, by word and message.
         connection.execute("CREATE VIRTUAL TABLE temp.search_entries USING fts5vocab(main, search, instance)")
         connection.execute("PRAGMA query_only = ON")
@@ -142,18 +142,15 @@ def connect_reader(path: Path) -> sqlite3.Connection:
 
 
 @contextmanager
-def _opening(path: Path) -> Iterator[sqlite3.Connection]:
+def _connected(path: Path) -> Iterator[sqlite3.Connection]:
     """A connection that is closed if the block fails."""
     with ExitStack() as undo:
-        try:
-            # With these arguments the module begins no transactions, and any thread may use the connection.
-            connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
-            undo.callback(connection.close)
-            connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
-            connection.execute("PRAGMA temp_store = MEMORY")  # the disk of /tmp may be full, and gets no deleted text
-            yield connection
-        except FILE_ERRORS as error:
-            raise _open_error(path, error) from error
+        # With these arguments the module begins no transactions, and any thread may use the connection.
+        connection = sqlite3.connect(path, timeout=BUSY_TIMEOUT, isolation_level=None, check_same_thread=False)
+        undo.callback(connection.close)
+        connection.execute(f"PRAGMA cache_size = -{PAGE_CACHE}")
+        connection.execute("PRAGMA temp_store = MEMORY")  # the disk of /tmp may be full, and gets no deleted text
+        yield connection
         undo.pop_all()
 
 
@@ -229,8 +226,16 @@ def _damaged(path: Path, what: str) -> LogOpenError:
     return LogOpenError(f"{path} is damaged ({what}); restore a backup, or save what is left with: {command}")
 
 
+@contextmanager
+def opening(path: Path) -> Iterator[None]:
+    """FILE_ERRORS of the block become the error for the operator who starts the server."""
+    try:
+        yield
+    except FILE_ERRORS as error:
+        raise _open_error(path, error) from error
+
+
 def _open_error(path: Path, error: Exception) -> LogOpenError:
-    """The error for the operator who starts the server, from one of FILE_ERRORS."""
     name = _name_of(error)
     if name.startswith("SQLITE_NOTADB"):
         return LogOpenError(f"{path} is not an SQLite database; move it away or choose another path")

@@ -322,13 +322,19 @@ FULL = "its disk is full ({}); free space there"
 @pytest.mark.parametrize(
     ("name", "told"), [("SQLITE_FULL", FULL), ("SQLITE_IOERR_SHMSIZE", FULL), ("", "no memory is left")]
 )
-async def test_a_lack_of_space_is_named(path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str) -> None:
-    """SQLite calls it a disk I/O error if there is no room for the file of its shared memory."""
+@pytest.mark.parametrize("step", ["sqlite_file.migrate", "sqlite_writer.OpenFiles"])
+async def test_a_lack_of_space_is_named(
+    path: Path, monkeypatch: pytest.MonkeyPatch, name: str, told: str, step: str
+) -> None:
+    """SQLite calls it a disk I/O error if there is no room for the file of its shared memory.
+
+    After the tables had been migrated, the start ended with a traceback.
+    """
     error: Exception = MemoryError()
     if name:
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorname = name
-    monkeypatch.setattr(file_module, "migrate", Mock(side_effect=error))
+    monkeypatch.setattr(f"chatserver.log.{step}", Mock(side_effect=error))
     assert await refused(path) == f"{path} cannot be opened: {told.format(name)}"
 
 
