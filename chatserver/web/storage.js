@@ -9,10 +9,14 @@ export const hasLocks = () => 'locks' in navigator && navigator.cookieEnabled;
 export class Store {
   /** Values that the browser does not keep, and what it has instead: if that changes, another tab has written it. */
   #kept = new Map();
-  isFull = false; // or blocked
 
   constructor(storage = null) {
     this.storage = storage;
+  }
+
+  /** Or blocked. */
+  get isFull() {
+    return this.#kept.size > 0;
   }
 
   getItem(key) {
@@ -26,7 +30,6 @@ export class Store {
       this.storage.setItem(key, value);
       this.#kept.delete(key);
     } catch {
-      this.isFull = true;
       this.#kept.set(key, { value, stored: this.storage?.getItem(key) ?? null });
     }
   }
