@@ -259,7 +259,7 @@ export class Composer {
     event.preventDefault();
     const text = this.#written;
     if (text.trim() === '') return;
-    this.#refused.textContent = this.#refusal();
+    setText(this.#refused, this.#refusal());
     if (this.#refused.textContent) return;
     if (this.#about?.kind === 'edit') this.#sendEdit(this.#about.message, text);
     else this.#publish(text.replace(/^\/\//, '/'));

@@ -38,7 +38,7 @@ export class ConnectionLine {
     const words = inWords(state, isOut);
     this.#line.dataset.phase = isOut && state.phase === 'live' ? 'out' : state.phase;
     this.#line.title = state.reason;
-    this.#text.textContent = words;
+    setText(this.#text, words);
     this.#showTyping();
     const button = byId('reconnect');
     const hides = state.phase !== 'waiting' && state.phase !== 'stopped';

@@ -13,9 +13,12 @@ export function make(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
-/** A text that is shown already is not written: the browser would lay out the page, and a status would be spoken again. */
+/**
+ * A text that is shown already is not written: the browser would lay out the page, and a status would be spoken again. It may
+ * be shown in another language.
+ */
 export function setText(element, text) {
-  if (element.textContent !== text) element.textContent = text;
+  if (element.shown !== text) element.textContent = element.shown = text;
 }
 
 /** Replace the rows of a list; the focus stays at the same link or button. One that is replaced during a press gets no click. */

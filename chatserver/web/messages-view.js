@@ -239,7 +239,7 @@ export class MessagesView {
   #showJump() {
     const { unread, log } = this.client.current;
     this.#jump.hidden = this.#isAtBottom && !log.past;
-    this.#jump.textContent = unread ? `${plural(unread, 'new message')} ↓` : 'To the newest ↓';
+    setText(this.#jump, unread ? `${plural(unread, 'new message')} ↓` : 'To the newest ↓');
     this.#jump.classList.toggle('has-news', unread > 0);
   }
 
@@ -316,7 +316,7 @@ export class MessagesView {
     try {
       await (isTop ? room.older(timeline) : room.log.newer());
     } catch (error) {
-      this.#edge.textContent = `Older messages could not be loaded: ${error.message}. Scroll to try again.`;
+      setText(this.#edge, `Older messages could not be loaded: ${error.message}. Scroll to try again.`);
       return;
     } finally {
       this.#isFetching = false;

@@ -76,8 +76,8 @@ export class Switcher {
     const words = typed.replace(WITHIN, '').trim();
     const maySearch = SEARCHED.test(words);
     if (maySearch) setText(this.#note, 'Searching…');
-    else if (typed) this.#note.textContent = rows.length || room ? '' : 'No such room.';
-    else this.#note.textContent = 'in:room before the words searches one room.';
+    else if (typed) setText(this.#note, rows.length || room ? '' : 'No such room.');
+    else setText(this.#note, 'in:room before the words searches one room.');
     if (maySearch) this.#timer = setTimeout(() => this.#search(words, room), SEARCH_AFTER);
   }
 
@@ -91,10 +91,10 @@ export class Switcher {
       const chosen = this.#chosen ? options[this.#chosen] : null; // a first row that nobody chose may be moved by a hit
       for (const message of results) this.#list.insertBefore(this.#found(message), this.#new);
       const found = results.length < MAX_FOUND ? `${plural(results.length, 'message')} found.` : `The ${MAX_FOUND} best messages.`;
-      this.#note.textContent = results.length ? found : 'No message has these words.';
+      setText(this.#note, results.length ? found : 'No message has these words.');
       this.#choose(chosen ? [...this.#list.querySelectorAll('a')].indexOf(chosen) : 0);
     } catch (error) {
-      if (!signal.aborted) this.#note.textContent = `The search failed: ${error.message}`;
+      if (!signal.aborted) setText(this.#note, `The search failed: ${error.message}`);
     }
   }
 

@@ -108,7 +108,8 @@ def test_an_old_browser_is_told_so(shared_server: Server, window: OpenWindow) ->
 def test_a_translation_keeps_names_and_hinders_nothing(shared_server: Server, visit: OpenWindow) -> None:
     """A user called Sage Lion could not be mentioned by the translated name, and the banner never went away.
 
-    Nor is a translated command one that can be copied.
+    Nor is a translated command one that can be copied. What is shown already was written again over its translation:
+    it was spoken in each room, and flickered while the page waited for the next attempt.
     """
     shared_server.publish("translated", "one `cut`\n```\nsort\n```")
     ann = visit(room="translated")
@@ -121,3 +122,10 @@ def test_a_translation_keeps_names_and_hinders_nothing(shared_server: Server, vi
     ann.page.click("#reconnect")
     ann.expect_live()
     expect(ann.page.locator("#banner")).to_be_hidden()
+    spoken = ann.page.locator("#connection-spoken")
+    expect(spoken).to_have_text("live · WebSocket")
+    spoken.evaluate("(each) => { each.textContent = 'verbunden'; }")
+    ann.go("translated-too")
+    ann.say("hallo")
+    ann.expect_texts(["hallo"])
+    expect(spoken).to_have_text("verbunden")
