@@ -17,8 +17,6 @@ from tempfile import TemporaryDirectory
 from typing import Final
 
 import msgspec
-from hdrh.histogram import HdrHistogram
-from hdrh.log import HistogramLogWriter
 
 from loadgen.net.target import UsageError
 from loadgen.output import sections, wording
@@ -26,9 +24,6 @@ from loadgen.output.page.document import page_of
 from loadgen.output.sections import Section
 from loadgen.report import format as fmt
 from loadgen.report.schema import Report, Tone
-
-#: Histograms count microseconds, but the log's column of maxima is in milliseconds.
-_PER_MILLISECOND: Final = 1000.0
 
 #: The element of junit.xml for a case that did not pass.
 _ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
@@ -107,17 +102,16 @@ def openmetrics_of(report: Report) -> str:
 
 def hdr_log_of(report: Report) -> str:
     """The whole distribution of each group in each phase, tagged, for HdrHistogram's own tools."""
-    text = io.StringIO()
-    log = HistogramLogWriter(text)
-    log.output_log_format_version()
-    log.output_comment(fmt.printable(f"loadgen {report.command} {report.target}, microseconds"))
-    log.output_legend()
+    lines = [
+        "#[Histogram log format version 1.2]",
+        fmt.printable(f"#loadgen {report.command} {report.target}, microseconds"),
+        '"StartTimestamp","Interval_Length","Interval_Max","Interval_Compressed_Histogram"',
+    ]
     for name, row in ((name, row) for name, part in parts_of(report) for row in part.phases if row.histogram):
         tag = fmt.printable(f"{name}: {row.what}: {row.name}").replace(",", ";").replace(" ", "_")
-        text.write(f"Tag={tag},")
-        # the writer would take a start of zero for a missing one
-        log.output_interval_histogram(HdrHistogram.decode(row.histogram), 1e-6, row.seconds, _PER_MILLISECOND)
-    return text.getvalue()
+        # seconds, but the maximum is in milliseconds
+        lines.append(f"Tag={tag},{0:f},{row.seconds:f},{row.spread.max_ms or 0:f},{row.histogram}")
+    return "\n".join(lines) + "\n"
 
 
 def junit_of(report: Report) -> str:
