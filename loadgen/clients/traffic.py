@@ -200,10 +200,12 @@ class Traffic:
 
     def refused(self, number: int, code: str) -> None:
         self.booked.errors[code] += 1
-        self.recent.failed += 1
+        due = moment = now()
         for latency, outstanding in (self.booked.acks, self._unacknowledged), (self.booked.echoes, self._unreturned):
             if sent := outstanding.pop(number, None):
-                latency.record(max(now() - sent[0], TIMEOUT_SECONDS))
+                due = sent[0]
+                latency.record(max(moment - due, TIMEOUT_SECONDS))
+        self.recent.failed.append(due)
 
     def number_in(self, text: str) -> int | None:
         """Return the number of a message of this schedule, or `None` for another, or for one that was changed."""

@@ -181,8 +181,8 @@ _VICTIMS: Final = (
     Figure("worst_victim_over_bar_ms", "ms",
            "the highest median of a single victim during the attack, above the same bar", _NONE),
     Figure("first_failure_s", "s", "from the begin of the attack to the first operation that failed", better=_NEITHER),
-    Figure("recover_s", "s", "from the end of the attack until nothing failed any more and the bar was kept",
-           late=True),
+    Figure("recover_s", "s", "from the end of the attack until nothing that was due failed any more and the bar was"
+           " kept", late=True),
 )  # fmt: skip
 
 _MESSAGES_KEPT: Final = (

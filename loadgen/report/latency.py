@@ -118,12 +118,12 @@ class Recent(msgspec.Struct, kw_only=True):
     """Operations that ended since the last `take`, for the timeline and the live view."""
 
     latency: Latency = msgspec.field(default_factory=Latency)  # of those that succeeded
-    failed: int = 0
+    failed: list[float] = []  # when each of those that failed was due
 
     def take(self) -> "Recent":
         """Return everything so far, and start from zero."""
         taken = Recent(latency=self.latency, failed=self.failed)
-        self.latency, self.failed = Latency(), 0
+        self.latency, self.failed = Latency(), []
         return taken
 
     def merge(self, other: "Recent") -> None:

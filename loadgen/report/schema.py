@@ -116,7 +116,7 @@ class Sample(msgspec.Struct, frozen=True, kw_only=True):
     ended: dict[str, int]  # so far
     refused: dict[str, int]  # so far
     succeeded: int = 0  # victims' (or the schedule's) operations that succeeded in this second
-    failed: int = 0  # operations that failed in this second
+    failed: int = 0  # operations due in this second that failed
     p50_ms: float | None = None  # of operations that succeeded in this second
     p99_ms: float | None = None  # the same
     max_ms: float | None = None  # the same
@@ -169,4 +169,7 @@ class Started:
 
     @property
     def seconds(self) -> float:
-        return round(now() - self._begun, 2)
+        return self.until(now())
+
+    def until(self, moment: float) -> float:
+        return round(moment - self._begun, 2)

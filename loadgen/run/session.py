@@ -3,6 +3,7 @@
 Owns: how a run starts and ends. Ctrl-C cancels the player, and the results so far are reported.
 """
 
+from bisect import bisect_left
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
@@ -97,7 +98,6 @@ class Session:
         self._heard: list[Worker] | None = None  # workers whose operations make the timeline; None = all
         self._nursery: trio.Nursery | None = None
         self._recent = Recent()  # since the last entry of the timeline
-        self._failed = 0  # operations up to that entry
         self._cpu: tuple[float, float] | None = None  # the server's CPU seconds, and when they were read
         self._shares: dict[Process, tuple[float, Share | None]] = {}  # when each was started, and its share then
         #: How busy our processes were at worst, once the run is over.
@@ -256,12 +256,13 @@ class Session:
 
     @property
     def failed(self) -> int:
-        return self._failed + self._recent.failed
+        return sum(sample.failed for sample in self.timeline) + len(self._recent.failed)
 
     def _look(self) -> Sample:
         """The state of the run, with the operations since the last entry of the timeline."""
         for worker in self._heard or self._workers:
             self._recent.merge(worker.recent.take())
+        self._date_failures()
         spread, held, ended, refused = self._recent.latency.spread(), Counter[str](), Counter[str](), Counter[str]()
         for group in self.groups():  # several may have the same persona
             held[group.persona] += group.held
@@ -274,15 +275,25 @@ class Session:
             ended=ended,
             refused=refused,
             succeeded=spread.count,
-            failed=self._recent.failed,
+            failed=len(self._recent.failed),
             p50_ms=spread.p50_ms,
             p99_ms=spread.p99_ms,
             max_ms=spread.max_ms,
         )
 
+    def _date_failures(self) -> None:
+        """Count each failure in the entry in which its operation was due: it may be known a timeout later."""
+        failed, self._recent.failed = self._recent.failed, []
+        for due in failed:
+            at = bisect_left(self.timeline, self.started.until(due), key=lambda entry: entry.seconds)
+            if at == len(self.timeline):
+                self._recent.failed.append(due)
+            else:
+                entry = self.timeline[at]
+                self.timeline[at] = msgspec.structs.replace(entry, failed=entry.failed + 1)
+
     def _sample(self) -> Sample:
         sample, server = self._look(), self.plan.server
-        self._failed += self._recent.failed
         self._recent = Recent()
         if server is not None:
             sample = msgspec.structs.replace(

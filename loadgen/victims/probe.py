@@ -106,7 +106,7 @@ class Recorder:
         if reason:
             result.failed[reason] += 1
             result.first_failure = due if result.first_failure is None else min(due, result.first_failure)
-            self.recent.failed += 1
+            self.recent.failed.append(due)
         else:
             self.recent.latency.record(took)
             self._answered.append(due)

@@ -324,11 +324,25 @@ def test_the_timeline_ends_each_phase_when_it_ended() -> None:
     session, victims = Session(plan(NOBODY)), NonCallableMock(Worker, recent=Recent())
     session._heard = [victims]
     for phase in ("baseline", "attack", "recovery"):
-        victims.recent.failed = 2
         session.begin(phase)
     assert [sample.phase for sample in session.timeline] == ["start", "baseline", "attack"]
-    assert [sample.failed for sample in session.timeline] == [2, 2, 2], "each entry counts anew"
-    assert session.failed == 6, "the live view adds them up"
+
+
+def test_a_failure_is_in_the_timeline_where_its_operation_was_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the attack hurt was told of the recovery, a timeout later: `recover_s` was 7 s where nothing had failed."""
+    clock = [100.0]
+    for module in ("loadgen.report.schema", "loadgen.run.session"):
+        monkeypatch.setattr(f"{module}.now", lambda: clock[0])
+    session, victims = Session(plan(NOBODY)), NonCallableMock(Worker, recent=Recent())
+    session._heard = [victims]
+    for phase in ("baseline", "attack", "recovery", "drain"):
+        clock[0] += 1.0
+        session.begin(phase)
+    victims.recent.failed = [102.5, 103.5, 102.0, 104.5]
+    clock[0] = 105.0
+    session.begin("end")
+    assert [sample.failed for sample in session.timeline] == [0, 1, 1, 1, 1]
+    assert session.failed == 4, "the live view adds them up"
 
 
 async def test_a_process_is_measured_from_when_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
