@@ -106,8 +106,10 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
         # without attackers the server's growth is not the attack's
         When.WATCHED: measured.plan.server is not None and bool(figures.get("attackers_came")),
     }
+    # An attack is not blamed for what took as long before it.
+    far = max(figures.get("baseline_p50_ms") or 0.0, 1000 * measured.round_trip_seconds)
     given = [when for when, is_so in has.items() if is_so]
-    return bar_of(measured.experiment.known, given, round_trip_ms=1000 * measured.round_trip_seconds)
+    return bar_of(measured.experiment.known, given, round_trip_ms=far)
 
 
 def _faults(measured: Measured, figures: Figures) -> list[str]:

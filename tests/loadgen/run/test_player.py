@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import pytest
 
+from loadgen.net.target import Page
 from loadgen.personas import registry
 from loadgen.run import experiment
 from loadgen.run.player import Player
@@ -48,6 +49,15 @@ async def test_a_reading_has_what_all_processes_have_acknowledged_so_far() -> No
     player = Player(plan(NOBODY), experiment.honest_load({registry()["idle"]: 1}, rate=0, seconds=1, rooms=("lobby",)))
     player._crowd = Workers([cast(Any, SimpleNamespace(status=each, watched=process)) for each in statuses])
     assert player._reading().acknowledged == 7
+
+
+async def test_a_slow_page_is_not_far_away(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Echoes of 1.1 s were in time at a server on this machine whose page took 0.9 s."""
+    monkeypatch.setattr("loadgen.run.session.fetch", lambda *_: Page(200, 0.9, way_seconds=0.01))
+    player = Player(plan(NOBODY), experiment.honest_load({registry()["idle"]: 1}, rate=0, seconds=1, rooms=("lobby",)))
+    await player._look()
+    assert player._measured.round_trip_seconds == 0.01
+    assert player._page_seconds == 0.9, "nor is it asked faster than it answers"
 
 
 def test_a_reading_has_how_long_each_thread_of_the_server_waited() -> None:
