@@ -16,7 +16,9 @@ from loadgen.report.schema import Outcome
 from loadgen.run import experiment
 from loadgen.run.workers import Worker
 from tests.loadgen.commandline import (
+    COUNTS,
     IMPATIENT,
+    KEPT,
     Ended,
     attack,
     attacked,
@@ -32,7 +34,7 @@ from tests.loadgen.planted import Plant, planted_process
 from tests.loadgen.planted_web import NGINX, Site, nginx, serving
 
 
-@pytest.mark.usefixtures("lateness_is_no_fault")
+@pytest.mark.usefixtures("quiet_machine")
 def test_v3_victims_that_are_cut_and_locked_out_go_on_to_fail() -> None:
     ended = falls_short(Plant(locks_out=True), blamed=("attack_failed",), timeout=IMPATIENT)
     assert ended.figure("attack_p99_ms") >= 1000 * IMPATIENT, "a failure took the whole timeout"
@@ -78,9 +80,9 @@ def test_v10_without_the_bar_only_what_was_asked_for_is_judged() -> None:
     ended = attacked(
         partial(planted_process, Plant(no_newcomers=True)), "idle-connect",
         "--no-bar", "--fail-if", "newcomers_came<1",
-        good=lambda ended: bool(ended.report.figures["newcomers_failed"]),
+        good=lambda ended: bool(ended.report.figures["newcomers_failed"]) and ended.outcome is Outcome.HELD,
     )  # fmt: skip
-    assert ended.code == 0 or ended.is_sound, ended
+    assert (ended.code, ended.outcome) == (0, Outcome.HELD), ended
     assert ended.figure("newcomers_failed") > 0
     assert not ended.blames("newcomers_failed")
 
@@ -114,7 +116,7 @@ def test_v1_and_v4_a_web_server_is_held_with_its_neighbours(is_nginx: bool, tmp_
     """A request that is typed by hand is served, and the honest slow that need a chat are not asked to come."""
     server = partial(nginx, tmp_path) if is_nginx else partial(serving, "static")
     with with_short_cycles(2.0):
-        ended = held(server, "slow-head", "--victim", "GET /", neighbours=2)
+        ended = held(server, "slow-head", "--victim", "GET /", neighbours=2, counts=(*COUNTS, "collateral"))
     assert ended.figure("collateral") == 0
 
 
@@ -125,11 +127,11 @@ def test_v1_a_web_server_is_held_over_tls_as_well() -> None:
 
 
 def test_v1_and_v14_a_slow_but_sound_echo_server_is_held() -> None:
-    """400 ms for each answer, before the attack as well: as far away as another continent."""
-    far_away, kinds = partial(serving, "echo", Site(late=0.4)), "slow-head,idle-connect,slow-frame"
+    """400 ms for each answer, before the attack as well."""
+    slow, kinds = partial(serving, "echo", Site(late=0.4)), "slow-head,idle-connect,slow-frame"
     echo = ("--victim", "ws-echo", "--ws-path", "/")
-    ended = held(far_away, kinds, *echo, victims=3, baseline=2.0, neighbours=2)
-    assert "attack_p99_ms>2" not in ended.reasons, "its bar is 250 ms and as much as it is far away"
+    ended = held(slow, kinds, *echo, victims=3, neighbours=2)
+    assert ended.figure("attack_p50_ms") >= 400
     assert "not exercised: slow-typist beside the attack: GET was answered 400" in ended.notes
 
 
@@ -143,7 +145,7 @@ def test_v1_and_v14_a_slow_but_sound_echo_server_is_held() -> None:
     ],
     ids=["answers nobody new", "answers with empty pages", "answers with excuses"],
 )
-@pytest.mark.usefixtures("lateness_is_no_fault")
+@pytest.mark.usefixtures("quiet_machine")
 def test_v2_a_web_server_that_fails_under_attack(site: Site, blamed: tuple[str, ...]) -> None:
     ended = attacked(
         partial(serving, "static", site), "slow-head", "--victim", "GET /", timeout=IMPATIENT,
@@ -213,7 +215,7 @@ _DEADLY = {
 
 
 @pytest.mark.parametrize("kind", _DEADLY)
-@pytest.mark.usefixtures("lateness_is_no_fault")
+@pytest.mark.usefixtures("quiet_machine")
 def test_v11_the_row_that_did_it_is_blamed(kind: str) -> None:
     """Whether its process is known, or nothing listens any more. On a loaded machine an attack may come too late."""
 
@@ -354,7 +356,7 @@ def small_office(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.usefixtures("small_office")
 def test_v4_a_sound_chat_hurts_none_of_them() -> None:
     with with_short_cycles(2.0):
-        ended = held(planted_process, "idle-connect", neighbours=1)
+        ended = held(planted_process, "idle-connect", neighbours=1, counts=(*COUNTS, "collateral", *KEPT))
     assert ended.figure("collateral") == 0
     assert ended.figure("neighbours") == 37
 
@@ -367,7 +369,7 @@ def test_v4_a_chat_that_refuses_what_is_sent_at_once_hurts_one_of_them() -> None
 
 
 def test_v4_a_sound_chat_is_held_and_an_attack_that_is_too_short_for_neighbours_says_so() -> None:
-    ended = held(planted_process, "slow-head", neighbours=1)
+    ended = held(planted_process, "slow-head", neighbours=1, counts=(*COUNTS, *KEPT))
     assert "not exercised: collateral of " in ended.notes
     assert "tunnel 35 s" in ended.notes
     assert ended.report.figures["collateral"] is None
@@ -376,7 +378,7 @@ def test_v4_a_sound_chat_is_held_and_an_attack_that_is_too_short_for_neighbours_
 # What is answered is not what was asked for
 
 
-@pytest.mark.usefixtures("lateness_is_no_fault")
+@pytest.mark.usefixtures("quiet_machine")
 def test_messages_that_are_never_acknowledged_are_no_success() -> None:
     """They come back to their sender as ever."""
     plant = Plant(acknowledges_nothing=True)
@@ -390,7 +392,7 @@ def test_receipts_that_come_twice_and_offsets_that_name_several_messages_are_no_
     falls_short(plant, "idle-connect", "--victim", "ws", blamed=("attack_failed",), duration=1.0)
 
 
-@pytest.mark.usefixtures("lateness_is_no_fault")
+@pytest.mark.usefixtures("quiet_machine")
 def test_edits_that_are_acknowledged_and_told_to_nobody_are_lost(monkeypatch: pytest.MonkeyPatch) -> None:
     """No load had any. A server that does not know them is asked for one, and held."""
     monkeypatch.setattr(chat_v1, "CHANGES_EVERY", 2)
