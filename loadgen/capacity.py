@@ -1,7 +1,7 @@
 """`loadgen capacity`: the most of something at which the bar still holds, and which condition failed beyond it.
 
 Owns: its flags, the search (doubling, then bisection) and the experiment at each size. Two invalid trials of
-one size end the search.
+one size end the search, and so do two that fell short at the edge.
 """
 
 import math
@@ -61,8 +61,13 @@ class Search:
     most: int
     precision: float
     held: int = 0  # the most that held
-    fell_short: int | None = None  # the least that did not
+    falls: list[int] = field(default_factory=list)  # sizes at which it fell short, as often as it did
     trials: list[tuple[int, Report]] = field(default_factory=list)
+
+    @property
+    def fell_short(self) -> int | None:
+        """The least that did not hold."""
+        return min(self.falls, default=None)
 
     async def run(self, trial: Callable[[int], Awaitable[Report | None]]) -> Report | None:
         """Search until there is no trial. If one says nothing about the target, that is the end; return its report."""
@@ -72,11 +77,11 @@ class Search:
                 report = await trial(size) or report
             self.trials.append((size, report))
             if report.outcome is Outcome.HELD:
-                self.held = size
+                self.held, self.falls = size, [fall for fall in self.falls if fall > size]
             elif report.outcome is Outcome.FELL_SHORT:
-                self.fell_short = size
+                self.falls.append(size)
             else:
-                return report
+                return None if size in self.falls and report.outcome is Outcome.INVALID else report
             size = self._next()
         return None
 
@@ -84,7 +89,8 @@ class Search:
         if self.fell_short is None:
             return min(2 * self.held, self.most) if self.held < self.most else None
         if self.fell_short - self.held <= max(self.precision * self.held, 1):
-            return None
+            # Once more, because any smaller size holds if this fall was false, and then the search goes on upwards.
+            return self.fell_short if self.falls.count(self.fell_short) == 1 else None
         return (self.held + self.fell_short) // 2
 
 
@@ -98,7 +104,7 @@ def trial_of(of: Of, protocol: str, size: int, seconds: float) -> Experiment:
             Phase(name="newcomers", counts_as=Counts.LOAD, seconds=seconds),
             Phase(name="recovery", counts_as=Counts.RECOVERY, seconds=1.0),
         )
-        return Experiment(command="capacity", groups=(), phases=phases, probes=probes)
+        return Experiment(command="capacity", groups=(), phases=phases, probes=probes, compares=False)
     speaker, rate = known[adapter.speaker], WATCHERS_RATE
     if of is Of.MESSAGES:
         rate = float(size)
@@ -121,6 +127,7 @@ class Capacity:
     seconds: float = field(kw_only=True)
     started: Started = field(default_factory=Started, init=False)
     round_trip_ms: float = field(default=0.0, init=False)  # of a GET on the network alone, connect included
+    _is_mute: bool = field(default=False, init=False)  # it answered nobody at all
     _afterwards: str = field(default="", init=False)  # what the smallest size that fell short left behind
 
     async def play(self) -> Report:
@@ -142,7 +149,8 @@ class Capacity:
         )
 
     async def _try(self, size: int) -> Report | None:
-        if self.search.fell_short and await cause_of_death(self.plan):  # of that size: it says nothing of smaller ones
+        # a server that died of a size, or is mute, says nothing of smaller ones
+        if self.search.fell_short and (self._is_mute or await cause_of_death(self.plan)):
             return None
         self.plan.progress.say(f"{size:,} {_UNITS[self.of]}")
         tried = trial_of(self.of, self.protocol, size, self.seconds)
@@ -153,7 +161,7 @@ class Capacity:
             conditions = (Condition("held", "<", tried.clients),)
         player = Player(replace(self.plan, conditions=conditions), tried)
         try:
-            return await player.play()
+            report = await player.play()
         except InvalidRunError as error:
             if self.search.fell_short and not player.answered:  # nor does this say anything of smaller sizes
                 self._afterwards = "; after that it answered nobody any more"
@@ -161,6 +169,8 @@ class Capacity:
             # once another size was measured, no client at all getting in is a result as well
             outcome = Outcome.FELL_SHORT if self.search.held or self.search.fell_short else Outcome.INVALID
             return player.report_without(str(error), outcome)
+        self._is_mute = not player.answered and not any(map(report.figures.get, ("messages_per_s", "success_percent")))
+        return report
 
     def _outcome(self, figures: Figures, ended: Report | None) -> tuple[Outcome, list[str]]:
         search, unit = self.search, _UNITS[self.of]
@@ -181,7 +191,8 @@ class Capacity:
         return blamed if broken else Outcome.HELD, [*broken, f"{search.held:,} {unit} held", *limits]
 
     def _gave_way(self) -> str:
-        [report] = [report for size, report in self.search.trials if size == self.search.fell_short]
+        fell = [report for size, report in self.search.trials if size == self.search.fell_short]
+        report = next(report for report in fell if report.outcome is Outcome.FELL_SHORT)
         return "; ".join(report.verdict.reasons) + self._afterwards
 
     def _table(self) -> Table:

@@ -20,6 +20,7 @@ class When(Enum):
     SPEAKERS = "clients speak on a schedule"
     ECHOES = "what is said comes back"
     GATHERED = "what is said comes back, and no client comes after the first message"
+    COMPARED = "the baseline has none of the load"
     NEWCOMERS = "newcomers came"
     NEIGHBOURS = "honest slow clients are beside it"
     KEPT = "messages were read again"
@@ -117,6 +118,7 @@ class Figure(NamedTuple):
 Figures = Mapping[str, float | None]
 
 _NONE: Final = Bar()
+_COMPARED: Final = Bar(when=When.COMPARED)
 
 
 def _none(when: When) -> Bar:
@@ -175,11 +177,11 @@ _VICTIMS: Final = (
            better=_NEITHER),
     Figure("floor_p99_ratio", TIMES, "99th percentile during the attack divided by the floor's (--floor)",
            column=_wide("ratio to the floor"), late=True, better=_NEITHER),
-    Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that exceeds it most", _NONE),
+    Figure("p99_over_bar_ms", "ms", "99th percentile above the bar, of the transport that exceeds it most", _COMPARED),
     Figure("recovery_p99_over_bar_ms", "ms",
-           "99th percentile above the bar after the attack, of the transport that exceeds it most", _NONE),
+           "99th percentile above the bar after the attack, of the transport that exceeds it most", _COMPARED),
     Figure("worst_victim_over_bar_ms", "ms",
-           "the highest median of a single victim during the attack, above the same bar", _NONE),
+           "the highest median of a single victim during the attack, above the same bar", _COMPARED),
     Figure("first_failure_s", "s", "from the begin of the attack to the first operation that failed", better=_NEITHER),
     Figure("recover_s", "s", "from the end of the attack until nothing that was due failed any more and the bar was"
            " kept", late=True),

@@ -117,6 +117,7 @@ class Experiment:
     probes: Probes | None = None
     longest_cycle: float = math.inf  # seconds; it lasts until each neighbour whose cycle is no longer has ended one
     drain_seconds: float = DRAIN_SECONDS
+    compares: bool = True  # whether its load is judged by its baseline
 
     @property
     def known(self) -> Mapping[str, Figure]:

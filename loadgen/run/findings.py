@@ -75,7 +75,8 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         faults=faults,
         doubts=[*causes(figures), *(["the floor itself gave no figures"] * bool(measured.floor_fault))],
         unsure=[
-            *([*late, *measured.operations.loud_baseline()] if judges_times else []),
+            *(late if judges_times else []),
+            *(measured.operations.loud_baseline() if judges_times and measured.experiment.compares else []),
             *filter(None, [_no_collateral(measured, figures)]),
             *[f"acknowledged messages could not be read again: {UNANSWERED}"] * unread,
         ],
@@ -98,6 +99,7 @@ def _bar(measured: Measured, figures: Figures) -> tuple[Condition, ...]:
         When.SPEAKERS: speaks,
         When.ECHOES: speaks and measured.experiment.echoes,
         When.GATHERED: measured.experiment.is_gathered,
+        When.COMPARED: measured.experiment.compares,
         When.NEWCOMERS: bool(measured.operations.kinds("attack", NEWCOMERS)),
         When.NEIGHBOURS: bool(measured.groups(BESIDE)) and not _no_collateral(measured, figures),
         When.KEPT: bool(figures.get("acknowledged") or measured.session.totals.reread.refused),

@@ -265,6 +265,21 @@ def test_a_target_is_held(change: Change) -> None:
     assert decided(attacked(), change, Outcome.HELD) == []
 
 
+@pytest.mark.parametrize("compares", [True, False])
+def test_a_baseline_with_the_whole_load_in_it_is_no_measure(compares: bool) -> None:
+    """Newcomers of which 3% took 120 ms all the time had no capacity: their baseline was 'too late to judge by'."""
+    found = attacked()
+    found.experiment = replace(found.experiment, compares=compares)
+    mixed = [*[2] * 485, *[120] * 15]
+    change = more(*(operations(phase, "new-ws", *mixed) for phase in ("attack", "recovery")))
+    more(operations("baseline", "ws", *[2] * 200), operations("baseline", "new-ws", *mixed))(found)
+    change(found)
+    more_victims = [operations(phase, "ws", *[2] * 200) for phase in ("attack", "recovery")]
+    total(found, phases=[*found.session.totals.phases, *more_victims])
+    found.plan = replace(found.plan, conditions=(Condition("newcomers_p99_ms", ">", 252.0),))
+    assert report_of(found).outcome is (Outcome.INVALID if compares else Outcome.HELD), report_of(found).verdict
+
+
 def test_what_was_stopped_is_interrupted_whatever_was_found() -> None:
     told = decided(attacked(), both(stops, more(failed("attack"))), Outcome.INTERRUPTED)
     assert told == ["stopped before the end; the figures cover what was done"]
