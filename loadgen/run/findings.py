@@ -177,7 +177,10 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
         return [*measured.left_out, *_notes_on_load(measured)]
     notes = [*([_intensity(measured, figures)] if measured.experiment.attackers else []), *measured.left_out]
     if lossy := measured.session.totals.sent_again:
-        notes.append(f"the network loses packets: {fmt.several(lossy, 'client')} sent some again before the attack")
+        # on this machine none is lost, but a full backlog drops those that connect
+        here = measured.plan.target.on_loopback
+        why = "connections waited, as in a full backlog" if here else "the network loses packets"
+        notes.append(f"{why}: {fmt.several(lossy, 'client')} sent packets again before the attack")
     if late := measured.operations.late():
         notes.append(f"late at the 99th percentile: {', '.join(late)}")
     if not figures["newcomers_came"]:

@@ -379,13 +379,15 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
             " 10 connections/s and 300 B/s sent; at the floor 20/s and 2,048 B/s"
         ),
         "not exercised: tunnel",
-        "the network loses packets: 2 clients sent some again before the attack",
+        "connections waited, as in a full backlog: 2 clients sent packets again before the attack",
         "late at the 99th percentile: victims in the attack 131 ms (bar 26)",
         "not exercised: newcomers, none came",
         "not exercised: collateral, no honest slow client was beside the attack",
         "not exercised: acknowledged messages could not all be read again (answered 500)",
     ]
     assert report_of(found).figures["floor_p99_ratio"] == 4.369
+    found.plan = replace(found.plan, target=replace(found.plan.target, address="192.0.2.1"))
+    assert "the network loses packets: 2 clients sent packets again before the attack" in report_of(found).verdict.notes
     alone = attacked()
     alone.floor = at_floor("it fell", attempts_per_s=20.0)
     alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
