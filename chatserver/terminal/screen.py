@@ -1,6 +1,7 @@
 """The terminal in interactive mode: a prompt on the last line that incoming messages do not disturb.
 
 Owns: the terminal's mode, which it always restores, and every byte written to it. May not: know of chat.
+A terminal that is gone (its window was closed) takes everything without an error: SIGHUP ends the program.
 It uses no full-screen library, so that messages stay in the terminal's own scroll-back, where people look for them.
 """
 
@@ -61,7 +62,9 @@ class Screen:
 
     @property
     def columns(self) -> int:
-        return os.get_terminal_size(self._target).columns or _USUAL_COLUMNS
+        with suppress(OSError):
+            return os.get_terminal_size(self._target).columns or _USUAL_COLUMNS
+        return _USUAL_COLUMNS
 
     def print(self, text: str, *, indent: int = INDENT) -> None:
         """Print a line, or several, above the prompt."""
@@ -150,7 +153,8 @@ class Screen:
         return len(chop_cells(text, self.columns)) if text else 0  # rich before 14.3 says one row of no text
 
     def _write(self, text: str) -> None:
-        write_all(self._target, text.encode("utf-8", "backslashreplace"))
+        with suppress(OSError):
+            write_all(self._target, text.encode("utf-8", "backslashreplace"))
 
 
 def write_all(target: int, data: bytes) -> None:
@@ -166,7 +170,6 @@ def _until_done(change: Callable[[], object]) -> None:
         try:
             change()
         except termios.error as error:
-            if error.args[0] != errno.EINTR:
-                raise
-        else:
-            return
+            if error.args[0] == errno.EINTR:
+                continue
+        return

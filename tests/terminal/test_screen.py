@@ -97,6 +97,16 @@ def test_a_slow_terminal_that_another_program_made_non_blocking_gets_all(window:
     writer.join()
 
 
+def test_a_terminal_that_is_gone_is_left_without_an_error() -> None:
+    """Closing the window ended the client with a traceback of three errors, and with code 1 instead of SIGHUP's 129."""
+    outside, inside = os.openpty()
+    with Screen(inside, inside, style=Style(colours=False)) as screen:
+        os.close(outside)
+        screen.take_over()  # at the SIGCONT that the kernel sends after SIGHUP
+        screen.note("nobody sees this")
+    os.close(inside)
+
+
 async def test_a_terminal_that_is_gone_is_the_end_of_input() -> None:
     """Otherwise the client reads nothing from it again and again, for ever."""
     outside, inside = os.openpty()
