@@ -90,6 +90,7 @@ class Editor:
     def clear(self) -> bool:
         """Clear the line; return whether there was anything in it."""
         anything = bool(self.text)
+        self._pending, self._pasting = "", False  # Ctrl-C: the kernel has dropped what was not read
         self._begin()
         return anything
 

@@ -89,6 +89,14 @@ def test_a_line_is_taken_back() -> None:
     assert (editor.before, editor.after) == ("", "")
 
 
+def test_a_paste_that_was_broken_off_ends_with_the_line() -> None:
+    """With Ctrl-C the kernel drops what is not read yet, so also the end of a paste: Enter only broke lines then."""
+    editor = Editor()
+    editor.feed(b"\x1b[200~one\x1b[20")
+    assert editor.clear()
+    assert editor.feed(b"two\r") == ["two"]
+
+
 def test_a_long_line_is_shown_at_its_end() -> None:
     editor = Editor()
     editor.feed(b"x" * LONGEST_LINE + b"end")
