@@ -327,6 +327,10 @@ def run_command(tokens: list[str]) -> int:
         return _refuse(_explain(error))
     except ConfigError as error:
         return _refuse(str(error))
+    except BaseExceptionGroup as group:  # of a nursery
+        if group.subgroup(KeyboardInterrupt) is None:
+            raise
+        return 130
     except (BrokenPipeError, SystemExit) as error:  # `chatserver limits | head`; for that rich exits, which prints help
         if isinstance(error, SystemExit) and not isinstance(error.__context__, BrokenPipeError):
             raise  # cyclopts exits for Ctrl-C

@@ -136,6 +136,16 @@ def test_an_interrupt_is_exit_code_130(monkeypatch: pytest.MonkeyPatch) -> None:
         run("serve")
 
 
+def test_an_interrupt_in_a_nursery_is_no_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`doctor` ended with a traceback of 60 lines, and with code 1: something is wrong."""
+    group = BaseExceptionGroup("a nursery in a nursery", [BaseExceptionGroup("", [KeyboardInterrupt()])])
+    monkeypatch.setattr("chatserver.server.run", Mock(side_effect=group))
+    assert run("serve") == 130
+    monkeypatch.setattr("chatserver.server.run", Mock(side_effect=ExceptionGroup("a bug", [ValueError()])))
+    with pytest.raises(ExceptionGroup):
+        run("serve")
+
+
 def test_bad_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[str]) -> None:
     Path("binary").write_bytes(b"\xff\xfe")
     Path("empty").write_text("\n")
