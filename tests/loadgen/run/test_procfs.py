@@ -69,10 +69,15 @@ def test_the_cpu_of_children_that_have_ended_is_counted() -> None:
 
 def test_every_thread_of_every_process_is_asked_how_long_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of nginx or gunicorn that others kept from the processor had no alibi, since their master was idle."""
-    code = "import os, sys, threading; print(os.fork(), threading.Thread(target=sys.stdin.read).start(), flush=True)"
+    code = (
+        "import os, sys, threading\n"
+        "child = os.fork()\n"
+        "threading.Thread(target=sys.stdin.read).start()\n"
+        "os.write(1, b'%d\\n' % child)"  # in one piece: both write
+    )
     with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as family:
         assert family.stdout is not None
-        child = max(int(family.stdout.readline().split()[0]) for _ in range(2))
+        child = max(int(family.stdout.readline()) for _ in range(2))
         waits = Process(family.pid).waits()
         threads = {int(path.name) for pid in (family.pid, child) for path in Path(f"/proc/{pid}/task").iterdir()}
         monkeypatch.setattr(procfs, "MOST_THREADS", 2)
