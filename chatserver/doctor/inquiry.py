@@ -26,6 +26,7 @@ CLOCK_SAMPLES = 5
 _TROUBLES = {
     400: Trouble.FOREIGN, 404: Trouble.FOREIGN, 421: Trouble.MISDIRECTED, 500: Trouble.UNAVAILABLE,
     502: Trouble.UNREACHABLE, 503: Trouble.NOT_READY, 504: Trouble.UNREACHABLE,
+    **dict.fromkeys((302, 303, 307), Trouble.FOREIGN),
 }  # fmt: skip
 
 
@@ -89,7 +90,7 @@ def _note_refusal(node: Node, response: Response, path: str) -> None:
     if error.code == "full":
         trouble = Trouble.UNAVAILABLE
     if response.status != 503 and error.code == f"http_{response.status}":  # not an error of our server's form
-        node.fail(Trouble.FOREIGN, f"it answers {response.status} at {path}")
+        node.fail(Trouble.FOREIGN, f"it answers {response.status} at {path}: {error.message}")
     else:
         node.fail(trouble, error.message)
 

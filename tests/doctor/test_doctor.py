@@ -238,6 +238,10 @@ async def answer_with(data: bytes, stream: trio.SocketStream) -> None:
 async def test_a_peer_that_is_no_chatserver() -> None:
     for data, trouble, words in (
         (b"HTTP/1.1 404 Not Found\r\nContent-Length: 4\r\n\r\nnope", Trouble.FOREIGN, "it answers 404 at /readyz"),
+        *(
+            (b"HTTP/1.1 %d X\r\nLocation: /chat\r\nContent-Length: 0\r\n\r\n" % status, Trouble.FOREIGN, "to /chat")
+            for status in (301, 302, 307)
+        ),
         (b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", Trouble.FOREIGN, "its answers are not a chat server's"),
         (
             b'HTTP/1.1 200 OK\r\nContent-Length: 37\r\n\r\n{"status":"ready","time":"yesterday"}',
