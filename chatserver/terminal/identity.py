@@ -36,8 +36,12 @@ def keep_cookie(target: Target, name: str, cookie: str) -> None:
 
 
 def is_renamed(cookie: str, before: str) -> bool:
-    """Whether a cookie is that of the same guest with another name, which is behind the first "~"."""
-    return cookie != before and cookie.partition("~")[0] == before.partition("~")[0]
+    """Whether a cookie is that of the same guest with another name, which is behind the first "~".
+
+    A balancer in front of the server has cookies of its own, and may change them with each answer.
+    """
+    known = {pair.partition("~")[0]: pair for pair in before.split("; ")}
+    return any(known.get(pair.partition("~")[0], pair) != pair for pair in cookie.split("; "))
 
 
 def _path(target: Target, name: str) -> Path:

@@ -61,3 +61,10 @@ def test_each_name_has_a_cookie_of_its_own() -> None:
 def test_a_name_is_taken_over_from_the_same_guest_only(cookie: str, *, renamed: bool) -> None:
     """Two terminals that start at once, without a cookie, are two guests until they end."""
     assert is_renamed(cookie, "guest=g1") == renamed
+
+
+def test_the_cookie_of_a_balancer_is_no_name() -> None:
+    """Two terminals of one guest drove each other to reconnect every few seconds, where each answer had another one."""
+    before = "place=1; guest=g1~Ann~seal; way=a"
+    assert not is_renamed("place=2; guest=g1~Ann~seal; way=b", before)
+    assert is_renamed("place=2; guest=g1~Zoe~seal; way=b", before)
