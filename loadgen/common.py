@@ -68,7 +68,7 @@ class Judged(Reported):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Random(Reported):
+class Seeded(Reported):
     """Those of the commands that leave something to chance."""
 
     seed: Annotated[int, Parameter(metavar="N")] | None = None
@@ -76,7 +76,7 @@ class Random(Reported):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Common(Random, Judged):
+class Common(Seeded, Judged):
     """Those of the commands that judge a target under random load."""
 
 
@@ -147,7 +147,7 @@ class Loading(Watching, Playing):
 
 
 JUDGED: Final = Judged()
-RANDOM: Final = Random()
+SEEDED: Final = Seeded()
 COMMON: Final = Common()
 PLAYING: Final = Playing()
 WATCHING: Final = Watching()
@@ -219,7 +219,7 @@ def make_plan(
     )
 
 
-def make_seed(common: Random) -> int:
+def make_seed(common: Seeded) -> int:
     return random.SystemRandom().getrandbits(32) if common.seed is None else common.seed
 
 

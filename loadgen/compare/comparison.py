@@ -19,7 +19,7 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import flags
-from loadgen.common import PLAYING, RANDOM, Playing, Random, Reported, arguments, find, finish, make_seed
+from loadgen.common import PLAYING, SEEDED, Playing, Reported, Seeded, arguments, find, finish, make_seed
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter
 from loadgen.compare.process import HOST, DiedError, Running, running
@@ -221,7 +221,7 @@ def compare(
     rate: Annotated[PerSecond | None, Parameter(validator=Range(0.1, RATE.most))] = None,
     duration: Seconds | None = None,
     loading: Playing = PLAYING,
-    common: Random = RANDOM,
+    common: Seeded = SEEDED,
 ) -> int:
     """Measure chatserver beside others, or servers that run already: the same load, in turns, with ratios.
 
