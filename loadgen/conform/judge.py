@@ -15,7 +15,6 @@ from loadgen.cases.case import End, Opening, Script
 from loadgen.conform.conversation import Heard
 from loadgen.net import wire
 from loadgen.net.answers import TURNED_AWAY
-from loadgen.net.line import Ending
 
 #: Close codes for a limit of the server, even if the client did nothing wrong: RFC 6455 section 7.4.1, IANA.
 _LIMITS: Final = frozenset({1008, 1009, 1013})
@@ -23,8 +22,8 @@ _LIMITS: Final = frozenset({1008, 1009, 1013})
 #: The longest control frame, head included. Every server must take that much, so it cannot exceed a limit.
 _LEAST_BYTES: Final = 6 + 125
 
-#: No server has to take that much. Of less, a reset is rather a fault than a limit.
-_LONG_BYTES: Final = 1024 * 1024
+#: No server has to take that much. Of less, an end without a close frame is rather a fault than a limit.
+_LONG_BYTES: Final = 65_535
 
 #: Close codes that blame the client, or report a fault of the server.
 _BLAMING: Final = frozenset({1002, 1003, 1007, 1011})
@@ -72,9 +71,10 @@ def _limit(script: Script, heard: Heard) -> str:
     """Return how the server showed a limit of its own, or an empty text.
 
     One that closes before it has read a long message resets the connection, and any close frame is lost with that.
+    uWebSockets ends it without one.
     """
     if heard.close is None:
-        return Ending.RST if heard.ended is Ending.RST and script.sent_bytes >= _LONG_BYTES else ""
+        return heard.ended or "" if script.sent_bytes >= _LONG_BYTES else ""
     return str(heard.close) if _code(heard) in _LIMITS and script.sent_bytes > _LEAST_BYTES else ""
 
 
