@@ -167,6 +167,9 @@ async def test_requests_are_played_case_by_case_whole_and_in_pieces(monkeypatch:
         # Go answers before it reads the body, and closes if that is no body: Caddy was said to accept bad chunks
         ("chunk size in words", 200, True, "answered 200 and closed"),
         ("two lengths", 200, True, "answered 200"),
+        # Tomcat does what RFC 9112 section 6.3 permits, and what nobody can smuggle with
+        ("length and chunks", 200, True, "answered 200 and closed"),
+        ("chunks and length", 200, True, "answered 200 and closed"),
         (next(iter(_FOREIGN)), 200, False, "answered 200"),
     ],
 )
