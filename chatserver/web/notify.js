@@ -72,19 +72,23 @@ export class Notifier {
 
   #heard({ room, added, changed, isLive }) {
     const mentions = this.#mentions(added, changed);
-    if (isLive && room === this.client.room) this.#speak(added.filter((message) => !this.client.identity.owns(message)));
-    if (!isLive || permission() !== 'granted') return;
-    if (!document.hidden && document.hasFocus() && room === this.client.room) return;
+    if (!isLive) return;
+    const isHere = room === this.client.room;
+    const isOthers = (message) => !this.client.identity.owns(message);
+    if (isHere) this.#speak(added.filter(isOthers));
+    if (isHere && !document.hidden && document.hasFocus()) return;
     const level = this.#level(room);
     const wanted = level === 'all' ? [...mentions, ...added] : level === 'nothing' ? [] : mentions;
-    const message = wanted.findLast((each) => !this.client.identity.owns(each));
-    if (message) this.#show(message);
+    const message = wanted.findLast(isOthers);
+    if (!message) return;
+    if (permission() === 'granted') this.#show(message);
+    else if (!isHere) this.#speak([message], ` in #${room}`);
   }
 
-  #speak(messages) {
+  #speak(messages, where = '') {
     const region = byId('messages-spoken');
     if (region.childElementCount >= MAX_LINES) return;
-    const words = messages.map((message) => `${message.user.name}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
+    const words = messages.map((message) => `${message.user.name}${where}${actionIn(message) === null ? ':' : ''} ${inShort(message)}`);
     const lines = words.length > MAX_SPOKEN ? [plural(words.length, 'new message')] : words;
     const spoken = lines.map((line) => make('p', {}, line));
     region.append(...spoken);

@@ -412,6 +412,17 @@ def test_new_messages_are_spoken_with_their_author(shared_server: Server, visit:
     expect(ann.page.locator("h1 > [aria-live=polite]")).to_have_text("ears")
 
 
+def test_a_mention_in_another_room_is_spoken(visit: OpenWindow) -> None:
+    """Where the browser may not notify, only a badge in the list of rooms told of it, and nothing told a blind user."""
+    ann, ben = visit(room="called-there"), visit(room="called-there")
+    expect(ben.page.locator("#people li")).to_have_count(2)
+    ann.go("elsewhere")
+    ann.page.evaluate(LISTEN)
+    ben.say("hello", f"lunch, @{ann.name}?")
+    wait_until(ann.page, lambda: ann.page.evaluate("heard.length > 0"))
+    assert ann.page.evaluate("heard") == [f"{ben.name} in #called-there: lunch, @{ann.name}?"]
+
+
 def test_screen_readers_do_not_call_messages_clickable(visit: OpenWindow) -> None:
     """Each was, since the list of them had a listener for clicks."""
     ann = visit(room="calm")
