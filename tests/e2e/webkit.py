@@ -76,7 +76,8 @@ def running_webkit() -> Iterator[WebKitPerson]:
     path, server, port = find_browser("WebKitWebDriver"), find_browser("Xvfb"), steady_port()
     with _running(server, "-displayfd", "1", "-screen", "0", "1100x800x24", "-nolisten", "tcp") as display:
         assert display.stdout is not None
-        screen = {"DISPLAY": f":{display.stdout.readline().strip()}"}
+        # Where dbus-launch is installed, the browser would start a session bus with services that outlive it.
+        screen = {"DISPLAY": f":{display.stdout.readline().strip()}", "DBUS_SESSION_BUS_ADDRESS": "disabled:"}
         # Named `local`, it wants to listen on ::1 too, which many containers do not have.
         with _running(path, "--host=127.0.0.1", f"--port={port}", environment=screen) as driver:
             _wait_until_open(driver, port)
