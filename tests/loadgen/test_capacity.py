@@ -121,6 +121,7 @@ def test_what_is_tried(protocol: str) -> None:
     newcomers = trial_of(Of.NEWCOMERS, protocol, 30, 2.0)
     assert newcomers.probes is not None
     assert newcomers.probes.newcomers_per_s == 30
+    assert not newcomers.compares, "they come before the load as well"
 
 
 def _playing(

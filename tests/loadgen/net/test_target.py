@@ -212,6 +212,22 @@ async def test_a_slow_page_is_not_far_away() -> None:
     assert 0 < page.way_seconds < 0.25
 
 
+@pytest.mark.parametrize(("tls", "trips"), [(False, 2), (True, 3)])
+async def test_a_get_is_two_round_trips_and_three_over_tls(
+    tls: bool, trips: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("loadgen.net.sockets.round_trip_seconds", lambda _: 0.1)
+    monkeypatch.setattr(target, "_secured", lambda plain, _: plain)
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.send_all(b"HTTP/1.1 204 No Content\r\n\r\n")
+
+    async with answering(serve) as port:
+        where = replace(target.find(f"http://127.0.0.1:{port}"), tls=tls)
+        page = await trio.to_thread.run_sync(target.fetch, where, "/")
+    assert page.way_seconds == pytest.approx(trips * 0.1)
+
+
 async def test_a_get_that_is_never_answered_is_no_distance(monkeypatch: pytest.MonkeyPatch) -> None:
     """A server of WebSockets alone seemed five seconds away, and so an echo after two seconds was on time."""
     monkeypatch.setattr(target, "PROBE_SECONDS", 1.0)

@@ -278,6 +278,9 @@ def test_a_baseline_with_the_whole_load_in_it_is_no_measure(compares: bool) -> N
     total(found, phases=[*found.session.totals.phases, *more_victims])
     found.plan = replace(found.plan, conditions=(Condition("newcomers_p99_ms", ">", 252.0),))
     assert report_of(found).outcome is (Outcome.INVALID if compares else Outcome.HELD), report_of(found).verdict
+    found = attacked()
+    found.experiment = replace(found.experiment, compares=compares)
+    decided(found, LATE, Outcome.FELL_SHORT if compares else Outcome.HELD)
 
 
 def test_what_was_stopped_is_interrupted_whatever_was_found() -> None:

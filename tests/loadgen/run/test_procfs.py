@@ -203,6 +203,11 @@ def test_what_was_taken_between_two_readings(before: Ticks, after: Ticks, percen
     assert procfs.stolen_percent(before, after) == percent
 
 
+def test_what_programs_used_between_two_readings() -> None:
+    ticks = procfs.busy_seconds(Ticks(1000, 100, 500), Ticks(1400, 110, 700))
+    assert ticks == 190 / os.sysconf("SC_CLK_TCK"), "of 400, the host had 10 and nobody 200"
+
+
 @given(before=st.builds(Ticks, st.integers(0, 10**9), st.integers(0, 10**9)), back=st.integers(0, 50))
 def test_no_tick_in_between_is_not_measured(before: Ticks, back: int) -> None:
     """The kernel's count of waiting for discs may go back, and the whole with it."""
