@@ -46,11 +46,17 @@ export class WebSocketLink extends SocketLink {
     super();
     this.handlers = handlers;
     this.token = token;
-    this.#socket = new WebSocket(origin.replace(/^http/, 'ws') + '/ws');
-    this.#socket.onmessage = ({ data }) => this.#read(data);
-    this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
     this.#watch = setInterval(() => this.#look(), WATCH_EVERY);
     this.#expect(OPEN_DEADLINE);
+    // Where the policy of a site allows https: only, Firefox throws, and in Chrome no `close` follows the `error`.
+    try {
+      this.#socket = new WebSocket(origin.replace(/^http/, 'ws') + '/ws');
+      this.#socket.onmessage = ({ data }) => this.#read(data);
+      this.#socket.onclose = ({ code, reason }) => this.#end(code, reason);
+      this.#socket.onerror = () => setTimeout(() => this.#end(0, ''));
+    } catch ({ message }) {
+      queueMicrotask(() => this.#end(0, message));
+    }
   }
 
   probe() {
@@ -66,7 +72,7 @@ export class WebSocketLink extends SocketLink {
   close() {
     this.#ended = true;
     this.#release();
-    this.#socket.close(1000);
+    this.#socket?.close(1000);
   }
 
   ask(request) {
@@ -158,7 +164,7 @@ export class WebSocketLink extends SocketLink {
     // A lost message would be sent again; this one would close each connection.
     const isRefused = code === TOO_BIG;
     this.#release(isRefused ? new ChatError('too_large', 'The message is too long.') : undefined);
-    this.#socket.close();
+    this.#socket?.close();
     this.handlers.lost(this, {
       opened: this.#opened,
       retryAfter: this.#retryAfter,

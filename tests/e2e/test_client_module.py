@@ -119,6 +119,33 @@ def test_a_new_browser_knows_what_is_unread_over_each_transport_and_for_a_guest(
     assert run("client.js", body) == [1, 1, 1]
 
 
+def test_where_no_socket_may_be_opened_the_client_uses_an_event_stream(run: Run) -> None:
+    """The policy of a site may name the chat's https: alone. In Firefox `join` threw, and nothing was ever connected.
+
+    In Chrome it took ten seconds.
+    """
+    body = """
+        const { WebSocket } = globalThis;
+        const uncaught = new Promise((_, reject) => {
+            addEventListener('error', ({ error }) => reject(error), { once: true });
+        });
+        const sockets = [
+            class { constructor() { throw new DOMException('refused', 'SecurityError'); } },
+            class { constructor() { setTimeout(() => this.onerror()); } close() {} },
+        ];
+        const kinds = [];
+        for (globalThis.WebSocket of sockets) {
+            const chat = m.connect(location.origin);
+            await Promise.race([chat.join('no-sockets').publish('hello'), uncaught]);
+            kinds.push(chat.state.kind);
+            chat.close();
+        }
+        globalThis.WebSocket = WebSocket;
+        return kinds;
+    """
+    assert run("chat.js", body) == ["sse", "sse"]
+
+
 def test_a_read_marker_that_the_server_did_not_get_is_sent_again(run: Run) -> None:
     """It was lost with its request. Other devices showed as unread what was read here, until more was read there."""
     body = """
