@@ -1,6 +1,7 @@
 """docs/bots.md: its bot runs unchanged, and the names on the page exist."""
 
 import os
+import pydoc
 import re
 import subprocess
 import sys
@@ -58,3 +59,10 @@ def test_names_on_the_page_are_exported_and_all_others_documented() -> None:
     methods = {name for owner in (client.Chat, client.Room) for name in vars(owner) if not name.startswith("_")}
     undocumented = {name for name in methods if not re.search(rf"\b{name}\b", text)}
     assert undocumented == {"rename", "become"}
+
+
+def test_help_describes_what_the_page_names() -> None:
+    """Of a package without `__all__` Python's `help`, pdoc and Sphinx leave out what its modules define."""
+    shown = pydoc.plain(pydoc.render_doc(client))
+    assert all(f"class {name}(" in shown for name in ("Chat", "Room", "Message", "Rejected"))
+    assert "connect(url" in shown
