@@ -87,9 +87,9 @@ export function messageRow(client, message) {
 
 function discarding({ outbox }, { room, offset }) {
   const isOf = (item) => item.room === room && item.extras.change?.offset === offset && item.extras.change.type !== 'react';
-  const waiting = outbox.items.filter((item) => isOf(item) && mayTakeBack(item));
-  if (!waiting.length) return [];
-  const onclick = () => waiting.forEach(({ key }) => outbox.takeBack(key));
+  const waiting = () => outbox.items.filter((item) => isOf(item) && mayTakeBack(item));
+  if (!waiting().length) return [];
+  const onclick = () => waiting().forEach(({ key }) => outbox.takeBack(key)); // the button stays when there are others
   return [make('p', { className: 'problem later' }, make('button', { className: 'link', type: 'button', onclick }, 'Discard'))];
 }
 
