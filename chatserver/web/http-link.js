@@ -156,8 +156,9 @@ export class HttpLink {
         const { rooms } = answer ?? (await ask(0));
         const news = Object.entries(rooms).filter(([, page]) => page.messages.length || !page.recovered);
         for (const [room, page] of news) {
-          if (this.#polled.has(room)) this.#polled.set(room, page.messages.at(-1)?.cursor ?? page.cursor);
-          this.#deliver(room, { ...page, room }, signal);
+          if (!this.#polled.has(room)) continue; // left meanwhile, perhaps for what came in a room before it
+          this.#polled.set(room, page.messages.at(-1)?.cursor ?? page.cursor);
+          this.#deliver(room, { ...page, room }, this.#stop.signal);
         }
         // Answered early and empty: the server drains, or a proxy does not hold requests.
         const isEarly = !news.length && performance.now() - asked < MIN_HOLD;

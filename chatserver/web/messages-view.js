@@ -20,7 +20,7 @@ export class MessagesView {
   /** The last `scrollTop`: only a scroll upwards leaves the end, and not a list that has become lower or longer. */
   #top = 0;
   #place = null; // after the last scroll
-  #isFetching = false;
+  #fetching = null; // the room of which records are on their way
   #room = null; // whose messages are shown
   #places = new Map(); // where each room was left; null at its bottom
   #divider = null; // the first message that was unread when the room was opened, or the user came back
@@ -85,7 +85,7 @@ export class MessagesView {
   toPresent() {
     const { current } = this.client;
     const isShown = this.#isAtBottom && !current.log.past && this.#divider === null;
-    current.log.past = null;
+    current.log.toEnd();
     this.#isAtBottom = true;
     this.#divider = null;
     if (isShown) this.toBottom();
@@ -97,15 +97,14 @@ export class MessagesView {
   async restore(place) {
     const room = this.client.current;
     if (place === null) return this.toPresent();
-    await room.log.visit(place.offset).catch(() => {}); // what is loaded stays in sight
-    if (room === this.client.current) this.#redraw(place);
+    const isHere = await room.log.visit(place.offset).catch(() => true); // what is loaded stays in sight
+    if (isHere && room === this.client.current) this.#redraw(place);
   }
 
   /** Show a message, wherever in the log it stands. If it is not there, show the newest, and return false. */
   async visit(offset) {
     const room = this.client.current;
-    await room.log.visit(offset);
-    if (room !== this.client.current) return true;
+    if (!(await room.log.visit(offset)) || room !== this.client.current) return true;
     const place = this.#timeline.place(offset);
     this.#isAtBottom = false;
     unfold({ room: room.name, offset });
@@ -126,6 +125,7 @@ export class MessagesView {
     if (this.#room) this.#places.set(this.#room.name, this.place);
     const room = this.client.current;
     const place = this.#room === room ? null : this.#places.get(room.name);
+    if (this.#room !== room) this.#room?.log.stopVisit();
     this.#room = room;
     this.#divider = room.firstUnread;
     this.#redraw(place ?? null);
@@ -147,9 +147,9 @@ export class MessagesView {
   }
 
   async #fetchDivider(room, divider) {
-    await room.log.visit(divider).catch(() => {}); // what is loaded stays in sight
-    if (room !== this.client.current) return;
-    if (divider !== this.#divider) return void (room.log.past = null); // the user has gone to the present
+    const isHere = await room.log.visit(divider).catch(() => true); // what is loaded stays in sight
+    if (!isHere || room !== this.client.current) return;
+    if (divider !== this.#divider) return room.log.toEnd();
     this.#redraw(null, divider);
     this.#toDivider(false);
   }
@@ -215,10 +215,16 @@ export class MessagesView {
 
   /** The room keeps its newest messages only, and has dropped some of the rows, perhaps those in sight. */
   async #refetch() {
-    if (this.#isFetching) return;
-    this.#isFetching = true;
+    const room = this.client.current;
+    if (this.#fetching === room) return;
+    this.#fetching = room;
     await this.restore(this.place);
-    this.#isFetching = false;
+    this.#fetched(room);
+  }
+
+  /** Another room that was opened meanwhile may fetch its own. */
+  #fetched(room) {
+    if (this.#fetching === room) this.#fetching = null;
   }
 
   /** Mark the room as read if its end is in sight. */
@@ -308,19 +314,15 @@ export class MessagesView {
   async #fetchOn() {
     const room = this.client.current;
     const timeline = this.#timeline;
-    if (this.#isFetching || timeline.epoch === null || this.client.state.phase !== 'live') return;
+    if (this.#fetching === room || timeline.epoch === null || this.client.state.phase !== 'live') return;
     const isTop = this.#scroller.scrollTop < NEAR_EDGE && !timeline.complete && timeline.place(this.#rows.from) <= 0;
     const isEnd = room.log.past && this.#below < NEAR_EDGE;
     if (!isTop && !isEnd) return;
-    this.#isFetching = true;
-    try {
-      await (isTop ? room.older(timeline) : room.log.newer());
-    } catch (error) {
-      setText(this.#edge, `Older messages could not be loaded: ${error.message}. Scroll to try again.`);
-      return;
-    } finally {
-      this.#isFetching = false;
-    }
-    if (room === this.client.current) this.#scrolled();
+    this.#fetching = room;
+    const error = await (isTop ? room.older(timeline) : room.log.newer()).catch((failure) => failure);
+    this.#fetched(room);
+    if (room !== this.client.current) return;
+    if (!error) this.#scrolled();
+    else if (isTop) setText(this.#edge, `Older messages could not be loaded: ${error.message}. Scroll to try again.`);
   }
 }

@@ -194,7 +194,7 @@ export class Outbox {
 
   /** @returns the error when it should be tried again */
   async #send(item, deliver) {
-    if (item.firstTried !== null && Date.now() - item.firstTried > KEY_WINDOW) {
+    if (item.firstTried !== null && Math.abs(Date.now() - item.firstTried) > KEY_WINDOW) {
       this.#giveUp(item, new ChatError('lost', 'No answer came in time: it may or may not have been sent'));
       return null;
     }
@@ -219,7 +219,10 @@ export class Outbox {
       if (error.code === 'held' || (error.code === 'unauthenticated' && item.author)) {
         Object.assign(item, { state: 'held', firstTried });
         this.#changed();
-      } else this.#giveUp(item, error);
+        return null;
+      }
+      if (!error.isLost) item.firstTried = firstTried; // refused: a message with its text is another one
+      this.#giveUp(item, error);
       return null;
     }
   }

@@ -22,6 +22,7 @@ export class RoomLog {
   #filling = false;
   #meanwhile = new Set(); // what has come since each request for history that is not answered
   #olderLimit = HISTORY_LIMIT;
+  #visit = null; // the last one, unless the user has gone elsewhere
 
   constructor(room) {
     this.room = room;
@@ -135,18 +136,32 @@ export class RoomLog {
     this.room.tell('messages', { ...found, isLive: false });
   }
 
+  /** Load a message and those around it. @returns false if the user has gone elsewhere meanwhile */
   async visit(offset) {
-    this.past = null;
+    this.toEnd();
+    const visit = (this.#visit = {});
     const { timeline } = this;
-    if (timeline.epoch === null || offset >= timeline.first) return;
+    if (timeline.epoch === null || offset >= timeline.first) return true;
     const half = HISTORY_LIMIT / 2;
     const past = new Timeline();
     const page = await this.#history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
-    if (!(timeline.isSameLog(page) && page.messages.length)) return;
+    if (visit !== this.#visit) return false;
+    if (!(timeline.isSameLog(page) && page.messages.length)) return true;
     past.begin(page);
     past.add(page.messages);
     if (past.through + 1 < timeline.first) this.past = past;
     else timeline.add(past.messages);
+    return true;
+  }
+
+  stopVisit() {
+    this.#visit = null;
+  }
+
+  /** Show the end of the log, and no older range. */
+  toEnd() {
+    this.past = null;
+    this.stopVisit();
   }
 
   /** Fetch what the server has skipped, or what a page leaves out. */

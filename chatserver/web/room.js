@@ -14,7 +14,7 @@ import { RoomLog } from './room-log.js';
 import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
 
 const TYPING_EVERY = 3_000; // ms, as the server limits it; a message of the user ends it
-const TYPING_LASTS = 6_000; // ms without another push
+const TYPING_LASTS = 5_000; // ms without another push
 const LONGEST_WAIT = 86_400; // s of a ban whose end the page awaits; a timer holds 24 days at most
 
 export class Room extends EventTarget {

@@ -20,7 +20,7 @@ export class Timeline {
   /** The highest known offset, loaded or not. */
   head = 0;
   lossesBefore = new Set(); // offsets before which messages are lost
-  /** Whether the log begins with the first message. */
+  /** Whether no earlier messages can be loaded: it begins with the first, or the server has no older ones. */
   complete = false;
   #ahead = new Set(); // offsets of records after a hole
 

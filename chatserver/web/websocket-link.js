@@ -40,7 +40,7 @@ export class WebSocketLink extends SocketLink {
   #retryAfter = null; // seconds until a reconnect is welcome, from `goaway`
   #pingAfter = DEFAULT_PING * 1000;
   #heardAt = Date.now(); // the other clock may stand still while a computer sleeps
-  #deadAt = null; // when the connection counts as dead; set while a ping is unanswered
+  #deadAt = null; // when the connection counts as dead; set while anything is awaited: the open, an answer, a pong
 
   constructor(origin, handlers, token = null) {
     super();

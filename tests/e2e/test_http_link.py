@@ -60,6 +60,32 @@ def test_a_long_poll_goes_on_without_the_refused_rooms_and_pauses_after_early_an
     ]
 
 
+def test_a_room_that_is_left_takes_no_message_of_another_with_it(run: Run) -> None:
+    """Of one answer, the rooms behind the one that was left had their cursors moved, and their messages dropped."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const [asked, seen] = [[], []];
+        const hold = (signal) => new Promise((_, end) => (signal.onabort = () => end(new ChatError('lost', ''))));
+        const pageOf = (text) => ({ cursor: 'e-1', recovered: true, messages: [{ cursor: 'e-1', text }] });
+        const answers = [{ rooms: { a: pageOf('bye'), b: pageOf('important'), c: pageOf('left') } }];
+        const api = {
+            page: async () => ({ cursor: 'e-0', recovered: true, messages: [] }),
+            poll: async (places, { signal }) => (asked.push([...places].join()), answers.shift() ?? hold(signal)),
+        };
+        const page = (_, room, { messages: [message] }) => {
+            if (!message) return;
+            seen.push(message.text);
+            for (const left of room === 'a' ? ['a', 'c'] : []) link.unfollow(left);
+        };
+        const link = new m.HttpLink('poll', api, { ready() {}, lost() {}, page });
+        for (const room of ['a', 'b', 'c']) link.follow(room, 'e-0', false);
+        for (let n = 0; n < 500 && asked.length < 2; n++) await new Promise((then) => setTimeout(then, 1));
+        link.close();
+        return [seen, asked];
+    """
+    assert run("http-link.js", body) == [["bye", "important"], ["a,e-0,b,e-0,c,e-0", "b,e-1"]]
+
+
 def test_the_tabs_of_a_browser_leave_connections_for_what_they_send(run: Run) -> None:
     """A browser has six to a server. Three tabs that held two requests each left none: the next one could not open."""
     body = """

@@ -144,6 +144,29 @@ def test_a_link_to_a_message_is_dropped_when_another_room_is_opened_first(ann: W
     expect(ann.page.locator("#toast")).to_be_empty()
 
 
+def test_what_a_slow_line_brings_late_belongs_to_its_room(ann: Window, shared_server: Server) -> None:
+    """Another room fetched nothing until it came, and the room of a link that was left showed an old range later."""
+    script = Script(ann)
+    script.answers["join"] = lambda request: {**joined(*range(101, 151)), "room": request["room"]}
+    scroll = "document.getElementById('scroller').scrollTop = 0"
+    ann.open(shared_server, transport="ws")
+    expect(ann.texts).to_have_count(50)
+    ann.page.evaluate(scroll)
+    script.wait_for("history")
+    ann.page.evaluate("location.hash = 'lobby/10'")
+    visit = script.wait_for("history", 2)[1]
+    ann.go("other")
+    expect(ann.texts).to_have_count(50)
+    ann.page.evaluate(scroll)
+    assert script.wait_for("history", 3)[2]["room"] == "other"
+    ann.go("lobby")
+    expect(ann.texts).to_have_count(50)
+    ann.page.evaluate("document.getElementById('scroller').scrollTop = 1e6")
+    script.push({**page_of(*range(1, 51)), "id": visit["id"]})
+    script.push({"type": "message", **message(151)})
+    expect(ann.texts.last).to_have_text("message 151")
+
+
 def test_a_message_of_a_link_stays_marked_when_the_page_learns_who_its_user_is(
     ann: Window, shared_server: Server
 ) -> None:

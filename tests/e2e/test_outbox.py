@@ -70,6 +70,43 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run:
     assert run("outbox.js", body) == ["sent", "failed", "held", "sent", 0]
 
 
+def test_a_refused_message_is_not_taken_for_a_later_one_with_its_text(run: Run) -> None:
+    """It disappeared when the later one came, and was there again after a reload."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
+        const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
+        const came = { room: 'lobby', offset: 7, text: 'hello', cursor: 'e-7', time: '' };
+        let tries = 0;
+        outbox.resume(async () => {
+            if (!tries++) throw new ChatError('forbidden', 'muted');
+            outbox.arrived(came, true);
+            return came;
+        });
+        await outbox.add('lobby', 'hello', {}, 5).catch(() => {});
+        await outbox.add('lobby', 'hello', {}, 5);
+        return outbox.items.map(({ state, offset }) => [state, offset]);
+    """
+    assert run("outbox.js", body) == [["failed", None], ["sent", 7]]
+
+
+def test_a_message_tried_on_a_clock_that_was_fast_is_not_sent_again_without_a_question(run: Run) -> None:
+    """The server has forgotten its key by then, and would store it twice."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const tab = new Store();
+        const firstTried = Date.now() + 1_800_000;
+        const item = { key: 'k', room: 'lobby', text: 'hi', created: 0, firstTried, state: 'queued', extras: {} };
+        tab.setItem('chat.outbox', JSON.stringify([item]));
+        const outbox = new m.Outbox(tab, new Store(), { changed() {}, stored() {} });
+        let tries = 0;
+        outbox.resume(async () => (tries++, { offset: 1 }));
+        await new Promise((then) => setTimeout(then));
+        return [tries, outbox.items[0].state];
+    """
+    assert run("outbox.js", body) == [0, "failed"]
+
+
 def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to_another(run: Run) -> None:
     """With the same number there is another message. What waited too long behind a slow message is sent before it."""
     body = """
@@ -112,14 +149,16 @@ def test_what_is_about_a_message_waits_until_the_log_is_known_and_is_not_sent_to
     assert run("outbox.js", body) == [[], ["slow"], ["gone"] * 3, kept, ["edited"], left]
 
 
-def test_a_refused_message_is_not_taken_for_an_older_one_of_the_same_text(run: Run) -> None:
+def test_a_message_without_an_answer_is_not_taken_for_an_older_one_of_the_same_text(run: Run) -> None:
     """After a reload it was hidden, since the history has such a text."""
     body = """
         const { ChatError } = await import('/wire.js');
         const { Store } = await import('/storage.js');
         const outbox = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
-        outbox.resume(async () => { throw new ChatError('forbidden', 'no'); });
-        await outbox.add('lobby', 'ok', {}, 5).catch(() => {});
+        outbox.resume(async () => { throw new ChatError('lost', ''); });
+        outbox.add('lobby', 'ok', {}, 5);
+        await new Promise((then) => setTimeout(then));
+        outbox.pause();
         const waiting = new m.Outbox(new Store(), new Store(), { changed() {}, stored() {} });
         waiting.add('lobby', 'ok', {}, 5);  // it was never sent, so another device has sent the same
         return [outbox, waiting].map((box) => [5, 6, 7, 6].map((offset) => {
