@@ -151,6 +151,9 @@ class Session:
                 return list(self._fill_from(frame))
             case wire.Read(id=None):
                 return [frame]
+            case wire.Left(id=None, room=room):
+                if room in self._rooms:
+                    self._enter(room)  # the refusal says why
             case wire.Read() | wire.Left() | wire.History() | wire.Members() | wire.Ack() | wire.Authenticated():
                 return self._answered(frame)
             case wire.Skipped():

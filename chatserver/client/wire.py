@@ -99,9 +99,10 @@ class Joined(History, frozen=True, tag="joined"):
 
 
 class Left(msgspec.Struct, frozen=True, tag_field="type", tag="left"):
-    """Answer to `leave`."""
+    """Answer to `leave`; without an id: our new token may not read the room."""
 
-    id: int
+    id: int | None = None
+    room: str = ""
 
 
 class Members(msgspec.Struct, frozen=True, tag_field="type", tag="members"):

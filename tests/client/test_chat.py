@@ -13,6 +13,7 @@ from chatserver.client import (
     Backoff,
     Chat,
     ChatError,
+    Complaint,
     Connected,
     Deletion,
     Edit,
@@ -417,6 +418,27 @@ async def test_a_guest_signs_in_and_stays_the_user_on_the_next_connection(
         listener.say("still")
         await listener.until(Message, times=3)
         assert [message.user == ann for message in listener.events(Message)] == [False, True, True]
+
+
+async def test_a_new_token_takes_away_a_room_and_nothing_else(tmp_path: Path) -> None:
+    """The server's word for that ended the connection, and so all rooms, as a breach of the protocol."""
+    first, second = [token(sub="u_ann", chat={"rooms": dict.fromkeys(rooms, "rw")}) for rooms in ("ab", "b")]
+    async with serving(token_key=(secret_file(tmp_path),)) as server, connect(url(server), token=first) as chat:
+        seen: list[Event] = []
+        for room in "ab":
+            chat.join(room)
+        await chat.history("a")  # on the same connection, so the rooms have been joined
+        await chat.authenticate(second)
+        with trio.fail_after(SOON):
+            async for event in chat.events():
+                seen.append(event)
+                if isinstance(event, Complaint):
+                    break
+        assert seen[-1] == Complaint("a", "forbidden", "you may not read a")
+        assert [type(event) for event in seen if not isinstance(event, Presence)] == [
+            Connected, Entered, Entered, Complaint,
+        ]  # fmt: skip
+        assert (await chat.publish("b", "still here")).offset == 1
 
 
 @each_transport

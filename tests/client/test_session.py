@@ -253,6 +253,20 @@ def test_a_room_is_left_after_a_kick_and_what_was_refused_for_now_is_not_sent_la
     assert peer.sent()["type"] == "join", "after a kick the room may be joined again"
 
 
+@pytest.mark.parametrize("is_left", [False, True])
+def test_a_room_that_a_new_token_takes_away_is_asked_for_again(peer: Peer, *, is_left: bool) -> None:
+    """`left` without an id was a breach of the protocol, which cost the connection and so all rooms."""
+    peer.session.join("ops")
+    peer.answer("joined", 1)
+    if is_left:
+        peer.session.leave("lobby")
+        peer.sent()
+    assert peer.give("left", room="lobby") == []
+    if not is_left:
+        assert peer.refuse("forbidden") == [events.Complaint("lobby", "forbidden", "no")]
+    assert peer.sends_nothing()
+
+
 def test_other_frames_become_their_events(peer: Peer) -> None:
     assert peer.give("something-new", of="the future") == []
     assert peer.give("read", room="lobby", offset=3) == [wire.Read("lobby", 3)]
