@@ -11,7 +11,7 @@ import msgspec
 import trio
 
 from chatserver.client import events, requests, wire
-from chatserver.client.errors import ChatError, Unavailable
+from chatserver.client.errors import NOT_DONE, ChatError, Unavailable
 from chatserver.client.http1 import HttpClient
 from chatserver.client.link import Link
 from chatserver.client.session import Session, waiting_time
@@ -64,7 +64,8 @@ class Calls:
     async def request(self, method: str, path: str, kind: type[_S], fields: object = None) -> _S:
         """Use plain HTTP, which every transport has beside it, as the user of the connection.
 
-        Before the first connection we may have no cookie, and would be the guest of our address.
+        Before the first connection we may have no cookie, and would be the guest of our address. What is not a GET has
+        no key here, so it is not repeated if it may have been done.
         """
         until = trio.current_time() + self._timeout
         with trio.move_on_at(until) as call:
@@ -75,6 +76,9 @@ class Calls:
                     try:
                         answer = await self._http.call(method, path, fields)
                     except Unavailable as error:
+                        if method != "GET" and error.code not in NOT_DONE:
+                            error.message += "; the change may have been made"
+                            raise
                         delay = waiting_time(error.retry_after)
                         if trio.current_time() + delay >= until:
                             raise

@@ -59,6 +59,9 @@ class BadUrl(ChatError, ValueError):
 #: Codes after which the same request may succeed later.
 RETRYABLE = frozenset({"rate_limited", "unavailable", "full", "draining", "internal", "timeout"})
 
+#: Those after which it was certainly not done, so that one without a key may be repeated.
+NOT_DONE = frozenset({"rate_limited", "full", "draining", "no_connection"})
+
 _CLASSES: dict[str, type[ChatError]] = {
     "unauthenticated": Unauthenticated,
     "forbidden": Forbidden,

@@ -18,7 +18,7 @@ from chatserver import __version__
 from chatserver.client.credentials import Credentials
 from chatserver.client.errors import Unavailable, error_of
 from chatserver.client.requests import checked
-from chatserver.client.stream import EndedError, Target, WatchedStream, dial
+from chatserver.client.stream import EndedError, Target, UnconnectedError, WatchedStream, dial
 from chatserver.client.wire import NO_JSON, Error, ProtocolError
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
@@ -182,23 +182,27 @@ class HttpClient:
         self._is_closed = False  # then no connection is kept any more
 
     async def request(
-        self, method: str, path: str, fields: object = None, *, within: float = ANSWER_TIMEOUT
+        self, method: str, path: str, fields: object = None, *, within: float = ANSWER_TIMEOUT, once: bool = False
     ) -> Response:
-        """Send a request, with `fields` as JSON. Raises EndedError, also when the answer takes longer to begin."""
+        """Send a request, with `fields` as JSON. Raises EndedError, also when the answer takes longer to begin.
+
+        If its answer is lost, it may be made twice, unless `once`; what becomes a record has a key for that.
+        """
         body = b"" if fields is None else msgspec.json.encode(fields)
         async with self._places:
             try:
                 with trio.fail_after(within) as patience:
-                    return await self._request(method, path, body, patience)
+                    return await self._request(method, path, body, patience, once=once)
             except trio.TooSlowError as error:
                 raise EndedError(f"no answer within {within:g} s") from error
 
     async def call(self, method: str, path: str, fields: object = None) -> Response:
         """Send a request for a caller of the library. Raises ChatError, for a refusal as well."""
         try:
-            response = await self.request(method, path, fields)
+            response = await self.request(method, path, fields, once=method != "GET")
         except EndedError as ended:
-            raise Unavailable("unavailable", ended.why, ended.retry_after) from ended
+            code = "no_connection" if isinstance(ended, UnconnectedError) else "unavailable"
+            raise Unavailable(code, ended.why, ended.retry_after) from ended
         if response.failed:
             error = response.error
             raise error_of(error.code, error.message, error.retry_after)
@@ -227,20 +231,19 @@ class HttpClient:
             while self._kept:
                 await self._kept.pop().aclose()
 
-    async def _request(self, method: str, path: str, body: bytes, patience: trio.CancelScope) -> Response:
-        """Use a kept connection, and another one if that fails: the server may have closed it meanwhile.
-
-        So a request may be made twice; what becomes a record has a key for that.
-        """
+    async def _request(
+        self, method: str, path: str, body: bytes, patience: trio.CancelScope, *, once: bool
+    ) -> Response:  # fmt: skip
+        """Use a kept connection, and another one if that fails: the server may have closed it meanwhile."""
         head = self._head(method, path, body)
         while True:
-            kept = await self._take_kept()
+            kept = None if once else await self._take_kept()
             connection = kept or await self._dial()
             reusable = False
             try:
                 await connection.send(head, body)
                 response = await self._whole(connection, await connection.head(), patience)
-                reusable = connection.reuse() and not self._is_closed
+                reusable = not once and connection.reuse() and not self._is_closed
             except EndedError:
                 if kept is None:
                     raise

@@ -110,6 +110,10 @@ class EndedError(Exception):
         self.code = code  # of the close frame, if there was one
 
 
+class UnconnectedError(EndedError):
+    """No connection could be made, so nothing was sent."""
+
+
 class ForeignError(EndedError):
     """The peer's first bytes are not those of an HTTP server."""
 
@@ -161,7 +165,7 @@ def _shown(first: bytes) -> str:
 
 
 async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASYNC109  (says "within", not where)
-    """Connect, with TLS if the URL says so. Raises EndedError."""
+    """Connect, with TLS if the URL says so. Raises UnconnectedError."""
     try:
         with trio.fail_after(timeout):
             stream = await open_tcp(target.host, target.port, secure=target.secure)
@@ -176,14 +180,14 @@ async def dial(target: Target, *, timeout: float) -> WatchedStream:  # noqa: ASY
                 raise
             return WatchedStream(secure)
     except trio.TooSlowError as error:
-        raise EndedError(f"no connection within {timeout:g} s") from error
+        raise UnconnectedError(f"no connection within {timeout:g} s") from error
     except socket.gaierror as error:
-        raise EndedError(f"cannot find {target.host}: {error.strerror}") from error
+        raise UnconnectedError(f"cannot find {target.host}: {error.strerror}") from error
     except TunnelError as error:
-        raise EndedError(f"cannot connect: {error}") from error
+        raise UnconnectedError(f"cannot connect: {error}") from error
     except (OSError, trio.BrokenResourceError) as error:
         where = "" if target.authority.endswith(f":{target.port}") else f" to port {target.port}"
-        raise EndedError(f"cannot connect{where}: {words_of(error)}") from error
+        raise UnconnectedError(f"cannot connect{where}: {words_of(error)}") from error
 
 
 def words_of(error: BaseException) -> str:

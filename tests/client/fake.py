@@ -85,6 +85,7 @@ class FakeServer(Log):
     tokens: list[str] = field(default_factory=list)
     wrote: list[tuple[str, str]] = field(default_factory=list)  # as type and room
     asked: list[tuple[str, str]] = field(default_factory=list)  # to leave a room, or for its members
+    posted: int = 0  # in plain HTTP, whatever the answer
     # faults
     acks_to_lose: int = 0
     refusals: list[int] = field(default_factory=list)
@@ -127,10 +128,13 @@ class FakeServer(Log):
             if await stream.socket.recv(7, socket.MSG_PEEK) == b"GET /ws":
                 async with trio.open_nursery() as nursery:
                     await self._handle(await wrap_server_stream(nursery, stream))
-            elif await stream.receive_some():
+            elif request := await stream.receive_some():
+                self.posted += not request.startswith(b"GET")
                 if self.elsewhere is None:  # no answer
                     await trio.sleep_forever()
                 status, body = self.elsewhere
+                if not status:  # the answer is lost
+                    return
                 await stream.send_all(b"HTTP/1.1 %d X\r\nContent-Length: %d\r\n\r\n" % (status, len(body)) + body)
 
     async def _handle(self, request: WebSocketRequest) -> None:

@@ -1,6 +1,7 @@
 """The library with the real server: each call, on each transport."""
 
 import math
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -253,6 +254,46 @@ async def test_a_call_over_plain_http_is_repeated_for_as_long_as_it_may_wait(ser
         server.elsewhere = 429, b'{"error": {"code": "rate_limited", "message": "slowly"}}'
         with pytest.raises(RateLimited, match="slowly"):
             await chat.rooms()
+
+
+MODERATING = (
+    lambda chat: chat.sanction("mute", "lobby", "u_z"),
+    lambda chat: chat.lift("lobby", 1),
+    lambda chat: chat.kick("lobby", "u_z"),
+)
+
+
+@pytest.mark.jumping_clock
+@pytest.mark.parametrize("moderate", MODERATING)
+async def test_what_has_no_key_is_repeated_only_if_it_was_not_done(
+    server: FakeServer, moderate: Callable[[Chat], Awaitable[object]]
+) -> None:
+    """After a lost answer `lift` raised NotFound though it had lifted, and `sanction` stored two."""
+    lost = 0, b""
+    late = 503, b'{"error": {"code": "unavailable", "message": "the log is late"}}'
+    async with connect(server.url, answer_timeout=10.0) as chat:
+        for server.elsewhere in (lost, late, (502, b"of a proxy")):
+            server.posted = 0
+            with pytest.raises(Unavailable, match="; the change may have been made"):
+                await moderate(chat)
+            assert server.posted == 1
+        server.posted, server.elsewhere = 0, (503, b'{"error": {"code": "draining", "message": "later"}}')
+        with pytest.raises(Unavailable, match=r"^later \("):
+            await moderate(chat)
+        assert server.posted == 10
+
+
+@pytest.mark.jumping_clock
+async def test_what_has_no_key_waits_for_a_server_that_restarts() -> None:
+    server = FakeServer(elsewhere=(200, b'{"ended": 2}'))
+    async with connect(server.url) as chat, trio.open_nursery() as nursery:
+        async with server.running():
+            await chat.connected()
+        nursery.start_soon(chat.kick, "lobby", "u_z")
+        await trio.sleep(5.0)
+        async with server.running():
+            await trio.sleep(5.0)
+    assert server.posted == 1
 
 
 @pytest.mark.jumping_clock

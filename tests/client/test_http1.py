@@ -12,6 +12,7 @@ import trio.testing
 
 from chatserver.client import http1
 from chatserver.client.credentials import Credentials
+from chatserver.client.errors import Unavailable
 from chatserver.client.http1 import ANSWER_TIMEOUT, MAX_CONNECTIONS, MAX_IDLE, HttpClient, Response
 from chatserver.client.http_transport import EARLY_ANSWER, http_conversation
 from chatserver.client.requests import Join
@@ -166,6 +167,18 @@ async def test_a_kept_connection_that_the_server_closed_is_replaced(ending: byte
         await trio.testing.wait_all_tasks_blocked()
         await client.request("GET", "/2")
     assert [len(heads) for heads in script.heads] == [1, 1]
+
+
+async def test_a_change_without_a_key_has_a_connection_of_its_own() -> None:
+    """A kept one may have been closed meanwhile: with its answer lost, the change was made again on another."""
+    script = Script([OK, OK, b"HTTP/1.1 2", CLOSE], [OK], [b"HTTP/1.1 2", CLOSE])
+    async with talking(script) as client:
+        await client.call("GET", "/1")
+        await client.call("DELETE", "/2")
+        await client.call("GET", "/3")
+        with pytest.raises(Unavailable, match="hung up"):
+            await client.call("POST", "/4")
+    assert [len(heads) for heads in script.heads] == [2, 1, 1]
 
 
 async def test_a_connection_that_was_idle_for_long_is_replaced() -> None:
