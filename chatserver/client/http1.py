@@ -19,7 +19,7 @@ from chatserver.client.credentials import Credentials
 from chatserver.client.errors import Unavailable, error_of
 from chatserver.client.requests import checked
 from chatserver.client.stream import EndedError, Target, UnconnectedError, WatchedStream, dial
-from chatserver.client.wire import NO_JSON, Error, ProtocolError
+from chatserver.client.wire import NO_JSON, Error, ProtocolError, Refused
 
 CONNECT_TIMEOUT = 10.0  # s for TCP and TLS
 GREETING_TIMEOUT = 10.0  # s for an answer that needs no waiting; the server may be a busy one
@@ -37,10 +37,6 @@ _FOREIGN = "not an answer of a chat server, perhaps the sign-in page of this net
 _STATUS_MAY_PASS = frozenset({*range(100, 300), 302, 303, 307, 408, 425, 429, *range(500, 600)}) - {501, 505}
 
 _T = TypeVar("_T", bound=msgspec.Struct)
-
-
-class _Refused(msgspec.Struct):
-    error: Error
 
 
 class Response(NamedTuple):
@@ -66,7 +62,7 @@ class Response(NamedTuple):
         If it is not in our server's form, code and message come from the status.
         """
         try:
-            error = self.decode(_Refused).error
+            error = self.decode(Refused).error
         except ProtocolError:
             code = "unavailable" if self.status in _STATUS_MAY_PASS else f"http_{self.status}"
             place = self.headers.get(b"location", b"").decode("latin-1")

@@ -188,6 +188,12 @@ class Error(msgspec.Struct, frozen=True, tag_field="type", tag="error"):
 # -- answers of plain HTTP, on every transport ----------------------------------------------------------------------
 
 
+class Refused(msgspec.Struct):
+    """The answer to a request that failed."""
+
+    error: Error
+
+
 class Page(NamedTuple):
     """Records of a room, oldest first, up to `cursor`. Not `recovered`: the place asked for no longer exists."""
 

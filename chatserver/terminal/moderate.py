@@ -59,10 +59,6 @@ class _Audit(msgspec.Struct):
     entries: tuple[Entry, ...]
 
 
-class _Refused(msgspec.Struct):
-    error: wire.Error
-
-
 _T = TypeVar("_T", bound=msgspec.Struct)
 
 
@@ -135,7 +131,7 @@ def _decoded(response: Response, kind: type[_T]) -> _T:
     try:
         if not response.failed:
             return response.decode(kind)
-        error = response.decode(_Refused).error
+        error = response.decode(wire.Refused).error
     except wire.ProtocolError as foreign:
         raise response.ending from foreign
     if error.code in _SIGN_IN:
