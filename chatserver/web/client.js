@@ -113,7 +113,7 @@ export class ChatClient extends EventTarget {
 
   /** For good: what is not sent will not be. */
   close() {
-    this.connection.stop();
+    this.connection.close();
     this.outbox.close();
   }
 
@@ -142,10 +142,14 @@ export class ChatClient extends EventTarget {
 
   /** Over HTTP until the link is open. */
   async ask(request) {
-    const { link } = this.connection;
-    const answer = await (link && this.state.phase === 'live' ? link : this.api).ask(request);
-    this.#deliver(); // in the order of arrival
-    return answer;
+    const { connection } = this;
+    const { link } = connection;
+    try {
+      return connection.isClosed ? null : await (link && this.state.phase === 'live' ? link : this.api).ask(request);
+    } finally {
+      if (connection.isClosed) throw new ChatError('aborted', 'the chat was closed'); // perhaps before the answer
+      this.#deliver(); // in the order of arrival
+    }
   }
 
   /** An edit has no `mentions`, so the names in its text count. */

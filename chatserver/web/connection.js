@@ -27,6 +27,7 @@ export class Connection {
   /** @type {State} */
   state;
   link = null;
+  isClosed = false;
   #transport = 0;
   #failures = 0;
   #shortLives = 0;
@@ -45,6 +46,7 @@ export class Connection {
   }
 
   start() {
+    if (this.isClosed) return;
     this.#waiting.abort();
     this.#waiting = new AbortController();
     this.#enter('connecting', { reason: this.state.reason });
@@ -65,9 +67,15 @@ export class Connection {
     this.start();
   }
 
-  stop(reason = 'closed') {
+  stop(reason) {
     this.#drop();
     this.#enter('stopped', { reason });
+  }
+
+  /** For good. */
+  close() {
+    this.isClosed = true;
+    this.stop('closed');
   }
 
   #drop() {

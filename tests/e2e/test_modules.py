@@ -115,6 +115,26 @@ def test_a_client_that_left_its_first_room_or_all_goes_on_after_a_reconnect(run:
     assert run("chat.js", body) == ["two", "three"]
 
 
+@pytest.mark.parametrize("transport", ["ws", "poll"])
+def test_a_chat_that_was_closed_asks_and_opens_nothing_more(run: Run, transport: str) -> None:
+    """What was pending failed as if the line had broken, later requests went out over HTTP, and a join connected."""
+    body = f"""
+        const [chat, other] = [1, 2].map(() => m.connect(location.origin, {{ transport: '{transport}' }}));
+        const codeOf = (asked) => asked.then(() => 'answered', ({{ code }}) => code);
+        const room = chat.join('closed-{transport}');
+        await new Promise((resolve) => room.addEventListener('caughtup', resolve, {{ once: true }}));
+        const pending = codeOf(room.askPeople());
+        const phases = [chat, other].map((each) => {{
+            each.close();
+            each.join('closed-too');
+            each.reconnect();
+            return each.state.phase;
+        }});
+        return [await pending, await codeOf(room.askPeople()), ...phases];
+    """
+    assert run("chat.js", body) == ["aborted", "aborted", "stopped", "stopped"]
+
+
 def test_a_moderators_refusal_is_not_retried_automatically(run: Run) -> None:
     body = """
         const cases = [['forbidden', 60], ['forbidden', null], ['unauthenticated', 1], ['rate_limited', null]];
