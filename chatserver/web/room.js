@@ -290,7 +290,8 @@ export class Room extends EventTarget {
     await sleep(1000 * ban.retryAfter + delayBefore(0, null));
     if (this.out !== ban) return;
     this.out = null; // else a new connection would stay out of the room
-    this.client.connection.checkNow(); // a ban from all rooms has ended the connection
+    const { connection, state } = this.client;
+    if (ban.message.startsWith(state.reason)) connection.checkNow(); // a ban from all rooms ends it, with as much as fits
     this.comeBack();
   }
 

@@ -400,3 +400,29 @@ def test_a_stream_that_begins_in_a_new_log_shows_that_log(run: Run, end: int) ->
         return told.filter((each) => each.startsWith('follow ops'));
     """
     assert run("client.js", body, end) == ["follow ops old-5"]
+
+
+def test_the_end_of_a_ban_opens_only_a_connection_that_the_ban_has_ended(run: Run) -> None:
+    """It opened one again that the page had closed, and after a sign-out elsewhere the user came back as a guest."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const phaseAfter = async (end) => {
+            const link = { isSocket: true, follow() {}, close() {} };
+            const socket = (_, handlers) => Object.assign(link, { handlers });
+            const client = new m.ChatClient('', { socket, tab: new Store(), browser: new Store() });
+            client.api = { unread: async () => ({ rooms: {} }), session: async () => ({}) };
+            client.enter('lobby');
+            link.handlers.ready(link, { user: { id: 'u_1', name: 'Ann' } });
+            const ban = { type: 'error', code: 'forbidden', room: 'lobby', message: 'you are banned', retry_after: -1 };
+            link.handlers.pushed(link, ban); // it is over at once
+            end(client, (reason) => link.handlers.lost(link, { opened: true, forGood: true, reason }));
+            await new Promise((resolve) => setTimeout(resolve, 20));
+            return client.state.phase;
+        };
+        return [
+            await phaseAfter((_, lose) => lose('you are ban')), // cut to fit
+            await phaseAfter((_, lose) => lose('signed out')),
+            await phaseAfter((client) => client.close()),
+        ];
+    """
+    assert run("client.js", body) == ["connecting", "stopped", "stopped"]
