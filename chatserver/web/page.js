@@ -242,9 +242,9 @@ client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hid
 let whyStopped = '';
 client.addEventListener('state', () => {
   const { phase, reason } = client.state;
-  const isFree = byId('banner').hidden || shown === whyStopped;
   const why = phase === 'stopped' || reason === FOREIGN ? `You are disconnected: ${reason}.` : '';
-  if (isFree && why !== whyStopped) why ? showBanner(why) : hideBanner();
+  if (why && why !== whyStopped) showBanner(why);
+  else if (!why && shown === whyStopped) hideBanner();
   whyStopped = why;
 });
 byId('banner-action').addEventListener('click', () => (focusRoom(), client.rooms.get(outOf)?.comeBack()));

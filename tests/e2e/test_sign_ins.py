@@ -195,7 +195,7 @@ def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
     """Over HTTP the page went on in the name of a guest, who was told to nobody.
 
     Over long-poll the room that was followed last got no message any more. What was written meanwhile was refused over
-    WebSocket, and waited for its user over HTTP.
+    WebSocket, and waited for its user over HTTP. While the banner said something else, the reason was never shown.
     """
     ann, sub = window(), f"ida-{transport}"
     sign_in(ann, server, sub)
@@ -203,6 +203,8 @@ def test_after_a_sign_out_elsewhere_the_user_may_go_on_as_a_guest(
     ann.go(f"left-open-{transport}")
     ann.say(f"by {sub}")
     ann.expect_texts([f"by {sub}"])
+    ann.page.evaluate("location.hash = 'no room!'")
+    expect(banner(ann)).to_contain_text("cannot be a room")
     signed_in = {"Authorization": f"Bearer {token(sub=sub, name='Ida')}"}
     urlopen(Request(f"{server.url}/session", method="DELETE", headers=signed_in)).close()
     expect(ann.page.locator("#banner")).to_contain_text("You are disconnected: signed out.")
