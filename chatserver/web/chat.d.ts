@@ -31,7 +31,7 @@ export class ChatClient extends Target<ClientEvents> {
   join(name: string): Room;
   /** Continues with a new token of the user: call it before the old one expires, or after that. */
   authenticate(token: string): void;
-  /** Closes the connection for good; what is pending, as a `publish`, rejects with the code `aborted`. */
+  /** Closes the connection for good; what is pending or asked later, as a `publish`, rejects with the code `aborted`. */
   close(): void;
 }
 
@@ -49,7 +49,7 @@ export interface State {
   readonly kind: Transport;
   /** When `waiting` ends, in ms of `performance.now()`. */
   readonly until: number | null;
-  /** Why it is not live, for the user; otherwise empty. */
+  /** For the user: why it is not live, or, while it is live, that the server is about to end it; otherwise empty. */
   readonly reason: string;
 }
 
