@@ -122,6 +122,11 @@ export class ChatClient extends EventTarget {
     this.connection.restart();
   }
 
+  /** The network has changed, or the page is shown. After a final close only the user reconnects, or a new sign-in. */
+  async wake() {
+    if (this.state.phase !== 'stopped' || (await this.isRenewed())) this.connection.checkNow();
+  }
+
   /** Go on as the user of another token: before the present one ends, or after that. */
   authenticate(token) {
     this.api.token = token;

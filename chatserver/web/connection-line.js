@@ -28,8 +28,8 @@ export class ConnectionLine {
     client.addEventListener('typing', () => this.#showTyping());
     byId('reconnect').addEventListener('click', () => client.connection.checkNow());
     // `offline` is a guess, and wrong for a server on this machine: so the connection is tested.
-    for (const event of ['online', 'offline']) addEventListener(event, () => client.connection.checkNow());
-    document.addEventListener('visibilitychange', () => document.hidden || client.connection.checkNow());
+    for (const event of ['online', 'offline']) addEventListener(event, () => client.wake());
+    document.addEventListener('visibilitychange', () => document.hidden || client.wake());
   }
 
   #show() {

@@ -54,7 +54,7 @@ export class Connection {
     this.handlers.opening(this.link);
   }
 
-  /** Test or open the connection now: the user asked for it, or the network has changed. */
+  /** Test or open the connection now. */
   checkNow() {
     if (this.state.phase === 'live') this.link?.probe();
     else if (this.link === null) this.start();

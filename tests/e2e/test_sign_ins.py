@@ -11,7 +11,7 @@ from urllib.request import Request, urlopen
 import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
 
-from tests.e2e.browser import wait_until
+from tests.e2e.browser import LOOK_AWAY, wait_until
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.servers import Server, serving
 from tests.e2e.signed_in import banner, serving_tokens, sign_in
@@ -243,6 +243,25 @@ def test_a_user_who_signs_in_again_is_connected_in_all_tabs(server: Server, wind
     for tab in (ann.page, other):
         expect(tab.locator("#messages .text")).to_have_text(["hello"])
         expect(tab.locator("#banner")).to_be_hidden()
+
+
+def test_a_page_that_is_shown_after_a_sign_out_elsewhere_waits_for_the_user(server: Server, window: OpenWindow) -> None:
+    """It came back by itself, as a guest with another name, and had not been seen to be disconnected."""
+    ann = window()
+    sign_in(ann, server, "ela")
+    ann.open(server, room="shown")
+    urlopen(Request(f"{server.url}/session", method="DELETE", headers={"Authorization": f"Bearer {token(sub='ela')}"}))
+    expect(banner(ann)).to_contain_text("You are disconnected: signed out.")
+    with ann.page.expect_response("**/session"):
+        ann.page.evaluate(LOOK_AWAY, False)
+    expect(ann.page.locator("#connection-text")).to_have_text("disconnected")
+    expect(banner(ann)).to_be_visible()
+    bearer = {"Authorization": f"Bearer {token(sub='ela', name='Ela', iat=int(time.time()) + 2)}"}
+    assert ann.page.request.post(f"{server.url}/session", headers=bearer, data={}).ok  # by another page of the site
+    ann.page.evaluate(LOOK_AWAY, False)
+    ann.expect_live()
+    expect(banner(ann)).to_be_hidden()
+    expect(ann.page.locator("#me")).to_contain_text("Ela")
 
 
 def test_without_a_websocket_the_page_says_that_a_sign_in_has_expired(server: Server, window: OpenWindow) -> None:
