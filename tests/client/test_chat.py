@@ -4,7 +4,6 @@ import math
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from functools import partial
-from pathlib import Path
 
 import pytest
 import trio
@@ -14,13 +13,11 @@ from chatserver.client import (
     Backoff,
     Chat,
     ChatError,
-    Complaint,
     Connected,
     Deletion,
     Edit,
     Entered,
     Event,
-    Forbidden,
     Gap,
     Invalid,
     Message,
@@ -34,19 +31,16 @@ from chatserver.client import (
     Room,
     TransportName,
     Typing,
-    Unauthenticated,
     Unavailable,
     User,
     connect,
 )  # fmt: skip
 from chatserver.client.feed import LOW_WATER, MAX_QUEUED_EVENTS, Feed
-from chatserver.reasons import Reason
 from tests.client.fake import FakeServer, message
-from tests.client.listener import SOON, each_transport, listening, until, url
+from tests.client.listener import SOON, each_transport, until, url
 from tests.support.ports import steady_port
 from tests.support.serving import serving
 from tests.support.serving import until as until_answered
-from tests.support.tokens import secret_file, token
 
 
 async def texts(room: Room, count: int) -> list[str]:
@@ -188,14 +182,6 @@ async def test_errors_say_what_can_be_done(transport: TransportName) -> None:
         async with connect(url(server), transport=transport, name="x" * 300) as nameless:
             with pytest.raises(Rejected, match="the server answered 400: name: 300 characters, limit 40"):
                 await nameless.connected()
-
-
-@each_transport
-async def test_a_server_without_guests_requires_a_sign_in(transport: TransportName) -> None:
-    async with serving(guests="none") as server, connect(url(server), transport=transport) as chat:
-        with pytest.raises(ChatError) as raised:
-            await chat.publish("lobby", "x")
-        assert isinstance(raised.value, Unauthenticated | Forbidden | Rejected)
 
 
 async def test_a_bot_keeps_its_name_when_the_server_has_forgotten_it() -> None:
@@ -436,61 +422,3 @@ async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: F
     with pytest.raises(Invalid):
         async with connect(server.url, name="\ud83d"):
             pass
-
-
-@each_transport
-async def test_a_guest_signs_in_and_stays_the_user_on_the_next_connection(
-    transport: TransportName, tmp_path: Path
-) -> None:
-    """An event stream stayed the guest's: the guest was in the room beside the user, with the guest's rights."""
-    async with (
-        serving(token_key=(secret_file(tmp_path),), presence_grace=1.0) as server,
-        listening(url(server), transport=transport) as listener,
-    ):
-        await listener.until(Entered)
-        listener.say("a guest")
-        await listener.acknowledged(1)
-        ann = await listener.chat.authenticate(token(sub="u_ann", name="Ann"))
-        assert (ann, listener.chat.user) == (User("u_ann", "Ann"), ann)
-        listener.say("signed in")
-        await listener.acknowledged(2)
-        await until_answered(partial(listener.chat.members, "lobby"), lambda found: found.members == (ann,))
-        server.server.parts.connections.close_all(Reason.EVICTED)
-        listener.say("still")
-        await listener.until(Message, times=3)
-        assert [message.user == ann for message in listener.events(Message)] == [False, True, True]
-
-
-async def test_a_new_token_takes_away_a_room_and_nothing_else(tmp_path: Path) -> None:
-    """The server's word for that ended the connection, and so all rooms, as a breach of the protocol."""
-    first, second = [token(sub="u_ann", chat={"rooms": dict.fromkeys(rooms, "rw")}) for rooms in ("ab", "b")]
-    async with serving(token_key=(secret_file(tmp_path),)) as server, connect(url(server), token=first) as chat:
-        seen: list[Event] = []
-        for room in "ab":
-            chat.join(room)
-        await chat.history("a")  # on the same connection, so the rooms have been joined
-        await chat.authenticate(second)
-        with trio.fail_after(SOON):
-            async for event in chat.events():
-                seen.append(event)
-                if isinstance(event, Complaint):
-                    break
-        assert seen[-1] == Complaint("a", "forbidden", "you may not read a")
-        assert [type(event) for event in seen if not isinstance(event, Presence)] == [
-            Connected, Entered, Entered, Complaint,
-        ]  # fmt: skip
-        assert (await chat.publish("b", "still here")).offset == 1
-
-
-@each_transport
-async def test_a_malformed_token_is_refused_before_it_is_sent(transport: TransportName) -> None:
-    """Otherwise a line break in a header field ends the client, with the token in the traceback."""
-    with pytest.raises(Unauthenticated, match="this is no token"):
-        async with connect("host:1", token="a\nb"):
-            pass
-    async with serving() as server, connect(url(server), transport=transport) as chat:
-        with pytest.raises(Unauthenticated, match="this is no token"):
-            await chat.authenticate("a\nb")
-        with pytest.raises(Unauthenticated, match="is not valid"):
-            await chat.authenticate("as-from-a-file\n")
-        assert (await chat.publish("lobby", "and on it goes")).offset == 1

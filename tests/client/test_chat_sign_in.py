@@ -1,0 +1,94 @@
+"""The library with the real server: users who sign in, on each transport."""
+
+from functools import partial
+from pathlib import Path
+
+import pytest
+import trio
+
+from chatserver.client import (
+    ChatError,
+    Complaint,
+    Connected,
+    Entered,
+    Event,
+    Forbidden,
+    Message,
+    Presence,
+    Rejected,
+    TransportName,
+    Unauthenticated,
+    User,
+    connect,
+)
+from chatserver.reasons import Reason
+from tests.client.listener import SOON, each_transport, listening, url
+from tests.support.serving import serving
+from tests.support.serving import until as until_answered
+from tests.support.tokens import secret_file, token
+
+
+@each_transport
+async def test_a_server_without_guests_requires_a_sign_in(transport: TransportName) -> None:
+    async with serving(guests="none") as server, connect(url(server), transport=transport) as chat:
+        with pytest.raises(ChatError) as raised:
+            await chat.publish("lobby", "x")
+        assert isinstance(raised.value, Unauthenticated | Forbidden | Rejected)
+
+
+@each_transport
+async def test_a_guest_signs_in_and_stays_the_user_on_the_next_connection(
+    transport: TransportName, tmp_path: Path
+) -> None:
+    """An event stream stayed the guest's: the guest was in the room beside the user, with the guest's rights."""
+    async with (
+        serving(token_key=(secret_file(tmp_path),), presence_grace=1.0) as server,
+        listening(url(server), transport=transport) as listener,
+    ):
+        await listener.until(Entered)
+        listener.say("a guest")
+        await listener.acknowledged(1)
+        ann = await listener.chat.authenticate(token(sub="u_ann", name="Ann"))
+        assert (ann, listener.chat.user) == (User("u_ann", "Ann"), ann)
+        listener.say("signed in")
+        await listener.acknowledged(2)
+        await until_answered(partial(listener.chat.members, "lobby"), lambda found: found.members == (ann,))
+        server.server.parts.connections.close_all(Reason.EVICTED)
+        listener.say("still")
+        await listener.until(Message, times=3)
+        assert [message.user == ann for message in listener.events(Message)] == [False, True, True]
+
+
+async def test_a_new_token_takes_away_a_room_and_nothing_else(tmp_path: Path) -> None:
+    """The server's word for that ended the connection, and so all rooms, as a breach of the protocol."""
+    first, second = [token(sub="u_ann", chat={"rooms": dict.fromkeys(rooms, "rw")}) for rooms in ("ab", "b")]
+    async with serving(token_key=(secret_file(tmp_path),)) as server, connect(url(server), token=first) as chat:
+        seen: list[Event] = []
+        for room in "ab":
+            chat.join(room)
+        await chat.history("a")  # on the same connection, so the rooms have been joined
+        await chat.authenticate(second)
+        with trio.fail_after(SOON):
+            async for event in chat.events():
+                seen.append(event)
+                if isinstance(event, Complaint):
+                    break
+        assert seen[-1] == Complaint("a", "forbidden", "you may not read a")
+        assert [type(event) for event in seen if not isinstance(event, Presence)] == [
+            Connected, Entered, Entered, Complaint,
+        ]  # fmt: skip
+        assert (await chat.publish("b", "still here")).offset == 1
+
+
+@each_transport
+async def test_a_malformed_token_is_refused_before_it_is_sent(transport: TransportName) -> None:
+    """Otherwise a line break in a header field ends the client, with the token in the traceback."""
+    with pytest.raises(Unauthenticated, match="this is no token"):
+        async with connect("host:1", token="a\nb"):
+            pass
+    async with serving() as server, connect(url(server), transport=transport) as chat:
+        with pytest.raises(Unauthenticated, match="this is no token"):
+            await chat.authenticate("a\nb")
+        with pytest.raises(Unauthenticated, match="is not valid"):
+            await chat.authenticate("as-from-a-file\n")
+        assert (await chat.publish("lobby", "and on it goes")).offset == 1
