@@ -277,7 +277,7 @@ _ATTACK_COST: Final = (
     Figure("server_cpu_percent", "%", "server CPU during the attack, of one core (--server-pid)",
            column=_wide("server CPU, % of a core")),
     Figure("server_bytes_grown", "B",
-           "most that the server's memory grew in the attack, less the trend of baseline and recovery (--server-pid)",
+           "most that the server's memory grew in the attack, less the baseline's growth (--server-pid)",
            column=_wide("memory"), own_tolerance=_ONCE),
     Figure("server_bytes_per_attacker", "B", "server_bytes_grown for each attacker that came (--server-pid)",
            column=_wide("an attacker"), tile="of server memory for each attacker", own_tolerance=_EACH),
@@ -287,8 +287,8 @@ _ATTACK_COST: Final = (
     Figure("server_bytes_left_over_bar", "B",
            "server memory left above the limit: 1 KiB for each attacker (TLS: 49) and 512 KiB once (--server-pid)",
            _none(When.WATCHED), own_tolerance=_ONCE),
-    Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the trend of baseline and"
-           " recovery (--server-pid)", column=_wide("left"), own_tolerance=_ONCE),
+    Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the baseline's growth"
+           " (--server-pid)", column=_wide("left"), own_tolerance=_ONCE),
     Figure("server_descriptors_left", "", "server descriptors after recovery above the baseline (--server-pid)",
            Bar(">", bar.DESCRIPTORS_LEFT, When.WATCHED), own_tolerance=Tolerance(1.0, bar.DESCRIPTORS_LEFT)),
 )  # fmt: skip

@@ -235,12 +235,9 @@ class Measured:
     def _names(self, counts_as: Counts) -> set[str]:
         return {span.name for span in self.spans if span.counts_as is counts_as}
 
-    def _watched(self, counts_as: Counts) -> list[Size]:
-        return [size for span in self.spans if span.counts_as is counts_as for size in self.memory.get(span.name, [])]
-
     def _sizes(self, counts_as: Counts) -> list[Size]:
         """The server's memory in these phases and at their end, when it is read however busy this machine is."""
-        sizes = self._watched(counts_as)
+        sizes = [size for name in self._names(counts_as) for size in self.memory.get(name, [])]
         span = self.span(counts_as)
         if span.server_bytes is not None:
             sizes.append(Size(span.after.moment, span.server_bytes))
@@ -249,9 +246,8 @@ class Measured:
     def _memory_figures(self, came: int) -> Figures:
         # The limit is by those that were asked for: handshakes of others that have not come yet cost memory as well.
         asked, tls = sum(self.experiment.attackers.values()), self.plan.target.tls
-        before, after = self._watched(Counts.BASELINE), self._watched(Counts.RECOVERY)
-        most = grown(before, self._sizes(Counts.LOAD), after)
-        left = grown(before, self._sizes(Counts.RECOVERY)[-1:], after)
+        before = [size for name in self._names(Counts.BASELINE) for size in self.memory.get(name, [])]
+        most, left = grown(before, self._sizes(Counts.LOAD)), grown(before, self._sizes(Counts.RECOVERY)[-1:])
         return {
             "server_bytes_grown": most,
             # Divided by all that came, not by the peak: the sooner a server disconnects them, the lower the peak, and a

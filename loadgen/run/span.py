@@ -1,7 +1,7 @@
 """One phase of an experiment: its length, and what the server, the crowd and the machine did meanwhile.
 
 Owns: the arithmetic on the readings at both ends, and how much memory attackers cost a server. A server that keeps
-messages grows while its victims chat, so that growth is extrapolated and subtracted. May not: take readings.
+messages grows while its victims chat, so the baseline's growth is extrapolated and subtracted. May not: take readings.
 """
 
 from collections.abc import Mapping, Sequence
@@ -129,20 +129,17 @@ class Size(NamedTuple):
     resident: int  # bytes
 
 
-def grown(baseline: Sequence[Size], later: Sequence[Size], recovery: Sequence[Size]) -> int | None:
-    """The most by which later sizes exceed what the victims' messages explain; `None` without a size to compare.
-
-    These make it grow before the attack and after it. A server that grows only before it is still warming up.
-    """
+def grown(baseline: Sequence[Size], later: Sequence[Size]) -> int | None:
+    """The most by which later sizes exceed what the baseline's growth explains; `None` without one of them."""
     if not baseline or not later:
         return None
-    last, rate = baseline[-1], min(_rate(baseline), _rate(recovery))
+    last, rate = baseline[-1], _rate(baseline)
     return max(each.resident - last.resident - round(rate * (each.moment - last.moment)) for each in later)
 
 
-def _rate(sizes: Sequence[Size]) -> float:
+def _rate(baseline: Sequence[Size]) -> float:
     """Bytes a second, as the median of the steps, so that one jump does not count; never negative."""
     steps = [
-        (later.resident - earlier.resident) / (later.moment - earlier.moment) for earlier, later in pairwise(sizes)
+        (later.resident - earlier.resident) / (later.moment - earlier.moment) for earlier, later in pairwise(baseline)
     ]
     return max(median(steps), 0.0) if len(steps) >= _ENOUGH else 0.0
