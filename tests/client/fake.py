@@ -89,6 +89,7 @@ class FakeServer(Log):
     # faults
     acks_to_lose: int = 0
     refusals: list[int] = field(default_factory=list)
+    refuses_after: trio.Event | None = None  # the first refusal waits for it
     retry_after: str | None = None
     errors: list[dict[str, Any]] = field(default_factory=list)
     deaf: bool = False  # requests get no answer
@@ -142,6 +143,8 @@ class FakeServer(Log):
         self.cookies.append(cookie.decode() if cookie else None)
         with suppress(ConnectionClosed):  # the client may leave at any time
             if self.refusals:
+                if self.refuses_after is not None:
+                    await self.refuses_after.wait()
                 extra = [(b"Retry-After", self.retry_after.encode())] if self.retry_after else []
                 body = json.dumps({"error": {"code": "x", "message": NOT_NOW}}).encode()
                 await request.reject(self.refusals.pop(0), extra_headers=extra, body=body)

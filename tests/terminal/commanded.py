@@ -38,6 +38,8 @@ async def chat(server: FakeServer, typed: bytes, *flags: str) -> subprocess.Comp
                     nursery.start_soon(read, name, getattr(process, name))
                 with suppress(trio.BrokenResourceError):  # it ended before it had read all input
                     await process.stdin.send_all(typed)
+                if server.refuses_after is not None:
+                    server.refuses_after.set()
                 await process.stdin.aclose()
             return subprocess.CompletedProcess((), await process.wait(), **said)
         finally:

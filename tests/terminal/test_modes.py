@@ -41,7 +41,7 @@ async def test_send_publishes_each_line_in_order_whatever_is_lost(server: FakeSe
         ({}, b"a\nf\xfcnf\nb\n", ("--send",), b"line 2 is not sent: this text is not valid UTF-8\n", ["a", "b"]),
         ({}, b"x" * (LONGEST_LINE + 1), ("--send",), b"line 1 is longer than 1,048,576 B\n", []),
         ({"errors": [{"code": "forbidden", "message": "members only"}]}, b"", ("--plain",), b"members only\n", []),
-        ({"refusals": [403]}, b"a\n", ("--send",),
+        ({"refusals": [403], "refuses_after": trio.Event()}, b"a\n", ("--send",),
          b"chatserver: nothing is sent\nchatserver: the server answered 403: no\\x1bc\n", []),
         ({"refusals": [503] * 99}, b"a\nb\n", ("--send", "--retry-for", "0.3"),
          b"no answer within 0.3 s\n", []),
