@@ -13,6 +13,7 @@ const LEADER_TIMEOUT = 3_000; // ms without an answer
 const ASK_EVERY = 25_000; // ms; whether there is a leader
 const LEADER = 'leader';
 const ALL = 'all';
+const MAX_JOINS = 8; // answers kept, of up to 64 KB: in a quiet chat a user may open many rooms before anything is pushed
 
 class Tabs {
   id = randomKey(8);
@@ -97,6 +98,7 @@ class Tabs {
       const key = JSON.stringify(request);
       const known = isJoin && this.#joins.get(key);
       const asking = known || this.#socket.ask(request);
+      if (this.#joins.size >= MAX_JOINS) this.#joins.clear();
       if (isJoin) this.#joins.set(key, asking);
       else if (request.type === 'leave') this.#joins.clear();
       const answer = await asking;
