@@ -222,7 +222,7 @@ async def test_a_server_that_is_no_chatserver_is_named_as_such(admin: Admin) -> 
 
 
 async def test_a_request_whose_answer_breaks_off_is_not_made_again(admin: Admin) -> None:
-    """A user who has come back would be kicked a second time."""
+    """A user who has come back would be kicked a second time. The moderator is told that it may have been done."""
     asked: list[bytes] = []
 
     async def answer(stream: trio.SocketStream) -> None:
@@ -231,4 +231,8 @@ async def test_a_request_whose_answer_breaks_off_is_not_made_again(admin: Admin)
 
     async with answering(answer) as admin.url:
         code, _, err = await admin.run("kick", "--room", "*", "--user", "u_bob")
-    assert (code, err.count("\n"), len(asked)) == (1, 1, 1), err
+        assert (code, err.endswith("; the change may have been made\n"), err.count("\n"), len(asked)) == (1, True, 1, 1)
+        code, _, err = await admin.run("audit")
+        assert (code, "may have been" in err, len(asked)) == (1, False, 2), err
+    code, _, err = await admin.run("kick", "--room", "*", "--user", "u_bob")
+    assert (code, err) == (1, f"chatserver: URL: {admin.url}: cannot connect: Connection refused\n")

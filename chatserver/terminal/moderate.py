@@ -19,7 +19,7 @@ from rich.text import Text
 from chatserver.client import wire
 from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient, Response, encoded_query
-from chatserver.client.stream import EndedError
+from chatserver.client.stream import EndedError, UnconnectedError
 from chatserver.settings.spec import ConfigError
 from chatserver.terminal.arguments import read_target, read_token
 from chatserver.terminal.render import printable
@@ -119,7 +119,9 @@ class Admin:
         try:
             return _decoded(trio.run(self._fetch, method, path, fields), kind)
         except EndedError as ended:
-            raise AdminError(f"URL: {self._target.authority}: {ended.why}") from ended
+            is_sure = method == "GET" or isinstance(ended, UnconnectedError)
+            doubt = "" if is_sure else "; the change may have been made"
+            raise AdminError(f"URL: {self._target.authority}: {ended.why}{doubt}") from ended
 
     async def _fetch(self, method: str, path: str, fields: Mapping[str, object] | None) -> Response:
         async with aclosing(HttpClient(self._target, Credentials(token=self._token))) as http:
