@@ -23,16 +23,21 @@ class RemotePeople(NamedTuple):
     unnamed: int  # number of further people
 
     def same_as(self, other: "RemotePeople") -> bool:
-        """Whether the two look the same to clients."""
+        """Whether the two look the same to clients and moderators."""
         return self.unnamed == other.unnamed and not self.changed_to(other)
 
     def changed_to(self, now: "RemotePeople") -> list[int]:
-        """The numbers of people who have come, left or changed their names."""
+        """The numbers of people who have come, left, or changed their names or networks."""
+        before, after = self.people, now.people
         return [
             number
-            for number, each in (self.people | now.people).items()
-            if number not in self.people or number not in now.people or self.people[number].label != each.label
+            for number, each in (before | after).items()
+            if number not in before or number not in after or _looks(before[number]) != _looks(each)
         ]
+
+
+def _looks(person: Principal) -> tuple[object, str]:
+    return person.label, person.network
 
 
 NOBODY = RemotePeople({}, 0)
@@ -114,6 +119,10 @@ class ClusterPresence(Presence):
             # A newly named person may have been there unnamed, and is no arrival.
             self._note_change(shown, person, count_only=now.unnamed > 0)
 
+    def _put(self, principal: Principal) -> None:
+        super()._put(principal)
+        self._noted(self._name)
+
     def _note(self, principal: Principal, *, here: bool) -> None:
         """Note an arrival or departure here of a person who may be elsewhere as well."""
         self._noted(self._name)
@@ -131,7 +140,6 @@ class ClusterPresence(Presence):
         self._put(principal)
         if self._renamed is not None:
             self._renamed.pop(principal.number, None)
-        self._noted(self._name)
         self._note_change(shown, principal)
 
     def _note_change(self, before: Principal | None, now: Principal | None, *, count_only: bool = False) -> None:

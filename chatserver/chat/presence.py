@@ -89,6 +89,8 @@ class Presence:
             return
         if before.label != principal.label:
             self._rename(principal)
+        elif before.network != principal.network:
+            self._put(principal)  # a ban of the user's network is for the one it came from last
         if self._pop_lease(number):
             return  # the connection takes the place of the lease
         if self._connections is None:

@@ -133,7 +133,11 @@ async def test_the_network_that_a_user_is_connected_from_can_be_banned(
     ann = await id_of(address, ANN)
     nowhere = await moderate(address, "POST", "/rooms/*/sanctions", kind="ban", network_of=ann)
     assert (nowhere.status, "is not in any room now" in nowhere.json["error"]["message"]) == (400, True)
-    async with chatter(address, headers=ANN, source=ELSEWHERE) as friend:
+    async with (
+        chatter(address, headers=ANN, source="127.0.0.9") as on_another_network,
+        chatter(address, headers=ANN, source=ELSEWHERE) as friend,
+    ):
+        await on_another_network.ask("join", room="lobby")
         await friend.ask("join", room="lobby")
         elsewhere = await moderate(address, "POST", "/rooms/ops/sanctions", kind="ban", network_of=ann)
         assert (elsewhere.status, "is not in ops now" in elsewhere.json["error"]["message"]) == (400, True)

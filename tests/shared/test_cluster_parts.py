@@ -122,6 +122,12 @@ async def test_a_user_and_a_room_that_are_only_at_the_other_server_are_found(
             assert made["user_name"] == user["name"]
             made = await sanction(ours.address, room, kind="mute", network_of=user["id"])
             assert made["network"] == ELSEWHERE
+        async with chatter(other.address, headers=guest("bob"), source="127.0.0.9") as roamed:
+            await roamed.ask("join", room="lobby")
+            await until(
+                lambda: sanction(ours.address, "lobby", kind="mute", network_of=user["id"]),
+                lambda made: made["network"] == "127.0.0.9",
+            )
 
 
 async def test_a_search_at_one_is_counted_by_the_other(servers: list[Valkey]) -> None:
