@@ -32,6 +32,8 @@ _FLAGS = {
 #: Columns of times; "until" may say "no end".
 _TIMES = frozenset(("time", "until"))
 _SIGN_IN = frozenset(("unauthenticated", "forbidden"))
+#: Perhaps a name in place of an id: the server puts any id in force, since it knows no absent users.
+_ABSENT = "nobody with this id is there now; a name is no id, `/who NAME` in `chatserver chat` shows it"
 
 
 class AdminError(Exception):
@@ -73,7 +75,6 @@ class Admin:
     def sanction(
         self, kind: str, room: str, *, whom: Mapping[str, str], seconds: int | None, reason: str
     ) -> wire.Sanction:
-        self._check_id(room, whom.get("user", ""))
         fields = {"kind": kind, **whom, "seconds": seconds, "reason": reason}
         given = {name: value for name, value in fields.items() if value is not None}
         return self._ask(wire.Sanction, "POST", room, "sanctions", given)
@@ -92,7 +93,6 @@ class Admin:
 
     def kick(self, room: str, *, user: str, reason: str) -> int:
         """Returns the number of connections that were removed."""
-        self._check_id(room, user)
         return self._ask(wire.Kicked, "POST", room, "kick", {"user": user, "reason": reason}).ended
 
     def delete(self, room: str, *, offset: int) -> wire.Ack:
@@ -100,15 +100,6 @@ class Admin:
 
     def audit(self, *, after: int | None, limit: int) -> Sequence[Entry]:
         return self._request(_Audit, "GET", f"/audit?{encoded_query(after=after, limit=limit)}").entries
-
-    def _check_id(self, room: str, user: str) -> None:
-        """Refuse a name in place of an id: the server knows no absent users, so it would put any id in force."""
-        if not user or room == "*":
-            return
-        members = self._ask(wire.Members, "GET", room, "members").members
-        ids = [member.id for member in members if member.name == user]
-        if ids and user not in [member.id for member in members]:
-            raise ConfigError("user", printable(f"{user} is a name; in {room} it is that of {', '.join(ids)}"))
 
     def _ask(
         self, kind: type[_T], method: str, room: str, rest: str, fields: Mapping[str, object] | None = None
@@ -149,9 +140,8 @@ def done(what: str, sanction: wire.Sanction) -> str:
     is_made = not what.startswith("un")
     until = f" until {sanction.until}" if sanction.until and is_made else ""
     place = "all rooms" if sanction.room == "*" else sanction.room
-    # Perhaps a name in place of an id: the server puts any id in force, since it knows no absent users.
     is_there = not sanction.user or sanction.user_name
-    absence = "; nobody with this id is there now" if is_made and not is_there else ""
+    absence = f"; {_ABSENT}" if is_made and not is_there else ""
     return printable(f"{what} {_whom(sanction)} in {place}{until} (sanction {sanction.id}){absence}")
 
 
