@@ -104,9 +104,7 @@ def build(
     def policy(names: Sequence[str], *bound: socket.socket) -> OriginPolicy:
         """The origin policy of sockets with these host names and the addresses that they are bound to."""
         hosts = [*names, *(each.getsockname()[0] for each in bound)]
-        return origin_policy(
-            secure=engine is not None, bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host
-        )
+        return origin_policy(bound=hosts, origins=settings.allow_origin, hosts=settings.allow_host)
 
     public = policy(settings.host, *for_clients)
     private = None if operators is None else policy(listen(settings.metrics_listen)[:1], operators)

@@ -48,7 +48,6 @@ class Caller(Enum):
 class OriginPolicy:
     """The parameters of the decision; made once."""
 
-    scheme: str  # of this listener
     origins: frozenset[str]  # of pages that may do the same as ours
     hosts: frozenset[str] | None  # the names and addresses of this server; None: any
     any_address: bool = False  # bound to all addresses, so that any address is one of its own
@@ -70,7 +69,7 @@ class OriginPolicy:
         )
 
 
-def origin_policy(*, secure: bool, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> OriginPolicy:
+def origin_policy(*, bound: Iterable[str], origins: Iterable[str], hosts: Iterable[str]) -> OriginPolicy:
     """Make the policy of a server that listens at the names and addresses `bound`, and has further names `hosts`.
 
     localhost is always allowed, since it cannot be pointed elsewhere. A server that is bound to all addresses and was
@@ -80,13 +79,15 @@ def origin_policy(*, secure: bool, bound: Iterable[str], origins: Iterable[str],
     further = frozenset(map(forms.host, hosts))
     anywhere = not ours.isdisjoint(_ALL_ADDRESSES)
     return OriginPolicy(
-        scheme="https" if secure else "http", origins=frozenset(map(forms.origin, origins)), any_address=anywhere,
+        origins=frozenset(map(forms.origin, origins)), any_address=anywhere,
         hosts=None if anywhere and not further else ours | further | {"localhost"},
     )  # fmt: skip
 
 
-def caller_of(headers: Mapping[str, str], policy: OriginPolicy) -> Caller:
-    """Which site's page sent a request. Raises HttpError (421) when it was meant for another server."""
+def caller_of(headers: Mapping[str, str], policy: OriginPolicy, *, secure: bool) -> Caller:
+    """Which site's page sent a request, over TLS or perhaps not. Raises HttpError (421) when it was meant for another
+    server.
+    """
     host, origin, site = headers.get("host"), headers.get("origin"), headers.get("sec-fetch-site")
     if host is None:
         # HTTP/1.0, which health checks use and browsers do not. Behind a proxy that removes `Host`, the request of any
@@ -101,7 +102,7 @@ def caller_of(headers: Mapping[str, str], policy: OriginPolicy) -> Caller:
         return Caller.OWN if site in _OURS else Caller.FOREIGN
     if origin in policy.origins:
         return Caller.ALLOWED
-    return Caller.OWN if site in _OURS and _is_own(origin, host, policy.scheme) else Caller.FOREIGN
+    return Caller.OWN if site in _OURS and _is_own(origin, host, secure=secure) else Caller.FOREIGN
 
 
 @lru_cache(CACHED_HOSTS)
@@ -118,12 +119,12 @@ def _compared(name: str) -> tuple[str, bool]:
         return name.lower().removesuffix("."), False
 
 
-def _is_own(origin: str, host: str, scheme: str) -> bool:
+def _is_own(origin: str, host: str, *, secure: bool) -> bool:
     """Whether an origin is this server, under the host of the request."""
     theirs, _, authority = origin.partition("://")
-    # With plain http here, a proxy in front may terminate TLS, so https is the same origin. Never the reverse: a page
-    # that came over http may have been altered on its way, and would talk to us over https.
-    if theirs != scheme and (theirs, scheme) != ("https", "http"):
+    # With plain http here, a proxy in front may terminate TLS and not say so, so https is the same origin. Never the
+    # reverse: a page that came over http may have been altered on its way, and would talk to us over https.
+    if theirs != "https" and (secure or theirs != "http"):
         return False
     suffix = f":{forms.DEFAULT_PORTS[theirs]}"
     return authority.lower().removesuffix(suffix) == host.lower().removesuffix(suffix)

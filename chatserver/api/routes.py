@@ -100,7 +100,7 @@ class Routes:
         head = request.head
         path = head.path
         operators = self._operators if request.operators else None
-        caller = caller_of(head.headers, operators or self._policy)
+        caller = caller_of(head.headers, operators or self._policy, secure=request.secure)
         if path in self._service:
             request.foreign = True  # monitoring is public, and a token in the request may be meant for a proxy
         elif caller is Caller.FOREIGN and path not in self._static:

@@ -16,10 +16,10 @@ APP = "https://app.example"
 EVIL = "https://evil.example"
 OWN, ALLOWED, FOREIGN = Caller.OWN, Caller.ALLOWED, Caller.FOREIGN
 
-PLAIN = origin_policy(secure=False, bound=["127.0.0.1"], origins=[APP, "http://localhost:3000"], hosts=["chat.example"])
-SECURE = origin_policy(secure=True, bound=["192.0.2.1", "::1"], origins=[], hosts=["Chat.Example."])
-ANYWHERE = origin_policy(secure=False, bound=["0.0.0.0"], origins=[], hosts=[])
-ANYWHERE_NAMED = origin_policy(secure=False, bound=["::", "192.0.2.1"], origins=[], hosts=["chat.example"])
+PLAIN = origin_policy(bound=["127.0.0.1"], origins=[APP, "http://localhost:3000"], hosts=["chat.example"])
+SECURE = origin_policy(bound=["192.0.2.1", "::1"], origins=[], hosts=["Chat.Example."])
+ANYWHERE = origin_policy(bound=["0.0.0.0"], origins=[], hosts=[])
+ANYWHERE_NAMED = origin_policy(bound=["::", "192.0.2.1"], origins=[], hosts=["chat.example"])
 
 
 def head_of(method: str, headers: Mapping[str, str]) -> Head:
@@ -54,7 +54,7 @@ def test_the_source_of_a_request() -> None:
         *((site, ALLOWED, (APP, "http://localhost:3000")) for site in (None, "cross-site", "same-site")),
     ):
         for origin in origins:
-            assert caller_of(fields(origin=origin, site=site), PLAIN) is source, origin
+            assert caller_of(fields(origin=origin, site=site), PLAIN, secure=False) is source, origin
 
 
 def test_the_source_of_a_request_under_other_names() -> None:
@@ -77,7 +77,7 @@ def test_the_source_of_a_request_under_other_names() -> None:
         (ANYWHERE, None, EVIL, None, FOREIGN),
         (ANYWHERE, None, None, "cross-site", FOREIGN),
     ):
-        assert caller_of(fields(host, origin, site), held) is source, (host, origin, site)
+        assert caller_of(fields(host, origin, site), held, secure=held is SECURE) is source, (host, origin, site)
 
 
 def test_which_names_are_ours() -> None:
@@ -95,17 +95,17 @@ def test_which_names_are_ours() -> None:
         (ANYWHERE_NAMED, "chat.example 192.0.2.7:8000 [2001:db8::7]:8000 localhost", "evil.example"),
     ):
         for host in ours.split():
-            assert caller_of(fields(host), held) is OWN, host
+            assert caller_of(fields(host), held, secure=False) is OWN, host
         for host in others.split():
             with pytest.raises(HttpError, match="is not a name of this server") as caught:
-                caller_of(fields(host), held)
+                caller_of(fields(host), held, secure=False)
             assert caught.value.code is ErrorCode.MISDIRECTED
 
 
 def test_bound_names_are_ours_in_any_spelling() -> None:
-    held = origin_policy(secure=False, bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
+    held = origin_policy(bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
     for host in ("myhost:8000", "[fe80:0::1]:8000", "localhost"):
-        assert caller_of(fields(host), held) is OWN
+        assert caller_of(fields(host), held, secure=False) is OWN
 
 
 def is_forbidden(method: str, **headers: str) -> bool:
@@ -148,9 +148,9 @@ SITES = st.sampled_from([None, "none", "same-origin", "same-site", "cross-site"]
 def test_a_page_of_another_host_or_port_is_foreign(
     *, host: str, port: int, theirs: str, their_port: int, site: str | None, secure: bool, tls: bool
 ) -> None:
-    held = origin_policy(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    held = origin_policy(bound=["127.0.0.1"], origins=[], hosts=[host])
     origin = f"{'https' if tls else 'http'}://{theirs}:{their_port}"
-    found = caller_of(fields(f"{host}:{port}", origin, site), held)
+    found = caller_of(fields(f"{host}:{port}", origin, site), held, secure=secure)
     same = (host, port) == (theirs, their_port) and (tls or not secure) and site in (None, "none", "same-origin")
     assert found is (OWN if same else FOREIGN)
 
@@ -160,8 +160,8 @@ def test_a_page_of_another_host_or_port_is_foreign(
 )
 def test_our_own_page_is_never_foreign(*, host: str, port: int, secure: bool, capitals: bool, site: str | None) -> None:
     """A browser writes both fields without the default port of the scheme."""
-    held = origin_policy(secure=secure, bound=["127.0.0.1"], origins=[], hosts=[host])
+    held = origin_policy(bound=["127.0.0.1"], origins=[], hosts=[host])
     scheme, default = ("https", 443) if secure else ("http", 80)
     authority = host if port == default else f"{host}:{port}"
     asked = authority.upper() if capitals else authority
-    assert caller_of(fields(asked, f"{scheme}://{authority}", site), held) is OWN
+    assert caller_of(fields(asked, f"{scheme}://{authority}", site), held, secure=secure) is OWN

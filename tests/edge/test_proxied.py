@@ -300,3 +300,15 @@ async def test_a_cookie_is_secure_if_the_proxy_reports_tls(method: str) -> None:
                 else:
                     answer = await peer.request(method, "/" if method == "GET" else "/session", headers=headers)
                 assert answer.headers["set-cookie"].endswith("; Secure") is secure, (source, scheme)
+
+
+async def test_a_page_over_http_is_foreign_if_the_proxy_reports_tls() -> None:
+    """It may have been altered on its way, and would act as the user, whose cookie it got over https."""
+    async with proxied(allow_host=("chat.example",)) as server, balancer(server) as peer:
+        for page, scheme, status in (("http", "https", 403), ("https", "https", 201), ("http", "http", 201)):
+            headers = {
+                **forwarded("192.0.2.1"), "Host": "chat.example", "Origin": f"{page}://chat.example",
+                "X-Forwarded-Proto": scheme, "Content-Type": "text/plain",
+            }  # fmt: skip
+            answer = await peer.request("POST", "/rooms/r/messages", b"hi", headers=headers)
+            assert answer.status == status, (page, scheme)
