@@ -126,7 +126,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
     def _open(self, post: Post) -> Opened[sqlite3.Connection]:
         path = checked_path(self._path)
-        with opening(path), ExitStack() as undo:
+        with opening(path), ExitStack() as undo, ExitStack() as unless_opened:
             writing = None
             if self._neighbours is None:
                 undo.enter_context(closing(lock_file(path)))
@@ -139,9 +139,11 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
                 self._retention_turn = undo.enter_context(closing(self._neighbours.lock("retention")))
             create_private(path)
             connection, identity = connect_writer(path, writing)
+            unless_opened.callback(connection.close)
             self._writer = SqliteWriter(connection, self.wall_ms, self._note_replaced, writing)
             self._scrubber = undo.enter_context(closing(Scrubber(connection, path)))
             readers, searcher = sqlite_readers.open_readers(path, post=post), sqlite_readers.open_readers(path, 1)
+            unless_opened.pop_all()  # SqliteWriter closes it
             self._locks = undo.pop_all()
             return Opened(identity, self._writer, readers, searcher)
 

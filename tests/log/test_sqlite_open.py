@@ -1,7 +1,6 @@
 """Opening a file as a log: refusals and their messages, and what a log keeps over restarts."""
 
 import errno
-import gc
 import os
 import resource
 import shutil
@@ -13,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
+from typing import Any
 from unittest.mock import Mock
 
 import pytest
@@ -336,8 +336,18 @@ async def test_a_lack_of_space_is_named(
         error = sqlite3.OperationalError("disk I/O error")
         error.sqlite_errorname = name
     monkeypatch.setattr(f"chatserver.log.{step}", Mock(side_effect=error))
+    opened, connect = list[sqlite3.Connection](), sqlite3.connect
+
+    def noted(*args: Any, **options: Any) -> sqlite3.Connection:
+        opened.append(connect(*args, **options))
+        return opened[-1]
+
+    monkeypatch.setattr("sqlite3.connect", noted)
     assert await refused(path) == f"{path} cannot be opened: {told.format(name)}"
-    gc.collect()  # the connection closes with the traceback of the error: later, it would confuse a test of descriptors
+    assert opened
+    for connection in opened:
+        with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+            connection.execute("SELECT 1")
 
 
 async def test_a_killed_server_starts_again_on_a_full_disk_and_serves_what_it_has(path: Path) -> None:
