@@ -8,9 +8,10 @@ After a ban or a kick a WebSocket is notified and leaves the room (a ban from al
 refused, an event stream is notified and ends. After a mute both are notified; a poll's answer has no field for it.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import islice
+from typing import cast
 
 from chatserver.api.websocket_session import WebSocketSession
 from chatserver.chat.hub import Hub
@@ -46,7 +47,8 @@ class Enforcer:
     def _search(self, enforcement: Enforcement) -> Iterator[None]:
         act = self._notify if enforcement.kind is Penalty.MUTE else self._end
         try:
-            yield from search(self._connections, enforcement.concerns, partial(act, enforcement=enforcement))
+            where = self._places(enforcement.room)
+            yield from search(self._connections, where, enforcement.concerns, partial(act, enforcement=enforcement))
             if enforcement.kind is Penalty.MUTE:
                 return
             for room, principal in self._hub.leaseholders(enforcement.room):
@@ -55,6 +57,14 @@ class Enforcer:
                 yield
         finally:
             enforcement.over.set()  # set even after a failure, since a moderator waits for it
+
+    def _places(self, name: str) -> Iterable[Connection | None]:
+        """The connections with something open in a room; for all rooms, the whole table. Safe while they change."""
+        if name == EVERYWHERE:
+            return self._connections.table
+        room = self._hub.rooms.get(name)
+        there = () if room is None else (*room.members, *(room.waiters or ()))
+        return (cast(Connection | None, each.connection) for each in there)
 
     def _notify(self, connection: Connection, enforcement: Enforcement) -> None:
         """Tell a muted user, once on each connection to the room."""
@@ -137,7 +147,7 @@ class SignOutSearch:
     def _search(self) -> Iterator[None]:
         while self._waiting:
             self._numbers, self._waiting = self._waiting, set()
-            yield from search(self._connections, self._concerns, self._end)
+            yield from search(self._connections, self._connections.table, self._concerns, self._end)
             for room, principal in self._hub.leaseholders(EVERYWHERE):
                 if self._concerns(principal):
                     self._hub.end_lease(room, principal)
@@ -159,9 +169,10 @@ class SignOutSearch:
 
 
 def search(
-    connections: Connections, concerns: Callable[[Principal], bool], act: Callable[[Connection], object]
-) -> Iterator[None]:
-    """Act on the connections of the principals concerned; one item of work for each place of the table.
+    connections: Connections, places: Iterable[Connection | None], concerns: Callable[[Principal], bool],
+    act: Callable[[Connection], object],
+) -> Iterator[None]:  # fmt: skip
+    """Act on the connections of the principals concerned; one item of work for each place.
 
     If `act` returns true, it is called again with the next item. A fault ends the connection at which it happens, and
     the search goes on.
@@ -171,7 +182,7 @@ def search(
         principal = _principal_of(connection.context)
         return principal is not None and concerns(principal) and act(connection)
 
-    for connection in connections.table:
+    for connection in places:
         while connection is not None and connections.step(connection, visit):
             yield
         yield
