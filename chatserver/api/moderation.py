@@ -100,9 +100,8 @@ class ModerationHandlers:
         entry = self._entry(principal, asked.kind, room, target, name, length, wanted.reason)
         try:
             sanction = await self._kept.add(wanted, entry)
-        except TooManySanctionsError:
-            sentence = "no more sanctions may be in force; lift one, or wait until one ends"
-            raise HttpError(ErrorCode.BAD_FIELD, sentence) from None
+        except TooManySanctionsError as error:
+            raise HttpError(ErrorCode.BAD_FIELD, f"{error}; lift one, or wait until one ends") from None
         enforcement = self._moderation.enforce(sanction)
         write_line(entry)
         if enforcement is not None:  # None: another moderator has replaced it meanwhile

@@ -18,6 +18,8 @@ from chatserver.log.tables import Database, Tables, remove_expired
 
 #: Sanctions in force at a time; each is 0.5 KB of memory, and all are read when the server starts.
 MAX_SANCTIONS = 50_000
+#: Those in single rooms that one moderator may have made: a moderator of one room must not prevent bans in others.
+MAX_BY_ONE = 5_000
 #: The name that stands for every room.
 EVERYWHERE = "*"
 
@@ -49,7 +51,7 @@ class Sanction(msgspec.Struct, frozen=True, gc=False):
 
 
 class TooManySanctionsError(Exception):
-    """MAX_SANCTIONS are in force."""
+    """MAX_SANCTIONS are in force, or MAX_BY_ONE; the message is for the moderator."""
 
 
 _COLUMNS = 'room, kind, "user", network, until, reason, by_id, by_name, time, user_name'
@@ -110,8 +112,12 @@ def _add(sanction: Sanction, entry: AuditEntry, tables: Tables) -> Sanction:
         sanction.user_name,
     )  # fmt: skip
     ((count,),) = tables.run("SELECT count(*) FROM sanctions")
-    if count > MAX_SANCTIONS:
-        raise TooManySanctionsError  # this rolls the change back
+    if count > MAX_SANCTIONS:  # an exception rolls the change back
+        raise TooManySanctionsError(f"{MAX_SANCTIONS:,} sanctions are in force")
+    if count > MAX_BY_ONE and sanction.room != EVERYWHERE:  # of 50,000 this counts those of one moderator in 10 ms
+        own = "SELECT count(*) FROM sanctions WHERE by_id = ? AND room != ?"
+        if tables.run(own, sanction.by_id, EVERYWHERE)[0][0] > MAX_BY_ONE:
+            raise TooManySanctionsError(f"{MAX_BY_ONE:,} sanctions in single rooms are yours")
     append([entry], tables)
     return msgspec.structs.replace(sanction, id=id_)
 

@@ -217,6 +217,22 @@ async def test_the_number_of_sanctions_is_limited(address: Address, monkeypatch:
     await sanction(address, kind="mute", user="u_x", seconds=60)
 
 
+async def test_a_moderator_of_some_rooms_leaves_room_for_sanctions_of_others(
+    address: Address, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One filled the whole table with mutes of nobody in its room, and then no network could be banned anywhere."""
+    monkeypatch.setattr(sanctions_module, "MAX_SANCTIONS", 4)
+    monkeypatch.setattr(sanctions_module, "MAX_BY_ONE", 2, raising=False)
+    answers = [
+        await moderate(address, "POST", f"/rooms/{room}/sanctions", who=OF_OPS, kind="mute", user="u_nobody")
+        for room in ("ops", "a", "b", "a")
+    ]
+    assert [answer.status for answer in answers] == [201, 201, 400, 201], "the last one replaces another"
+    assert "2 sanctions in single rooms are yours" in answers[2].json["error"]["message"]
+    for room, user in (("*", "u_x"), ("ops", "u_y")):
+        await sanction(address, room, kind="ban", user=user)
+
+
 # -- audit ------------------------------------------------------------------------------------------------------------
 
 
