@@ -2,7 +2,7 @@
 
 Owns: the value, how much is kept, the statements. May not: decide what is worth an entry.
 
-Fewer minor entries are kept: any client can cause them, and they must not push a moderator's entries out.
+Fewer minor entries are kept: any client, or a moderator in a loop, can cause them, and they must not push others out.
 """
 
 from collections.abc import Sequence
@@ -35,7 +35,7 @@ class AuditEntry(msgspec.Struct, frozen=True, gc=False):
     target: str = ""  # a user's id, a network or an offset
     detail: str = ""
     target_name: str = ""  # of a user, as far as it was known
-    minor: bool = False  # any client can cause such an entry, so fewer are kept
+    minor: bool = False  # see the module
     id: int = 0  # assigned by the log; ascending
 
 

@@ -11,6 +11,7 @@ import trio
 from chatserver.api import moderation as moderation_module
 from chatserver.chat import audit as audit_module
 from chatserver.chat.moderation import Enforcement
+from chatserver.log import audit as log_audit_module
 from chatserver.log import sanctions as sanctions_module
 from chatserver.log.interface import LogBusy
 from chatserver.log.memory import MemoryLog
@@ -271,6 +272,26 @@ async def test_the_trail_has_each_action_and_goes_on_after_an_id(server: Serving
     assert [(line["event"], line["target"], line["peer"]) for line in lines] == [
         ("mute", "u_x", "127.0.0.1"), ("ban", "192.0.2.1", "127.0.0.1"), ("unban", "192.0.2.1", "127.0.0.1"),
     ]  # fmt: skip
+
+
+async def test_a_moderator_who_does_very_much_displaces_no_entry_of_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With kicks of nobody a moderator of one room pushed all entries out of the trail, within five minutes."""
+    monkeypatch.setattr(audit_module, "ACTION_BURST", 2, raising=False)
+    for name, value in (("MAX_ENTRIES", 4), ("MAX_MINOR_ENTRIES", 1), ("TRIM_EVERY", 1)):
+        monkeypatch.setattr(log_audit_module, name, value)
+    async with moderated(tmp_path) as server:
+        address = server.address
+        await sanction(address, kind="ban", user="u_x")
+        for number in range(4):
+            answer = await moderate(address, "POST", "/rooms/ops/kick", who=OF_OPS, user="u_nobody")
+            assert answer.status == 200
+            fields: dict[str, Any] = {"kind": "mute", "user": "u_nobody", "seconds": number + 1}
+            assert (await moderate(address, "POST", "/rooms/ops/sanctions", who=OF_OPS, **fields)).status == 201
+        await sanction(address, kind="ban", user="u_y")
+        trail = [(each["by"]["id"], each["action"]) for each in await audit(address)]
+    assert trail == [("u_mod", "ban"), ("u_bob", "kick"), ("u_bob", "mute"), ("u_bob", "mute"), ("u_mod", "ban")]
 
 
 async def test_a_deletion_is_in_the_trail_unless_the_author_deletes(address: Address) -> None:
