@@ -15,9 +15,11 @@ from chatserver.client import events, wire
 from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and light backgrounds
-#: Shown as they are, though they are no printable characters: joiners, which emoji and Persian need, and wide and
-#: unbreakable spaces.
+#: Joiners, which emoji and Persian need, and wide and unbreakable spaces: no printable characters, but text.
 HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000")
+#: These spaces, and letters and signs that look like one: in a sentence of such, which is one word, a line has no place
+#: to break, and what the terminal puts at the beginning of a row looks like the line of another user.
+_BLANK = dict.fromkeys(map(ord, "\u00a0\u202f\u3000\u2800\u3164\u115f\u1160\uffa0\U0001d159"), " ")
 _NAMES_SHOWN = 3  # in one line of presence; of more, only the number is shown
 _QUOTE = 60  # columns of a quoted message
 _BRIEF = 1.0  # s; a text that is sent again sooner is not told of, nor is a shorter wait for a connection
@@ -63,7 +65,11 @@ class Style:
 
 
 def printable(text: str) -> str:
-    """Return `text` with control and format characters made visible: `\\x1b[2J` rather than a cleared screen."""
+    """Return `text` with control and format characters made visible: `\\x1b[2J` rather than a cleared screen.
+
+    What looks like a space is one.
+    """
+    text = text.translate(_BLANK)
     return "".join(char if char.isprintable() or char in HARMLESS else ascii(char)[1:-1] for char in text)
 
 
@@ -116,7 +122,8 @@ def message_lines(message: Message, style: Style, *, room: str = "", quote: str 
 def wrapped(text: str, columns: int, *, indent: int) -> str:
     """Break lines between words, so that the edge of the terminal cuts none, and indent the rest of each.
 
-    A word longer than a line is not broken here: the terminal wraps it, so that it can be copied whole.
+    A word longer than a line is not broken here: the terminal wraps it, so that it can be copied whole. Nothing follows
+    it in its last row: that would look like another user's line.
     """
     return "\n".join(_wrapped_line(line, columns, min(indent, columns // 4)) for line in text.split("\n"))
 
@@ -124,15 +131,13 @@ def wrapped(text: str, columns: int, *, indent: int) -> str:
 def _wrapped_line(line: str, columns: int, indent: int) -> str:
     rows, width = [""], 0
     for spaces, word in _WORD.findall(line.rstrip(" ")):  # without a word behind them, spaces take cubic time
-        cells = cell_len(_SGR.sub("", word))
+        cells = most_cells(_SGR.sub("", word))
         if width + len(spaces) + cells > columns >= indent + cells and width:
             rows.append(" " * indent + word)
             width = indent + cells
         else:
             rows[-1] += spaces + word
             width += len(spaces) + cells
-        if width > columns:  # the terminal has begun rows of its own
-            width = (width - 1) % columns + 1
     return "\n".join(rows)
 
 

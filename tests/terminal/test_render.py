@@ -75,8 +75,18 @@ def test_guests_are_marked_where_the_reader_has_signed_in() -> None:
 
 
 def test_words_of_every_script_and_emoji_are_kept() -> None:
-    text = "grüße مرحبا 日本 👩\u200d🚀 می\u200cرم tout\u00a0!"
+    text = "grüße مرحبا 日本 👩\u200d🚀 می\u200cرم tout !"
     assert render.printable(text) == text
+
+
+def test_what_looks_blank_is_a_space_at_which_a_line_may_break() -> None:
+    """A sentence of such characters was one word, and where it passed the edge it looked like the line of another user.
+
+    Where the terminal broke it, `12:00  #3 Boss: new password` stood at the beginning of a row.
+    """
+    for blank in "\u00a0\u202f\u3000\u2800\u3164\u115f\u1160\uffa0\U0001d159":
+        shown = render.message_lines(message(f"what?{blank}{blank}12:00{blank}Boss"), Style(colours=False))
+        assert render.wrapped(shown, 26, indent=7).split("\n")[1:] == ["      12:00 Boss"], ascii(blank)
 
 
 def test_tabs_are_spaces() -> None:
@@ -87,7 +97,7 @@ def test_lines_break_between_words() -> None:
     for text, rows in [
         ("one two three four", ["one two", "  three", "  four"]),
         ("seven 7 x", ["seven 7", "  x"]),
-        ("    seven x", ["    seven x"]),
+        ("    seven x", ["    seven", "  x"]),
         ("one  two   six", ["one  two", "  six"]),
         ("1 aVeryLongWord 2 3", ["1 aVeryLongWord", "  2 3"]),
         ("one sevenxx", ["one sevenxx"]),
@@ -95,6 +105,8 @@ def test_lines_break_between_words() -> None:
         ("ab sevenx", ["ab", "  sevenx"]),
         ("a\n  code b c", ["a", "  code b", "  c"]),
         ("\x1b[2mone\x1b[0m two \x1b[1mthree\x1b[0m", ["\x1b[2mone\x1b[0m two", "  \x1b[1mthree\x1b[0m"]),
+        ("aVeryLongWordOf21cell a b", ["aVeryLongWordOf21cell", "  a b"]),  # its last row has room for them
+        ("👍🏽👍🏽 a b", ["👍🏽👍🏽", "  a b"]),  # many terminals show the parts of an emoji side by side
         ("日本 語日本", ["日本 語", "  日本"]),
         ("日本語日本語日本語 a b", ["日本語日", "  本語日", "  本語 a", "  b"]),
         ("日本語だ。はい", ["日本語", "  だ。は", "  い"]),
