@@ -3,8 +3,8 @@
 Owns: standard input and output, signals and the exit code. May not: know frames or sockets.
 
 - interactive: a prompt below, messages above; on a terminal that is not dumb, without `--plain` and `--json`
-- plain: one line a record on standard output, other events on standard error; lines of standard input are published,
-  except commands that a person types
+- plain: one line a record on standard output (wrapped at a terminal), other events on standard error; lines of standard
+  input are published, except commands that a person types
 - json: the same, with all events on standard output, as one JSON object a line
 - send: each line of standard input is published; done when all are acknowledged
 """
@@ -13,6 +13,7 @@ import fcntl
 import math
 import os
 import select
+import shutil
 import signal
 import sys
 import termios
@@ -206,7 +207,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
             raise Done(EXIT_CLEAN)  # Ctrl-D; after the end of a pipe or a file the events go on
 
     await nursery.start(_end_on_signal)
-    narrator = render.Narrator()
+    narrator, for_person = render.Narrator(), os.isatty(1)
     chat.join(options.room, latest=LATEST)
     nursery.start_soon(publish_lines)
     async for event in chat.events():
@@ -214,8 +215,9 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
         if options.json:
             await _print_json(event)
         elif isinstance(event, wire.Record):
-            if (line := render.plain_line(event, for_person=os.isatty(1))) is not None:
-                await _print(line)
+            if (line := render.plain_line(event, for_person=for_person)) is not None:
+                columns = shutil.get_terminal_size().columns
+                await _print(render.wrapped(line, columns, indent=2) if for_person else line)
         elif not isinstance(event, wire.Presence):
             _say(words)
         if isinstance(event, events.Complaint) and event.room == options.room:
