@@ -303,8 +303,8 @@ async def test_two_names_on_one_machine_are_two_people() -> None:
 async def test_a_terminal_that_cannot_move_the_cursor_gets_plain_lines(server: FakeServer, code: int) -> None:
     """There only Ctrl-C ended it: it went on after Ctrl-D, as with a pipe that has ended. And /help was published.
 
-    Times with milliseconds took 25 of the 40 characters of a braille line. After spaces that fill a row, a message showed
-    what looked like another user's line.
+    Times with milliseconds took 25 of the 40 characters of a braille line. Behind spaces that filled a row, a message
+    showed what looked like another user's line.
     """
     async with terminal(server, code=code, term="dumb") as person:
         await server.say("hello")
