@@ -112,9 +112,8 @@ def _host_of(authority: str) -> tuple[str, bool]:
 
 
 def _compared(name: str) -> tuple[str, bool]:
-    bare = name.strip("[]").partition("%")[0]  # a link-local address may end with an interface
-    try:
-        return str(ipaddress.ip_address(bare)), True
+    try:  # an address of IPv6, and no other, may end with an interface
+        return str(ipaddress.ip_address(name.strip("[]"))).partition("%")[0], True
     except ValueError:
         return name.lower().removesuffix("."), False
 

@@ -88,11 +88,11 @@ def test_which_names_are_ours() -> None:
             "127.0.0.2 [::1]",
         ),
         (PLAIN, "chat.example:8000", "evil.example:8000 chat.example.evil.example evil-chat.example 192.0.2.1:8000"),
-        (PLAIN, "", "localhost.evil.example 127.0.0.1.evil.example evil.example"),
+        (PLAIN, "", "localhost.evil.example 127.0.0.1.evil.example 127.0.0.1%25.evil.example evil.example"),
         (SECURE, "[::1] [0:0:0:0:0:0:0:1]:443 192.0.2.1 chat.example", "127.0.0.1"),
         (ANYWHERE, "evil.example 192.0.2.7:8000", ""),  # without a configured name and with any address it cannot know
         # DNS cannot point an address elsewhere
-        (ANYWHERE_NAMED, "chat.example 192.0.2.7:8000 [2001:db8::7]:8000 localhost", "evil.example"),
+        (ANYWHERE_NAMED, "chat.example 192.0.2.7:8000 [2001:db8::7]:8000 localhost", "evil.example 1.1.1.1%.example"),
     ):
         for host in ours.split():
             assert caller_of(fields(host), held, secure=False) is OWN, host
@@ -104,7 +104,7 @@ def test_which_names_are_ours() -> None:
 
 def test_bound_names_are_ours_in_any_spelling() -> None:
     held = origin_policy(bound=["MyHost.", "[FE80::1%eth0]", "bücher.example"], origins=[], hosts=[])
-    for host in ("myhost:8000", "[fe80:0::1]:8000", "localhost"):
+    for host in ("myhost:8000", "[fe80:0::1]:8000", "[fe80::1%25eth0]:8000", "localhost"):
         assert caller_of(fields(host), held, secure=False) is OWN
 
 
