@@ -16,11 +16,14 @@ _ROOMS = """
         SELECT id, name, forgotten, last FROM rooms WHERE id > %s ORDER BY id LIMIT %s
     ) AS rooms LEFT JOIN messages ON messages.room = rooms.id AND place = forgotten + 1 ORDER BY rooms.id
 """
+# A join with BETWEEN instead would read all messages, once the database has statistics of a few large rooms.
 _RECORDS = """
-    SELECT room, place, messages.time, more
+    SELECT id, place, record.time, more
     FROM unnest(%s::bigint[], %s::bigint[], %s::bigint[], %s::bigint[]) AS due (id, low, keep_from, oldest)
-    JOIN messages ON room = id AND place BETWEEN low AND low + %s - 1
-    WHERE place < keep_from OR messages.time < oldest ORDER BY room, place
+    CROSS JOIN LATERAL (
+        SELECT place, time, more FROM messages WHERE room = id AND place >= low ORDER BY place LIMIT %s
+    ) AS record
+    WHERE place < keep_from OR record.time < oldest ORDER BY id, place
 """
 _FORGET = """
     DELETE FROM messages USING unnest(%s::bigint[], %s::bigint[]) AS gone (room, place)
