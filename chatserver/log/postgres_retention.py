@@ -12,9 +12,11 @@ from chatserver.log.postgres_writer import EMPTY, FORGET_REACTIONS
 from chatserver.log.retention import Due, Room
 
 _ROOMS = """
-    SELECT rooms.id, name, forgotten, last, messages.time FROM (
+    SELECT rooms.id, name, coalesce(place - 1, forgotten), last, record.time FROM (
         SELECT id, name, forgotten, last FROM rooms WHERE id > %s ORDER BY id LIMIT %s
-    ) AS rooms LEFT JOIN messages ON messages.room = rooms.id AND place = forgotten + 1 ORDER BY rooms.id
+    ) AS rooms LEFT JOIN LATERAL (
+        SELECT place, time FROM messages WHERE room = rooms.id AND place > forgotten ORDER BY place LIMIT 1
+    ) AS record ON true ORDER BY rooms.id
 """
 # A join with BETWEEN instead would read all messages, once the database has statistics of a few large rooms.
 _RECORDS = """

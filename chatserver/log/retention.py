@@ -25,7 +25,10 @@ Due = tuple[int, int, int, int]
 
 
 class Room(NamedTuple):
-    """What a room keeps: the offsets after `forgotten` up to `last`."""
+    """What a room keeps: the offsets after `forgotten` up to `last`.
+
+    Some may be missing: lost with a damaged page, or removed by hand. The one after `forgotten` is there if any is.
+    """
 
     id: int
     name: str
@@ -41,7 +44,10 @@ class RetentionQueries(Protocol[C_contra]):
         """The next rooms with ids above `after`, in order."""
 
     def records(self, due: Sequence[Due], share: int, connection: C_contra, /) -> Iterable[tuple[int, int, int, str]]:
-        """Room, offset, time and `more` of the first `share` records of each, in order. They stay so until the end."""
+        """Room, offset, time and `more` of at most the first `share` records of each, in order; at least one.
+
+        They stay so until the end.
+        """
 
     def remove(
         self, records: Sequence[tuple[int, int, int]], edits: Sequence[tuple[int, int]], connection: C_contra, /
@@ -85,7 +91,7 @@ def step(
         if state.edit:
             edits.append((id_, state.edit))
         _, low, _, _ = due[id_]
-        if offset == low + share - 1:
+        if offset >= low + share - 1:
             unfinished.append(id_)
     if removed:
         queries.remove(removed, edits, connection)

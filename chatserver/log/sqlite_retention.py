@@ -13,14 +13,14 @@ from chatserver.log.retention import Due, Room
 from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.sqlite_indexing import MERGE_PAGES, merge
 from chatserver.log.sqlite_rows import execute_rows
-from chatserver.log.sqlite_schema import BASE, LAST_KEPT, OFFSETS
+from chatserver.log.sqlite_schema import IN_ROOM, LAST_KEPT, OFFSETS
 from chatserver.log.sqlite_writer import FORGET_REACTIONS
 
 # Only ? marks and constants of this package are formatted into statements.
 _ROOMS = f"""
-    SELECT json_group_array(json_array(rooms.id, name, forgotten, last, time)) FROM
+    SELECT json_group_array(json_array(rooms.id, name, coalesce(place % {OFFSETS} - 1, forgotten), last, time)) FROM
         (SELECT id, name, forgotten, {LAST_KEPT} AS last FROM rooms WHERE id > ? ORDER BY id LIMIT ?) AS rooms
-    LEFT JOIN messages ON place = {BASE} + forgotten + 1
+    LEFT JOIN messages ON place = (SELECT min(place) FROM messages WHERE {IN_ROOM})
 """  # noqa: S608
 _RECORDS = f"""
     SELECT json_group_array(json_array(place >> {OFFSET_BITS}, place % {OFFSETS}, time, more)) FROM (ROWS)

@@ -17,6 +17,7 @@ from chatserver.log import memory, postgres_retention, retention, sqlite_retenti
 from chatserver.log.interface import Head, Log, LogUnavailable, Range, RefusalReason
 from chatserver.log.postgres import PostgresLog
 from chatserver.log.postgres_rows import plain_arrays
+from chatserver.log.rows import OFFSET_BITS
 from chatserver.log.sqlite_writer import SqliteWriter
 from tests.log.support import START_MS, Clock, Disk, draft, fill, offsets, running, submit_all, texts
 from tests.log.test_records import edit, react, reactions, read, refusal
@@ -138,6 +139,25 @@ async def test_a_step_removes_whole_records_with_a_bounded_number_of_reactions(
         assert await log.head("lobby") == Head(7, 20)
 
 
+@pytest.mark.parametrize("kept", [(10, 0), (0, 5_000)], ids=["count", "age"])
+async def test_retention_goes_on_behind_records_that_were_removed_by_hand(
+    reopen: Callable[[], Disk], clock: Clock, monkeypatch: pytest.MonkeyPatch, kept: tuple[int, int]
+) -> None:
+    """Or lost with a damaged page of the file: it stopped there for good, and said nothing."""
+    monkeypatch.setattr(retention, "FORGET_STEP", 3)
+    async with running(reopen()) as log:
+        await fill(log, 10)
+        clock.ms += 5_001
+        await fill(log, 10)
+        by_hand = f"DELETE FROM messages WHERE place % {1 << OFFSET_BITS} IN (1, 2, 4, 5, 6, 7, 10)"
+        await log.change("a test", lambda connection: connection.execute(by_hand))
+        firsts = []
+        while lost := await log.retain(lambda _: kept):
+            firsts.append(lost["lobby"])
+        assert firsts[-1] == 10
+        assert offsets(await read(log)) == list(range(11, 21))
+
+
 async def test_a_step_that_fails_is_undone_and_the_steps_before_it_are_told(
     reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -192,9 +212,12 @@ async def test_in_postgresql_a_step_reads_only_what_it_may_remove(postgres_table
         connection.execute("ANALYZE rooms, messages")
         rooms = [id_ for (id_,) in connection.execute("SELECT id FROM rooms")]
         due = plain_arrays([(id_, 1, 100, 0) for id_ in rooms])
-        asked = "EXPLAIN " + postgres_retention._RECORDS, (*due, retention.FORGET_STEP // len(rooms))
-        plan = "\n".join(line for (line,) in connection.execute(*asked))
-        assert "Seq Scan on messages" not in plan
+        for statement, values in (
+            (postgres_retention._ROOMS, (0, retention.ROOMS_STEP)),
+            (postgres_retention._RECORDS, (*due, retention.FORGET_STEP // len(rooms))),
+        ):
+            plan = "\n".join(line for (line,) in connection.execute("EXPLAIN " + statement, values))
+            assert "Seq Scan on messages" not in plan
         connection.rollback()
 
 
