@@ -168,8 +168,8 @@ class Pages:
             return Page(reaches, start.recovered, _newest(await self._encoded(room, records), most))
         if not records:
             return Page(start.offset, start.recovered, [])
-        # Retention may have removed records since the start was found.
-        begins = records[0].offset - 1
+        # Retention may have removed records since the start was found, and the log may have lost some.
+        begins = records[-1].offset - len(records)
         found_start = Start(begins, start.recovered and (latest or begins == start.offset), latest)
         return _page(found_start, await self._encoded(room, records), most, wanted)
 

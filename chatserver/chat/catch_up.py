@@ -88,7 +88,7 @@ class CatchUp:
             assert ring is not None, "the member was behind it"
             begins = (page.records[0].offset if page.records else ring.first) - 1
             if begins != member.cursor:
-                broadcaster.tell_gap(member, begins)  # retention has deleted records after its cursor
+                broadcaster.tell_gap(member, begins)  # retention has deleted records after its cursor, or they are lost
             if member.source is Source.RING and page.records:
                 broadcaster.give(member, *page.pushes(member.encoding))
         elif not isinstance(page, LogError):

@@ -59,9 +59,17 @@ class LogReader:
         return await self._log.head(room)
 
     async def read(self, wanted: Range) -> list[Record]:
+        """As of `Log`, but what begins after an offset has no holes: it ends before a record that the log has lost.
+
+        So the reader learns of the loss: the next page does not begin right after this one.
+        """
+
         async def begin() -> list[Record]:
             with self.altered_meanwhile(wanted.room) as noted:  # others may join a read that began before them
-                return noted.up_to_date(await self._log.read(wanted))
+                found = await self._log.read(wanted)
+                if found and not wanted.last and found[-1].offset - found[0].offset >= len(found):
+                    found = [record for at, record in enumerate(found) if record.offset == found[0].offset + at]
+                return noted.up_to_date(found)
 
         with self.altered_meanwhile(wanted.room) as noted:  # also what is altered until the caller goes on
             return noted.up_to_date(await self._flights.get((wanted, self._generation), begin))

@@ -170,6 +170,29 @@ async def test_a_page_at_a_record_whose_news_has_not_come_lacks_nothing(*, share
             assert [(await member.next("message"))["offset"] for _ in told] == told
 
 
+async def test_each_record_is_in_one_page_though_the_log_has_lost_some(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a damaged page of its file: as many records before the end of a page were in the next one again."""
+    async with serving(ring_messages=16) as server:
+        for number in range(1, 25):
+            await publish(server.address, "lobby", f"m{number}")
+        parts = server.server.parts
+        read = parts.log.read
+
+        async def read_what_is_left(wanted: Range) -> list[Record]:
+            return [record for record in await read(wanted) if record.offset not in {5, 6}]
+
+        monkeypatch.setattr(parts.log, "read", read_what_is_left)
+        for after, offsets, recovered in (
+            (None, [*range(1, 5), *range(7, 25)], True),
+            (0, range(1, 5), True),
+            (4, range(7, 25), False),
+        ):
+            place = None if after is None else Cursor(None, after)
+            page = await parts.services.pages.read("lobby", place, None, Wanted(50))
+            assert [offset_of(item) for item in page.items] == list(offsets)
+            assert (page.reaches, page.recovered) == (offsets[-1], recovered)
+
+
 @pytest.mark.parametrize("removed", [0, 8])
 async def test_a_page_from_the_ring_is_that_of_the_log(removed: int) -> None:
     """The ring has the last 16 of 20 records; a page that begins before them comes from the log."""

@@ -10,7 +10,7 @@ from structlog.testing import capture_logs
 from chatserver.chat import broadcast as broadcast_module
 from chatserver.chat import ring as ring_module
 from chatserver.chat.member import Source
-from chatserver.log.interface import Kind, Range
+from chatserver.log.interface import Kind, Range, Record
 from tests.support.chatting import Chatting, change, chatting, plant
 from tests.support.scripted import ENDLESS, Peer
 from tests.support.steps import FEW, StepCounts, few_in_a_step
@@ -99,6 +99,24 @@ async def test_messages_removed_by_retention_are_a_gap(it: Chatting, kept: int, 
     assert gap[1] == 30 - kept
     assert slow.reached("lobby") == 30
     assert it.log.reads == before or not known, "the log is not read for removed messages"
+
+
+@pytest.mark.parametrize("bite", [7, ENDLESS])
+async def test_records_that_the_log_has_lost_are_a_gap(
+    it: Chatting, monkeypatch: pytest.MonkeyPatch, bite: int
+) -> None:
+    """With a damaged page of its file: those behind them were sent twice."""
+    slow = await behind(it, messages=30)
+    read = it.log.read
+
+    async def read_what_is_left(wanted: Range) -> list[Record]:
+        return [record for record in await read(wanted) if record.offset not in {8, 9, 15}]
+
+    monkeypatch.setattr(it.log, "read", read_what_is_left)
+    while slow.reached("lobby") < 30:
+        it.sink.take(slow, bite)
+        await it.until_idle()
+    assert slow.gaps("lobby") == [(7, 9), (14, 15)]
 
 
 async def test_a_log_that_has_nothing_more_is_a_gap_up_to_the_ring(
