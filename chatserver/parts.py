@@ -164,6 +164,7 @@ class _Peers:
             Queue.READ: Tasks(self.connections, nursery),
             Queue.LIST: Tasks(self.connections, nursery),
             Queue.SLOW: Tasks(self.connections, nursery, at_once=MAX_SLOW_TASKS),
+            Queue.METRICS: Tasks(self.connections, nursery),
             Queue.SEARCH: Tasks(self.connections, nursery, at_once=MAX_SEARCHES),
         }
 

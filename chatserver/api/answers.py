@@ -69,7 +69,8 @@ class Queue(Enum):
     """Where an answer waits for its task, so that short reads wait for nothing else, and sign-outs for no search."""
 
     READ = auto()  # short reads of the log
-    SLOW = auto()  # long reads, and what may wait for more than the log
+    SLOW = auto()  # long reads, and sign-outs
+    METRICS = auto()  # of all workers: the supervisor makes them, and waits for no log
     LIST = auto()  # lists of rooms, which wait for searches
     SEARCH = auto()
 

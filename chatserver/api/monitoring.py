@@ -62,7 +62,7 @@ class MonitoringHandlers:
         """`GET /metrics`: Prometheus text."""
         request.parameters()
         if self.text_of_all is not None:
-            return Later(_later(self.text_of_all), given_anyway, Queue.SLOW)  # the supervisor may not answer
+            return Later(_later(self.text_of_all), given_anyway, Queue.METRICS)
         text: list[bytes] = []
         return Next(partial(_exposition, text, map(text.append, self.text())))
 

@@ -22,7 +22,7 @@ from chatserver.net.connections import Connections
 #: network that comes later would find as many tasks of another network ahead of it.
 MAX_TASKS = 8
 #: The same for long reads of the log, which would hold up those of others; sign-outs, which any guest may have written
-#: while the disk hangs; `/metrics` of all workers.
+#: while the disk hangs.
 MAX_SLOW_TASKS = 4
 #: The same for searches: one runs in the log's searching thread while another asks its rate limiters. Of more, a search
 #: of another network would wait for all.

@@ -17,6 +17,7 @@ import trio
 from structlog.testing import capture_logs
 
 from chatserver import server as server_module
+from chatserver.api.read_markers import ReadMarkerHandlers
 from chatserver.edge.tasks import MAX_SLOW_TASKS, MAX_TASKS
 from chatserver.exits import EXIT_CLEAN, EXIT_FAULT
 from chatserver.net.listener import bind
@@ -151,6 +152,26 @@ async def test_a_supervisor_that_does_not_answer_delays_no_reads(folder: Path, m
             table = one.server.parts.connections.table
             await eventually(lambda: [each and each.state for each in table].count(State.SERVING) == waiting)
             assert (await ask(one.address, "GET", "/rooms")).status == 200
+            nursery.cancel_scope.cancel()
+        await one.link.send(Stop())
+
+
+async def test_metrics_do_not_wait_for_slow_requests(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the database was locked, a scrape waited behind the read markers of users, and timed out."""
+
+    async def never(*_: object) -> None:
+        await trio.sleep_forever()
+
+    monkeypatch.setattr(ReadMarkerHandlers, "_show_later", never)
+    async with working(folder, serving_deadline=LIFE, drain_timeout=0.1) as one:
+        async with trio.open_nursery() as nursery:
+            for _ in range(MAX_SLOW_TASKS):
+                nursery.start_soon(ask, one.address, "GET", "/unread")
+            table = one.server.parts.connections.table
+            await eventually(lambda: [each and each.state for each in table].count(State.SERVING) == MAX_SLOW_TASKS)
+            nursery.start_soon(ask, one.address, "GET", "/metrics")
+            with trio.fail_after(5):
+                await one.hear(Ask)
             nursery.cancel_scope.cancel()
         await one.link.send(Stop())
 
