@@ -13,6 +13,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from functools import partial
+from pathlib import Path
 from typing import Protocol
 
 import structlog
@@ -65,6 +66,10 @@ class Supervised(Protocol):
         """Sockets that are bound already, and outlive this process."""
 
     @property
+    def folder(self) -> Path:
+        """A folder for the files that workers share, which only their user may enter."""
+
+    @property
     def neighbours(self) -> Neighbours:
         """The other processes that write to the same log."""
 
@@ -114,7 +119,8 @@ class Server:
         self.settings = settings
         self._supervised = supervised
         self._engine = TlsEngine(*self._load_certificate()) if settings.tls_cert else None
-        self._published = PublishedKeys(settings.token_jwks) if settings.token_jwks else None
+        folder = None if supervised is None else supervised.folder
+        self._published = PublishedKeys(settings.token_jwks, folder) if settings.token_jwks else None
         self._keys = KeyRing(settings.token_key, self._published) if settings.takes_tokens else None
         if settings.shared:
             check_client()

@@ -3,10 +3,13 @@
 Owns: when they are fetched, in a thread, and the limits on time and size. May not: verify.
 
 They are fetched at the start, at SIGHUP, and when a token names an unknown key, then at most once a minute. Fetched
-keys stay in use until the next readable answer.
+keys stay in use until the next readable answer, also in workers that start before it.
 """
 
+import hashlib
 import time
+from contextlib import suppress
+from pathlib import Path
 from urllib.error import HTTPError
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
 
@@ -15,8 +18,10 @@ import trio
 
 from chatserver.api.keys import MAX_KEY_BYTES, Key, keys_of_set
 
-#: Seconds between two fetches for unknown keys, and between attempts while none has succeeded yet.
+#: Seconds between two fetches for unknown keys.
 FETCH_EVERY = 60.0
+#: Seconds between the first two attempts while none has succeeded; they double, up to `FETCH_EVERY`.
+FIRST_PAUSE = 1.0
 #: Seconds for one fetch, and for each step of it.
 FETCH_DEADLINE, STEP_DEADLINE = 10.0, 5.0
 
@@ -31,12 +36,17 @@ class _NoRedirect(HTTPRedirectHandler):
 
 
 class PublishedKeys:
-    """See the module; `run` fetches until it is cancelled."""
+    """See the module; `run` fetches until it is cancelled. Workers keep the latest answer in their common `folder`."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, folder: Path | None = None) -> None:
         self.keys: list[Key] = []
         self.fetches = 0  # that have succeeded; each replaces `keys`
         self._url = url
+        self._file = folder and folder / f"keys-{hashlib.sha256(url.encode()).hexdigest()}"
+        if self._file is not None:
+            with suppress(OSError, ValueError):  # no worker has fetched any, or the disk was full
+                self.keys = keys_of_set(self._file.read_bytes(), secrets_too=False)
+                self.fetches = 1
         self._wanted = trio.Event()
         self._fetching = False
         self._began = 0.0
@@ -54,29 +64,38 @@ class PublishedKeys:
         self._wanted.set()
 
     async def run(self) -> None:
+        pause = FIRST_PAUSE
         while True:
             self._wanted = trio.Event()
             self._began = trio.current_time()
             self._fetching = True
             await self._fetch()
             self._fetching = False
-            with trio.move_on_after(FETCH_EVERY if not self.fetches else float("inf")):
+            with trio.move_on_after(pause if not self.fetches else float("inf")):
                 await self._wanted.wait()
+            pause = min(2 * pause, FETCH_EVERY)
 
     async def _fetch(self) -> None:
         why = f"no answer within {FETCH_DEADLINE:g} s"
         with trio.move_on_after(FETCH_DEADLINE):
             try:
-                data = await trio.to_thread.run_sync(fetched, self._url, abandon_on_cancel=True)
-                keys = keys_of_set(data, secrets_too=False)
+                self.keys = await trio.to_thread.run_sync(self._ask, abandon_on_cancel=True)
             except Exception as error:  # noqa: BLE001  no answer from outside may end the server
                 why = f"{type(error).__name__}: {error}"
             else:
-                self.keys = keys
                 self.fetches += 1
-                _log.info("token_jwks_read", keys=len(keys))
+                _log.info("token_jwks_read", keys=len(self.keys))
                 return
         _log.warning("token_jwks_not_read", url=self._url, reason=why)
+
+    def _ask(self) -> list[Key]:
+        """Fetch, in a thread, and keep a readable answer for workers that start later."""
+        data = fetched(self._url)
+        keys = keys_of_set(data, secrets_too=False)
+        if self._file is not None:
+            with suppress(OSError):
+                self._file.write_bytes(data)
+        return keys
 
 
 def fetched(url: str) -> bytes:

@@ -46,9 +46,9 @@ class Worker:
     def __init__(self, link: Link, setup: Setup) -> None:
         operators = None if setup.operators is None else socket.socket(fileno=setup.operators)
         self.listening = Listening([[socket.socket(fileno=each) for each in setup.listening]], operators)
-        self._folder = Path(os.fsdecode(unquote_to_bytes(setup.folder)))
-        self.neighbours = Neighbours(self._folder, setup.number, setup.count)
-        self.bus = Datagrams(self._folder, setup.number, setup.count)
+        self.folder = Path(os.fsdecode(unquote_to_bytes(setup.folder)))
+        self.neighbours = Neighbours(self.folder, setup.number, setup.count)
+        self.bus = Datagrams(self.folder, setup.number, setup.count)
         self._stop, self.stops = trio.open_memory_channel[int](2)
         self._told_to_stop = False  # by the supervisor
         self._drains = False
@@ -79,7 +79,7 @@ class Worker:
             nursery.cancel_scope.cancel()
         self._link.close()
         if self._alone:  # no process is left to remove it; neighbours that still drain have their files open
-            shutil.rmtree(self._folder, ignore_errors=True)
+            shutil.rmtree(self.folder, ignore_errors=True)
         return code
 
     def ready(self) -> None:

@@ -1,13 +1,14 @@
 """Keys published by a provider: when they are fetched, and the limits of a fetch."""
 
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import trio
 
 from chatserver.api import published_keys
-from chatserver.api.keys import MAX_KEY_BYTES, KeyRing
+from chatserver.api.keys import MAX_KEY_BYTES, Key, KeyRing
 from chatserver.api.published_keys import FETCH_EVERY, PublishedKeys
 from chatserver.settings.forms import keys_url
 from tests.api.asking import cookie
@@ -80,32 +81,38 @@ class Looker:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.fetches: list[float] = []
         self.answer: bytes | Exception = json.dumps(jwk("ES256")).encode()
+        monkeypatch.setattr(published_keys, "fetched", self._fetched)
         self.takes = 0.0
         self.published = PublishedKeys("https://id.example/keys")
         self.keys = KeyRing(published=self.published)
         monkeypatch.setattr(trio.to_thread, "run_sync", self._run)
 
-    async def _run(self, fetch: object, url: str, *, abandon_on_cancel: bool) -> bytes:
-        assert (fetch, url, abandon_on_cancel) == (published_keys.fetched, "https://id.example/keys", True)
+    async def _run(self, fetch: Callable[[], list[Key]], *, abandon_on_cancel: bool) -> list[Key]:
+        assert abandon_on_cancel
         self.fetches.append(trio.current_time())
         await trio.sleep(self.takes)
+        return fetch()
+
+    def _fetched(self, url: str) -> bytes:
+        assert url == "https://id.example/keys"
         if isinstance(self.answer, Exception):
             raise self.answer
         return self.answer
 
 
-async def test_keys_are_fetched_at_most_once_a_minute_and_until_an_answer(
+async def test_keys_are_fetched_until_an_answer_and_then_at_most_once_a_minute(
     autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     looker = Looker(monkeypatch)
     looker.answer = OSError("connection refused")
     async with trio.open_nursery() as nursery:
         nursery.start_soon(looker.published.run)
-        await trio.sleep(130)
-        assert looker.fetches == [0.0, 60.0, 120.0]
+        await trio.sleep(190)
+        early = [0.0, 1.0, 3.0, 7.0, 15.0, 31.0, 63.0]
+        assert looker.fetches == [*early, 123.0, 183.0]
         looker.answer = json.dumps(jwk("ES256")).encode()
         await trio.sleep(1000)
-        assert looker.fetches == [0.0, 60.0, 120.0, 180.0]
+        assert looker.fetches == [*early, 123.0, 183.0, 243.0]
         assert len(looker.keys) == 1
         looker.takes = 5.0
         assert [looker.keys.fetch_unknown() for _ in range(3)] == [True] * 3
@@ -117,7 +124,7 @@ async def test_keys_are_fetched_at_most_once_a_minute_and_until_an_answer(
         await trio.sleep(40)
         assert looker.keys.fetch_unknown()
         await trio.sleep(30)
-        assert len(looker.fetches) == 6
+        assert len(looker.fetches) == len(early) + 5
         assert not looker.keys.fetch_unknown(), "it is given up"
         assert len(looker.keys) == 1, "the earlier keys stay"
         nursery.cancel_scope.cancel()

@@ -29,8 +29,10 @@ from chatserver.workers import process
 from chatserver.workers.child import spawn_worker
 from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 from chatserver.workers.process import Worker
+from tests.support.key_provider import provider
 from tests.support.peers import Address, ask, chatter, connect
-from tests.support.serving import LIFE, CalmCollector, eventually
+from tests.support.serving import LIFE, CalmCollector, eventually, until
+from tests.support.tokens import jwk, token
 
 
 class Working:
@@ -176,6 +178,19 @@ async def test_metrics_do_not_wait_for_slow_requests(folder: Path, monkeypatch: 
         await one.link.send(Stop())
 
 
+async def test_a_worker_that_starts_while_the_provider_is_away_has_the_keys_of_those_before(folder: Path) -> None:
+    """A renewed certificate, or the death of one worker, signed everybody out until the provider was back."""
+    with provider() as it:
+        it.publish(jwk("ES256", kid="one"))
+        other = it.url.replace("keys", "others")
+        for status, url, expected in ((200, it.url, 200), (503, it.url, 200), (503, other, 401)):
+            it.status, headers = status, {"Authorization": f"Bearer {token('ES256', kid='one')}"}
+            async with working(folder, token_jwks=url) as one:
+                get = partial(ask, one.address, "GET", "/session", headers=headers)
+                await until(get, lambda answer, expected=expected: answer.status == expected)  # type: ignore[misc]
+                await one.link.send(Stop())
+
+
 @pytest.mark.parametrize(
     ("tell", "stays"),
     [(lambda one: one.link.close(), False), (lambda one: signal.raise_signal(signal.SIGTERM), True)],
@@ -297,7 +312,7 @@ async def test_a_worker_can_be_started_by_a_supervisor_of_an_earlier_version() -
         setup = await link.receive()
         assert isinstance(setup, Setup)
         assert setup.settings.workers == 2
-        assert Worker(link, setup)._folder == Path("/run/chatserver-\u00e9")
+        assert Worker(link, setup).folder == Path("/run/chatserver-\u00e9")
 
 
 def test_a_supervisor_whose_setup_cannot_be_understood_is_to_be_restarted(capsys: pytest.CaptureFixture[str]) -> None:
