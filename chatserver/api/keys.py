@@ -126,8 +126,13 @@ def _make_if_missing(path: Path) -> None:
     if path.suffix in (".pem", ".pub", ".json"):
         return
     try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb") as file:
-            file.write(secrets.token_urlsafe(MIN_SECRET).encode() + b"\n")
+        file = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "wb")
+        try:
+            with file:
+                file.write(secrets.token_urlsafe(MIN_SECRET).encode() + b"\n")
+        except OSError:  # a full disk: later starts would refuse the empty file
+            path.unlink()
+            raise
     except FileExistsError:
         return
     except OSError as error:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import resource
 import stat
 from base64 import b64decode, b64encode
 from pathlib import Path
@@ -104,6 +105,18 @@ def test_a_new_secret_is_readable_by_its_owner_only(tmp_path: Path) -> None:
     for path in (tmp_path, pipe):
         with pytest.raises(ConfigError, match=r"--token-key: .* is no regular file, which is needed"):
             KeyRing([str(path)])
+
+
+def test_a_secret_that_cannot_be_written_leaves_no_file(tmp_path: Path) -> None:
+    """After one start on a full disk, all later ones refused a secret of 0 bytes."""
+    path, limits = tmp_path / "token.key", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, limits[1]))
+    try:
+        with pytest.raises(ConfigError, match="--token-key: cannot make "):
+            KeyRing([str(path)])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert len(KeyRing([str(path)])) == 1
 
 
 def test_a_secret_that_others_can_read_is_logged(tmp_path: Path) -> None:
