@@ -50,7 +50,8 @@ class Settings:
     # A table: default and meaning; reason; unit and bounds.
     # fmt: off
     host: tuple[str, ...] = service(
-        ("127.0.0.1",), "Address to bind; repeat it for more, [::1] for IPv6.",
+        ("127.0.0.1",),
+        "Address to bind; repeat it for more, [::1] for IPv6. Of a name, its IPv4 address if it has one.",
         placeholder="ADDRESS",
     )
     port: int = service(8000, "Port to bind; 0 picks a free one, which is printed.", maximum=65_535)

@@ -82,6 +82,14 @@ def test_ipv6_in_brackets_or_not() -> None:
             assert listening.getsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF) in (16384, 2 * 16384), "Linux doubles it"
 
 
+def test_a_name_means_its_ipv4_address_if_it_has_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`--host localhost` bound ::1, which the resolver names first, and 127.0.0.1 was refused."""
+    both = [socket.getaddrinfo(address, 0, type=socket.SOCK_STREAM)[0] for address in ("::1", "127.0.0.1")]
+    monkeypatch.setattr(socket, "getaddrinfo", lambda *_, **__: both)
+    with bind("localhost", 0, send_buffer=0) as listening:
+        assert listening.getsockname()[0] == "127.0.0.1"
+
+
 def test_operators_are_known_by_their_listener_and_have_places_beyond_all(it: Parked) -> None:
     it.admission.total = 0
     it.listener._operators = True
