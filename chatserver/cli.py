@@ -132,6 +132,8 @@ def serve(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: os._exit(EXIT_CLEAN))
+    # With `stty tostop` the terminal would stop workers, which are in the background, at a line of the log.
+    signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     settings = _settings(flags, config)
     if settings.workers > 1:
         from chatserver.workers.supervisor import run as supervise  # noqa: PLC0415  (quick --help)

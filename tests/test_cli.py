@@ -37,7 +37,8 @@ def _nothing_from_outside(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> It
     """No settings in the environment; signal handlers are restored."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("COLUMNS", "200")
-    before = {number: signal.getsignal(number) for number in (signal.SIGHUP, signal.SIGTERM, signal.SIGINT)}
+    numbers = (signal.SIGHUP, signal.SIGTERM, signal.SIGINT, signal.SIGTTOU)
+    before = {number: signal.getsignal(number) for number in numbers}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -85,6 +86,12 @@ def test_a_reload_during_the_start_does_not_end_it(monkeypatch: pytest.MonkeyPat
     """A service manager treats an end by SIGHUP as clean, and does not restart the server."""
     monkeypatch.setattr("chatserver.server.run", lambda _: signal.getsignal(signal.SIGHUP))
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    assert run("serve") == signal.SIG_IGN
+
+
+def test_no_line_of_the_log_stops_a_process_in_the_background(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers are there: at a terminal with `stty tostop` all of them stopped at their first line, again and again."""
+    monkeypatch.setattr("chatserver.server.run", lambda _: signal.getsignal(signal.SIGTTOU))
     assert run("serve") == signal.SIG_IGN
 
 
