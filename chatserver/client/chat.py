@@ -41,6 +41,7 @@ class Chat:
         self._name = name
         self._named: str | None = None  # the name that the server has given us, if we asked for one
         self._asked_again = False  # whether the name was asked for again; reset once we have it
+        self._offered = ""  # the token of the last `authenticate`, unless it was refused
         self._session = Session()
         self._rooms: dict[str, Room] = {}
         self._everything: Feed | None = None
@@ -212,13 +213,18 @@ class Chat:
     async def authenticate(self, token: str) -> wire.User:
         """Sign in with this token from now on: before the old one expires, or at any time.
 
-        Without a connection, the next one begins with it, since an old one may have expired by then.
+        Before there is an answer, the next connection begins with it, since an old one may have expired by then.
         """
-        token = checked_token(token)
+        self._offered = token = checked_token(token)
         if self.trouble is not None and self._http.credentials.token not in {"", token}:
-            self._http.credentials.token = token
             self._link.restart()  # an attempt under way may have sent the old one, and its refusal would be the end
-        self.user = (await self._calls.ask(requests.Auth(token=token), wire.Authenticated)).user
+        try:
+            self.user = (await self._calls.ask(requests.Auth(token=token), wire.Authenticated)).user
+        except Unavailable:
+            raise
+        except ChatError:
+            self._offered = ""
+            raise
         self._http.credentials.token = token
         if self._transport == "sse":
             self._link.restart()  # an open stream stays the old user's
@@ -242,7 +248,9 @@ class Chat:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Conversation]:
-        if self._name and self._named is None and not self._http.credentials.token:
+        if self._http.credentials.token:
+            self._http.credentials.token = self._offered or self._http.credentials.token
+        elif self._name and self._named is None:
             response = await self._http.request("POST", "/session", {"name": self._name})
             if response.failed:
                 raise response.ending

@@ -82,6 +82,7 @@ class FakeServer(Log):
     typed: int = 0
     unheard: int = 0
     cookies: list[str | None] = field(default_factory=list)
+    signed_in: list[bytes] = field(default_factory=list)  # the field `Authorization` of each upgrade that had one
     tokens: list[str] = field(default_factory=list)
     wrote: list[tuple[str, str]] = field(default_factory=list)  # as type and room
     asked: list[tuple[str, str]] = field(default_factory=list)  # to leave a room, or for its members
@@ -141,6 +142,7 @@ class FakeServer(Log):
     async def _handle(self, request: WebSocketRequest) -> None:
         cookie = dict(request.headers).get(b"cookie")
         self.cookies.append(cookie.decode() if cookie else None)
+        self.signed_in += [value for name, value in request.headers if name == b"authorization"]
         with suppress(ConnectionClosed):  # the client may leave at any time
             if self.refusals:
                 if self.refuses_after is not None:
@@ -161,7 +163,7 @@ class FakeServer(Log):
                 self.members.discard(connection)
 
     async def _serve(self, connection: WebSocketConnection, frame: dict[str, Any]) -> None:
-        if self.errors and frame["type"] in ("join", "publish"):
+        if self.errors and frame["type"] in ("join", "publish", "auth"):
             await connection.send_message(json.dumps({"type": "error", "id": frame["id"], **self.errors.pop(0)}))
             return
         if self.deaf:

@@ -22,6 +22,7 @@ from chatserver.client import (
     connect,
 )
 from chatserver.reasons import Reason
+from tests.client.fake import FakeServer
 from tests.client.listener import SOON, each_transport, listening, url
 from tests.support.serving import serving
 from tests.support.serving import until as until_answered
@@ -78,6 +79,32 @@ async def test_a_new_token_takes_away_a_room_and_nothing_else(tmp_path: Path) ->
             Connected, Entered, Entered, Complaint,
         ]  # fmt: skip
         assert (await chat.publish("b", "still here")).offset == 1
+
+
+@pytest.mark.jumping_clock
+async def test_a_token_whose_answer_is_lost_is_that_of_the_next_connection() -> None:
+    """It began with the old one, which had expired meanwhile: the server refused it, and that was the end."""
+    server = FakeServer(deaf=True)
+    async with server.running(), connect(server.url, token="old") as chat, trio.open_nursery() as nursery:
+        await chat.connected()
+        nursery.start_soon(chat.authenticate, "new")
+        while not server.unheard:
+            await trio.lowlevel.checkpoint()
+        server.deaf = False
+        await server.close_all(1012)
+    assert server.signed_in == [b"Bearer old", b"Bearer new"]
+
+
+@pytest.mark.jumping_clock
+async def test_a_refused_token_is_not_that_of_the_next_connection(server: FakeServer) -> None:
+    async with connect(server.url, token="old") as chat:
+        await chat.connected()
+        server.errors = [{"code": "unauthenticated", "message": "no"}]
+        with pytest.raises(Unauthenticated):
+            await chat.authenticate("bad")
+        await server.close_all(1012)
+        await chat.members("lobby")
+    assert server.signed_in == [b"Bearer old"] * 2
 
 
 @each_transport
