@@ -159,6 +159,7 @@ class HttpConversation:
     # -- rooms --------------------------------------------------------------------------------------------------------
 
     def _follow(self, room: str, cursor: str) -> None:
+        self._unfollow(room)
         if self._streaming:
             self._streams[room] = trio.CancelScope()
             self._nursery.start_soon(self._stream, room, cursor, self._streams[room])

@@ -92,6 +92,7 @@ class Session:
 
     def join(self, room: str, *, after: str | None = None, latest: int = 0) -> None:
         """Join another room from a cursor, or with this many of the latest records (as far as the server has them)."""
+        self._drop(room)  # a `leave` that was refused for now would come behind the join
         self._rooms[room] = _Room(room, latest, cursor=after)
         self._enter(room)
 

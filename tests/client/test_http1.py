@@ -347,6 +347,31 @@ async def test_a_stream_of_which_a_proxy_passes_on_single_bytes_is_silent() -> N
         assert str(innermost(raised.value)) == "the server has gone silent"
 
 
+async def test_a_room_that_is_joined_again_has_one_stream() -> None:
+    """So a program may leave and join it at once: the session then sends the join only."""
+    streams: list[bool] = []
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while head := await stream.receive_some():
+            if b"/events" in head:
+                streams.append(True)
+                await stream.send_all(b"HTTP/1.1 200 OK\r\n\r\n")
+                await stream.receive_some()
+                streams.remove(True)
+                return
+            body = json.dumps({"user": ZED, "cursor": "e1-0", "recovered": True}).encode()
+            await stream.send_all(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+
+    async with (
+        answering(serve) as address,
+        http_conversation("sse", parse_target(address), Credentials()) as conversation,
+    ):
+        for id_ in (1, 2):
+            await conversation.send(Join(id=id_, room="lobby"))
+            await trio.testing.wait_all_tasks_blocked(0.1)
+        assert streams == [True]
+
+
 async def test_rooms_are_asked_for_side_by_side_and_one_room_in_the_order_of_its_requests() -> None:
     """50 rooms joined at a round trip of 200 ms took 12 s, one after the other."""
     asked: list[str] = []

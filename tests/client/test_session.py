@@ -219,6 +219,21 @@ def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
     assert offsets(peer.answer("joined", 2, 3)) == [2, 3]
 
 
+def test_a_room_that_is_joined_again_is_not_left_later(peer: Peer) -> None:
+    """Over the rate of messages, the refused `leave` was sent again after the join: the bot was silently out."""
+    peer.session.leave("lobby")
+    peer.refuse("rate_limited", retry_after=1.0)
+    peer.session.join("lobby")
+    peer.answer("joined", 1)
+    peer.session.leave("lobby")
+    leave = peer.sent()
+    peer.session.join("lobby")
+    peer.give("error", id=leave["id"], code="rate_limited", message="no", retry_after=1.0)
+    peer.answer("joined", 1)
+    peer.now = 9.0
+    assert peer.sends_nothing()
+
+
 @pytest.mark.parametrize("kind", ["joined", "history"])
 def test_an_answer_after_leaving_is_dropped(newcomer: Peer, kind: str) -> None:
     if kind == "history":
