@@ -17,6 +17,7 @@ class Entered(msgspec.Struct, frozen=True, tag_field="type", tag="entered"):
     members: int | None  # None: this transport does not tell
     resumed: bool  # it continues from messages that were delivered before
     until: int = 0  # offset of the last record that follows now; messages up to it are in their present state
+    cursor: str | None = None  # the place in the room, if no record follows now
 
 
 class Gap(msgspec.Struct, frozen=True, tag_field="type", tag="gap"):

@@ -9,7 +9,7 @@ from copy import copy
 
 import trio
 
-from chatserver.client.events import Event
+from chatserver.client.events import Entered, Event
 from chatserver.client.wire import Record
 
 MAX_QUEUED_EVENTS = 256  # events at which rooms are paused; one page of history (200) may be added
@@ -20,7 +20,7 @@ class Feed:
     """Iterate over it; `drained` is called when it is down to LOW_WATER again."""
 
     def __init__(self, drained: Callable[[], None], cursor: str | None = None) -> None:
-        self.cursor = cursor  # of the last record that was read, at first of the one before
+        self.cursor = cursor  # of the last record that was read, at first the place where reading began
         self._drained = drained
         self._events: deque[Event] = deque()
         self._news = trio.Event()
@@ -65,6 +65,8 @@ class Feed:
         event = self._events.popleft()
         if isinstance(event, Record):
             self.cursor = event.cursor
+        elif isinstance(event, Entered):
+            self.cursor = self.cursor or event.cursor
         if len(self._events) == LOW_WATER:
             self._drained()
         return event

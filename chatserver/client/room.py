@@ -24,7 +24,7 @@ class Room:
 
     @property
     def cursor(self) -> str | None:
-        """The place of the last record that was read here; `join(…, after=cursor)` continues from it."""
+        """The place up to which the room was read, None before that; `join(…, after=cursor)` continues from it."""
         return self._feed.cursor
 
     def __aiter__(self) -> "Room":

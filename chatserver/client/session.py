@@ -273,14 +273,15 @@ class Session:
             return
         room.entered = True
         resumed = room.cursor is not None
-        records = joined.records
-        yield events.Entered(room.name, joined.members, resumed, records[-1].offset if records else 0)
+        found = joined.records
+        skipped = [] if resumed else found[: max(0, len(found) - room.latest)]
+        records = found[len(skipped) :]
+        until, place = found[-1].offset if found else 0, None if records else joined.cursor
+        yield events.Entered(room.name, joined.members, resumed, until, place)
         if not joined.recovered:
             yield self._lose(room)
-        if not resumed:
-            skipped, records = (records[: -room.latest], records[-room.latest :]) if room.latest else (records, [])
-            for record in skipped[-1:]:
-                room.last, room.cursor = record.offset, record.cursor
+        for record in skipped[-1:]:
+            room.last, room.cursor = record.offset, record.cursor
         for record in records:
             yield from self._offer(record)
         if not records:

@@ -178,6 +178,20 @@ async def test_a_moderator_mutes_bans_lifts_and_kicks(tmp_path: Path) -> None:
             await guest.kick("lobby", user.id)
 
 
+async def test_a_kick_before_anything_was_read_costs_no_message(tmp_path: Path) -> None:
+    """The room had no cursor then, so that joining it again from there began with the next message."""
+    mod = token(sub="u_mod", name="Mod", chat={"role": "moderator"})
+    async with moderated(tmp_path) as server, connect(url(server), token=mod) as chat, connect(url(server)) as guest:
+        await chat.publish("lobby", "before")
+        user, room = await guest.connected(), guest.join("lobby")
+        await guest.members("lobby")  # on the same connection, so the room has been joined
+        await chat.kick("lobby", user.id)
+        await chat.publish("lobby", "meanwhile")
+        with pytest.raises(Forbidden):
+            await anext(room)
+        assert (await anext(guest.join("lobby", after=room.cursor))).text == "meanwhile"
+
+
 @pytest.mark.parametrize("transport", ["ws", "poll"])
 async def test_a_refusal_for_too_many_rooms_loses_the_last_room_only(transport: TransportName) -> None:
     """A refusal of a poll that names no room applies to the room that was joined last."""
