@@ -88,8 +88,18 @@ class Response(NamedTuple):
     @property
     def is_about_rooms(self) -> bool:
         """Whether it refuses a room, rather than our identity or all clients for a while."""
-        ours = 400 <= self.status < 500 and self.status not in _STATUS_MAY_PASS
+        ours = 400 <= self.status < 500 and self.status not in _STATUS_MAY_PASS and not self.is_unrouted
         return ours and (self.status != 401 or self.error.room is not None)
+
+    @property
+    def is_foreign(self) -> bool:
+        """Whether it is a refusal that our server has not made."""
+        return self.error.code == f"http_{self.status}"
+
+    @property
+    def is_unrouted(self) -> bool:
+        """Whether a proxy has no route to our server, as for some seconds of a deploy."""
+        return self.status == 404 and self.is_foreign
 
     @property
     def ending(self) -> "RefusedError":
@@ -104,7 +114,7 @@ class RefusedError(EndedError):
     def __init__(self, response: Response, why: str) -> None:
         wait = response.retry_after
         may_pass = response.status in _STATUS_MAY_PASS or (response.status == 401 and wait is not None)
-        super().__init__(why, retry_after=wait, final=not may_pass)
+        super().__init__(why, retry_after=wait, final=not may_pass, foreign=response.is_foreign)
         self.response = response
 
 

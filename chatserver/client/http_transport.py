@@ -280,4 +280,6 @@ def _seconds_left(response: Response) -> float | None:
 
 
 def _failure(request: requests.Request, response: Response) -> wire.Error | None:
+    if response.is_unrouted:
+        raise response.ending
     return msgspec.structs.replace(response.error, id=request.id) if response.failed else None

@@ -85,6 +85,7 @@ class Link:
         self._left = trio.Event()
         self._hurried = trio.Event()  # set when the next attempt is not to wait
         self._restarting = False
+        self._was_open = False  # then a refusal that the server has not made will pass
         self._opened_at = math.inf  # when the server said who we are; a conversation without that has lasted no time
         self.trouble: str | None = "there is no connection yet"  # why there is no connection, if there is none
 
@@ -117,7 +118,7 @@ class Link:
                 break
             if self._restarting:
                 continue
-            if ending.final:
+            if ending.final and not (ending.foreign and self._was_open):
                 return Rejected("rejected", ending.why)
             self._backoff.lived(trio.current_time() - self._opened_at)
             delay = self._backoff.delay(asked=ending.retry_after)
@@ -166,7 +167,7 @@ class Link:
             await greeted.wait()
         if patience.cancelled_caught:
             raise EndedError(f"the server has not said who we are within {GREETING_TIMEOUT:g} s")
-        self._opened_at = trio.current_time()
+        self._was_open, self._opened_at = True, trio.current_time()
         while True:
             self._news = trio.Event()
             for request in self._session.outgoing(trio.current_time()):

@@ -101,12 +101,19 @@ class EndedError(Exception):
     """A connection ended or could not be made; has the reason, and the server's delay for coming back, if any."""
 
     def __init__(
-        self, why: str, *, retry_after: float | None = None, final: bool = False, code: int | None = None
+        self,
+        why: str,
+        *,
+        retry_after: float | None = None,
+        final: bool = False,
+        foreign: bool = False,
+        code: int | None = None,
     ) -> None:
         super().__init__(why)
         self.why = why
         self.retry_after = retry_after
-        self.final = final  # the server has told us not to come back
+        self.final = final  # we have been told not to come back
+        self.foreign = foreign  # by something that is no chat server
         self.code = code  # of the close frame, if there was one
 
 

@@ -30,6 +30,7 @@ from tests.client.listener import SOON, TRANSPORTS, Listener, each_transport, li
 from tests.support.answering import answering
 from tests.support.certificates import authority, certificate
 from tests.support.moderating import moderate, moderated, sanction
+from tests.support.partition import Link
 from tests.support.peers import publish
 from tests.support.ports import steady_port
 from tests.support.serving import eventually, free_flags, server_process, serving
@@ -45,6 +46,28 @@ async def live(target: str, transport: TransportName, *, task_status: trio.TaskS
     async with listening(target, jitter=0.1, transport=transport) as listener:
         task_status.started(listener)
         await trio.sleep_forever()
+
+
+async def has_no_route(stream: trio.SocketStream) -> None:
+    while await stream.receive_some():
+        await stream.send_all(b"HTTP/1.1 404 Not Found\r\nContent-Length: 19\r\n\r\n404 page not found\n")
+
+
+@each_transport
+async def test_a_proxy_may_have_no_route_to_the_server_for_a_while(transport: TransportName) -> None:
+    """Traefik answers 404 then. It ended WebSockets and event streams for good, and took a poll out of its rooms."""
+    port = steady_port()
+    async with serving() as server, listening(f"127.0.0.1:{port}", transport=transport) as listener:
+        way = Link(server.address.port)
+        async with answering(way.serve, port):
+            await listener.until(Entered)
+        tried = len(listener.events(Reconnecting))
+        async with answering(has_no_route, port):
+            listener.say("hello")
+            while "404" not in (await listener.until(Reconnecting, times=tried + 1))[-1].why:
+                tried += 1
+        async with answering(way.serve, port):
+            assert await listener.texts(1) == ["hello"]
 
 
 async def test_no_message_is_lost_or_doubled_while_servers_are_killed(tmp_path: Path) -> None:

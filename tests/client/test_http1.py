@@ -264,6 +264,7 @@ def test_a_refusal_of_one_room_is_no_refusal_of_the_user() -> None:
     ):  # fmt: skip
         body = json.dumps({"error": {"code": "no", "message": "no", **({"room": room} if room else {})}}).encode()
         assert Response(status, {}, body).is_about_rooms is concerns_rooms, (status, room)
+    assert [Response(status, {}, b"<html>").is_about_rooms for status in (404, 414)] == [False, True]
 
 
 async def test_an_answer_for_a_room_left_meanwhile_is_ignored() -> None:

@@ -50,9 +50,9 @@ class Link:
         listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
         self.port = listeners[0].socket.getsockname()[1]
         with self._running:
-            await trio.serve_listeners(self._serve, listeners, task_status=task_status)  # type: ignore[arg-type]
+            await trio.serve_listeners(self.serve, listeners, task_status=task_status)  # type: ignore[arg-type]
 
-    async def _serve(self, client: trio.SocketStream) -> None:
+    async def serve(self, client: trio.SocketStream) -> None:
         async with client:
             try:
                 server = await trio.open_tcp_stream("127.0.0.1", self._to)
