@@ -278,7 +278,7 @@ class Chat:
 
     def _tell(self, outcome: Outcome) -> None:
         """Give an answer to its waiting caller, and an event to its readers."""
-        needed = isinstance(outcome, wire.Record | events.Entered | events.Gap)
+        needed = isinstance(outcome, wire.Record | events.Gap | wire.Expiring)
         match outcome:
             case Answered(id_, result):
                 self._calls.answer(id_, result)
@@ -287,6 +287,8 @@ class Chat:
                 self.user = user
                 self._calls.connected()
                 self._check_name(user)
+            case events.Entered(resumed=False):
+                needed = True
             case events.Complaint(str(room), code, message) if room in self._rooms:
                 self._rooms.pop(room).events().end(error_of(code, message))
                 needed = True

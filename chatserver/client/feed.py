@@ -10,7 +10,7 @@ from copy import copy
 import trio
 
 from chatserver.client.events import Entered, Event
-from chatserver.client.wire import Record
+from chatserver.client.wire import Expiring, Record
 
 MAX_QUEUED_EVENTS = 256  # events at which rooms are paused; one page of history (200) may be added
 LOW_WATER = MAX_QUEUED_EVENTS // 2  # events at which they resume
@@ -33,8 +33,13 @@ class Feed:
         return len(self._events) >= MAX_QUEUED_EVENTS
 
     def put(self, event: Event) -> None:
-        """Add an event."""
-        self._events.append(event)
+        """Add an event. The end of our token is the next to be read, and only the last notice of it is kept."""
+        if isinstance(event, Expiring):
+            if self._events and isinstance(self._events[0], Expiring):
+                self._events.popleft()
+            self._events.appendleft(event)
+        else:
+            self._events.append(event)
         self._news.set()
 
     def end(self, error: Exception | None = None) -> None:

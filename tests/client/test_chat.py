@@ -18,6 +18,7 @@ from chatserver.client import (
     Edit,
     Entered,
     Event,
+    Expiring,
     Gap,
     Invalid,
     Message,
@@ -358,6 +359,30 @@ async def test_a_server_cannot_fill_the_memory_of_a_client_that_does_not_read(se
         async for _ in feed:
             kept += 1
     assert kept == MAX_QUEUED_EVENTS
+
+
+@pytest.mark.jumping_clock
+async def test_a_slow_reader_hears_of_its_token_next_and_not_of_every_return(server: FakeServer) -> None:
+    """The end of the token was not told to it; each return to a room was queued, thousands if the server restarted."""
+    async with connect(server.url) as chat:
+        feed = chat.events()
+        chat.join("lobby")
+        await chat.members("lobby")
+        for number in range(MAX_QUEUED_EVENTS):
+            await server.say(str(number))
+        for _ in range(3):
+            await chat.members("lobby")
+            assert feed.full
+            await server.close_all(1012)
+        await chat.members("lobby")
+        for seconds in (30, 20):
+            await server.tell(type="expiring", seconds=seconds)
+        await chat.members("lobby")
+    assert await anext(feed) == Expiring(20)
+    for _ in range(MAX_QUEUED_EVENTS):
+        await anext(feed)
+    with pytest.raises(ChatError, match="closed"):
+        await anext(feed)
 
 
 async def test_all_events_begin_with_those_that_a_room_still_has_and_the_room_has_none_any_more(
