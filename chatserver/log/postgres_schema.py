@@ -43,6 +43,8 @@ _ROOM_GOES = f"""CREATE FUNCTION room_goes() RETURNS trigger LANGUAGE plpgsql AS
     RETURN NULL;
 END $$"""  # noqa: S608
 
+_SELDOM = ("version", "identity", "old_words")  # tables of one row at most, which they get at an upgrade
+
 # A migration is a tuple of statements; the n-th makes version n out of version n-1. Only ever add at the end.
 MIGRATIONS: tuple[tuple[str, ...], ...] = (
     (
@@ -132,10 +134,20 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """CREATE TRIGGER room_changes AFTER TRUNCATE OR UPDATE OF id, name ON rooms
             FOR EACH STATEMENT EXECUTE FUNCTION room_goes()""",
     ),
+    # A key, without which no row can be changed once a publication names all tables (blue/green, Debezium). The second
+    # row that the restore of a dump's data left goes, and the key refuses another.
+    tuple(
+        statement.format(table)
+        for table in _SELDOM
+        for statement in (
+            "ALTER TABLE {} ADD COLUMN one integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+            "DELETE FROM {} WHERE one > 1",
+            "ALTER TABLE {} ALTER one DROP IDENTITY, ALTER one SET DEFAULT 1, ADD CHECK (one = 1)",
+        )
+    ),
 )
 # With another version of `words` the words of all messages are stored anew, in the background.
 _WORDS_ANEW = ("DELETE FROM old_words", "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)")
-_SELDOM = ("version", "identity", "old_words")  # tables that get a row at an upgrade alone
 _LET_OWN = f"let this user own the database, or the schema {SCHEMA_NAME} in it"
 _MADE = re.compile(r"CREATE TABLE (\w+)")
 

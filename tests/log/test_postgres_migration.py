@@ -15,7 +15,7 @@ from chatserver.log import postgres_connection as connection_module
 from chatserver.log import postgres_index as index_module
 from chatserver.log import postgres_schema as schema_module
 from chatserver.log.index import Question
-from chatserver.log.interface import LogUnavailable, Range
+from chatserver.log.interface import Identity, LogUnavailable, Range
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import draft, ignore, running
 from tests.log.test_postgres_open import complaint, execute
@@ -39,15 +39,52 @@ async def test_words_of_an_older_version_are_renewed(postgres_schema: str, monke
             assert [hit.record.text for hit in (await log.index.find(Question((asked,)))).hits] == found
 
 
-async def test_an_index_of_an_earlier_version_is_made_anew(postgres_schema: str) -> None:
-    """It had no authors, so a common word of one user was looked up message by message."""
-    async with running(PostgresLog(postgres_schema)) as log:
-        await append(log, draft("plum"))
+async def make_tables(version: int, url: str, monkeypatch: pytest.MonkeyPatch) -> Identity:
+    """Make the tables of an earlier version, with a message."""
+    with monkeypatch.context() as earlier:
+        earlier.setattr(schema_module, "MIGRATIONS", schema_module.MIGRATIONS[:version])
+        async with running(PostgresLog(url)) as log:
+            await append(log, draft("plum"))
+            return log.identity
+
+
+async def test_a_publication_of_all_tables_does_not_keep_a_server_from_its_start(
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tables without a key cannot be updated then: no server started after an upgrade, or after a promotion."""
+    identity = await make_tables(9, postgres_schema, monkeypatch)
     execute(
         postgres_schema,
-        "UPDATE chatserver.version SET version = 6",
-        "DROP FUNCTION chatserver.room_goes CASCADE",  # of a later version
-        "DROP INDEX chatserver.messages_words",
+        "CREATE PUBLICATION everything FOR TABLES IN SCHEMA chatserver",  # so that it is empty for the next test
+        # As the data of a dump, restored over the tables of a first start.
+        *(f"INSERT INTO chatserver.{table} SELECT * FROM chatserver.{table}" for table in ("identity", "version")),
+    )
+    async with running(PostgresLog(postgres_schema)) as log:
+        assert log.identity == identity
+    execute(postgres_schema, "UPDATE chatserver.identity SET cluster = '00000001/1', words = '0'")
+    async with running(PostgresLog(postgres_schema)) as log:
+        assert log.identity.epoch != identity.epoch
+        await until(lambda: log.ask(lambda it: it.execute("SELECT FROM old_words").fetchall()), lambda rows: not rows)
+
+
+async def test_a_second_identity_is_refused(postgres_schema: str) -> None:
+    """The restore of a dump's data over the tables of a first start went unnoticed."""
+    async with running(PostgresLog(postgres_schema)):
+        pass
+    with pytest.raises(psycopg.errors.UniqueViolation):
+        execute(
+            postgres_schema,
+            "INSERT INTO chatserver.identity (epoch, secret, cluster) VALUES ('k3f9ab', '', '')",
+        )
+
+
+async def test_an_index_of_an_earlier_version_is_made_anew(
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It had no authors, so a common word of one user was looked up message by message."""
+    await make_tables(6, postgres_schema, monkeypatch)
+    execute(
+        postgres_schema,
         "CREATE INDEX messages_words ON chatserver.messages USING gin (words) WHERE words IS NOT NULL",
         "CREATE INDEX messages_unused ON chatserver.messages (time)",
     )
