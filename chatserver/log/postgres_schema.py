@@ -42,6 +42,8 @@ _ROOM_GOES = f"""CREATE FUNCTION room_goes() RETURNS trigger LANGUAGE plpgsql AS
     PERFORM pg_notify('{CHANNEL}', '["", {{"{OPENED}": 0}}]');
     RETURN NULL;
 END $$"""  # noqa: S608
+_ROOM_CHANGES = """CREATE TRIGGER room_changes AFTER TRUNCATE OR UPDATE OF id, name ON rooms
+    FOR EACH STATEMENT EXECUTE FUNCTION room_goes()"""
 
 _SELDOM = ("version", "identity", "old_words")  # tables of one row at most, which they get at an upgrade
 
@@ -57,10 +59,11 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
             last bigint NOT NULL DEFAULT 0, forgotten bigint NOT NULL DEFAULT 0,
             time bigint NOT NULL DEFAULT 0  -- of the last record
         ) WITH (fillfactor = 50)""",
-        # place: the offset. more: as in SQLite.
+        # place: the offset. more: as in SQLite. The collation of `user_id` is that of the database in tables of servers
+        # before version 10: to make its index anew takes a minute for a million messages.
         """CREATE TABLE messages (
             room bigint NOT NULL, place bigint NOT NULL, time bigint NOT NULL,
-            user_id text NOT NULL, user_name text NOT NULL, text text NOT NULL,
+            user_id text COLLATE "C" NOT NULL, user_name text NOT NULL, text text NOT NULL,
             kind smallint NOT NULL DEFAULT 0, target bigint NOT NULL DEFAULT 0, more text NOT NULL DEFAULT '',
             words tsvector, PRIMARY KEY (room, place)
         )""",
@@ -131,19 +134,31 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         _ROOM_GOES,
         """CREATE TRIGGER room_goes AFTER DELETE ON rooms REFERENCING OLD TABLE AS gone
             FOR EACH STATEMENT EXECUTE FUNCTION room_goes()""",
-        """CREATE TRIGGER room_changes AFTER TRUNCATE OR UPDATE OF id, name ON rooms
-            FOR EACH STATEMENT EXECUTE FUNCTION room_goes()""",
+        _ROOM_CHANGES,
     ),
-    # A key, without which no row can be changed once a publication names all tables (blue/green, Debezium). The second
-    # row that the restore of a dump's data left goes, and the key refuses another.
-    tuple(
-        statement.format(table)
-        for table in _SELDOM
-        for statement in (
-            "ALTER TABLE {} ADD COLUMN one integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
-            "DELETE FROM {} WHERE one > 1",
-            "ALTER TABLE {} ALTER one DROP IDENTITY, ALTER one SET DEFAULT 1, ADD CHECK (one = 1)",
-        )
+    (
+        # A key, without which no row can be changed once a publication names all tables (blue/green, Debezium). The
+        # second row that the restore of a dump's data left goes, and the key refuses another.
+        *(
+            statement.format(table)
+            for table in _SELDOM
+            for statement in (
+                "ALTER TABLE {} ADD COLUMN one integer GENERATED ALWAYS AS IDENTITY PRIMARY KEY",
+                "DELETE FROM {} WHERE one > 1",
+                "ALTER TABLE {} ALTER one DROP IDENTITY, ALTER one SET DEFAULT 1, ADD CHECK (one = 1)",
+            )
+        ),
+        # An index in the order of the database's collation, which comes from the operating system, does not find what
+        # was stored under another system's: rooms were made again with the offsets that they had.
+        "DROP TRIGGER room_changes ON rooms",
+        'ALTER TABLE rooms ALTER name TYPE text COLLATE "C"',
+        _ROOM_CHANGES,
+        'ALTER TABLE reactions ALTER emoji TYPE text COLLATE "C", ALTER user_id TYPE text COLLATE "C"',
+        'ALTER TABLE markers ALTER user_id TYPE text COLLATE "C"',
+        """ALTER TABLE sanctions
+            ALTER room TYPE text COLLATE "C", ALTER kind TYPE text COLLATE "C",
+            ALTER "user" TYPE text COLLATE "C", ALTER network TYPE text COLLATE "C"
+        """,
     ),
 )
 # With another version of `words` the words of all messages are stored anew, in the background.

@@ -78,6 +78,19 @@ async def test_a_second_identity_is_refused(postgres_schema: str) -> None:
         )
 
 
+async def test_no_index_depends_on_the_collation_of_the_database(
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a system with other collations, rooms were not found by their names, and made again with the same offsets."""
+    indexes = """SELECT indexrelid::regclass::text FROM pg_index JOIN pg_class ON pg_class.oid = indrelid
+        WHERE relnamespace = 'chatserver'::regnamespace AND '"default"'::regcollation::oid = ANY(indcollation)"""
+    identity = await make_tables(9, postgres_schema, monkeypatch)
+    async with running(PostgresLog(postgres_schema)) as log:
+        assert log.identity == identity
+        assert await log.ask(lambda it: it.execute(indexes).fetchall()) == []
+        assert (await append(log, draft())).record.offset == 2
+
+
 async def test_an_index_of_an_earlier_version_is_made_anew(
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
