@@ -161,6 +161,15 @@ MIGRATIONS: tuple[tuple[str, ...], ...] = (
         """,
     ),
 )
+# Logical replication copies rows, and no sequence: ids that rows have would be given again. Only the owner may set one.
+_SEQUENCES = tuple(
+    f"""SELECT setval('{table}_id_seq', max(id)) FROM {table}
+        HAVING has_sequence_privilege('{table}_id_seq', 'UPDATE') AND max(id) > (
+            SELECT coalesce(last_value, 0) FROM pg_sequences
+            WHERE schemaname = '{SCHEMA_NAME}' AND sequencename = '{table}_id_seq'
+        )"""  # noqa: S608
+    for table in ("rooms", "sanctions", "audit", "signouts")
+)
 # With another version of `words` the words of all messages are stored anew, in the background.
 _WORDS_ANEW = ("DELETE FROM old_words", "INSERT INTO old_words SELECT 0, 0 WHERE EXISTS (SELECT FROM messages)")
 _LET_OWN = f"let this user own the database, or the schema {SCHEMA_NAME} in it"
@@ -187,6 +196,8 @@ def migrate(connection: Connection) -> Found:
             connection.execute(f"SET LOCAL {setting} = '{MIGRATION_DEADLINE}s'")
         connection.execute("SELECT pg_advisory_xact_lock(%s)", (MIGRATION_LOCK,))
         _migrate(connection)
+        for statement in _SEQUENCES:
+            connection.execute(statement)
         identity = _identify(connection, cluster)
         if connection.execute("UPDATE identity SET words = %s WHERE words <> %s", (VERSION, VERSION)).rowcount:
             for statement in _WORDS_ANEW:

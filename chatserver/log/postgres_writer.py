@@ -36,9 +36,9 @@ T = TypeVar("T")
 
 # Only constants of this package are formatted into statements.
 _FIND_ROOMS = "SELECT name, id FROM rooms WHERE name = ANY(%s::text[])"
-_MAKE_ROOMS = (
-    "INSERT INTO rooms (name) SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT DO NOTHING"
-)
+_MAKE_ROOMS = """
+    INSERT INTO rooms (name) SELECT name FROM unnest(%s::text[]) AS name ORDER BY name ON CONFLICT (name) DO NOTHING
+"""
 _LOCK = f"""
     SELECT name, id, last, time, {NOW_MS} FROM rooms WHERE id = ANY(%s::bigint[]) ORDER BY id FOR NO KEY UPDATE
 """  # noqa: S608

@@ -210,7 +210,6 @@ def copy(path: Path, url: str) -> None:
                 for row in file.execute(query):
                     words = (None if row[6] else " ".join(words_of(row[5])),) if "words" in table else ()
                     rows.write_row((*row, *words))
-        database.execute("SELECT setval(pg_get_serial_sequence('rooms', 'id'), 100000)")
         [index] = [each for each in MIGRATIONS[6] if "CREATE INDEX" in each]
         database.execute(index)
         database.execute("ANALYZE")

@@ -255,6 +255,14 @@ async def test_rooms_removed_or_changed_by_a_restore(log: PostgresLog, shell: ps
     assert await log.read(Range("other", 9, last=True)) == []
 
 
+async def test_an_id_that_another_room_has_is_no_room_that_exists(log: PostgresLog, shell: psycopg.Connection) -> None:
+    """It was a traceback that named no cause."""
+    shell.execute("INSERT INTO rooms (id, name) OVERRIDING SYSTEM VALUE VALUES (1, 'other')")
+    with pytest.raises(LogUnavailable, match=r"\(UniqueViolation\)"):
+        await append(log, draft("one"))
+    assert (await append(log, draft("one"))).record.offset == 1
+
+
 @pytest.mark.parametrize(
     "restore",
     [

@@ -28,6 +28,8 @@ from chatserver.log.index import Question
 from chatserver.log.interface import LogOpenError, LogUnavailable, Range
 from chatserver.log.postgres import PostgresLog
 from tests.log.support import draft, ignore, running
+from tests.log.test_sanctions import ENTRY, sanction
+from tests.log.test_signouts import sign_out
 from tests.support.groups import append
 from tests.support.ports import steady_port
 from tests.support.postgres import PostgresServer
@@ -275,6 +277,17 @@ async def test_a_table_that_was_dropped_is_named(postgres_schema: str, table: st
     message = await complaint(postgres_schema)
     assert f'relation "{table}" does not exist' in message
     assert message.endswith("; restore it whole, or name another database")
+
+
+async def test_the_next_ids_are_beyond_those_in_the_tables(postgres_tables: str) -> None:
+    """Logical replication copies no sequences: after it, a group with a new room failed, and so did each sanction."""
+    for number in (1, 2):
+        async with running(PostgresLog(postgres_tables)) as log:
+            await append(log, draft(room=f"room-{number}"))
+            assert (await log.sanctions.add(sanction(f"u_{number}"), ENTRY)).id == number
+            await log.signouts.add(sign_out(number))
+        sequences = "SELECT setval(oid, 1, false) FROM pg_class WHERE relnamespace = 'chatserver'::regnamespace"
+        execute(postgres_tables, f"{sequences} AND relkind = 'S'")
 
 
 @pytest.mark.parametrize("minutes", [5, -5])
