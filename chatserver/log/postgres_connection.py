@@ -57,7 +57,14 @@ _PARAMETERS: dict[str, str | int] = {
     "keepalives_count": 3,
     "tcp_user_timeout": int(JOB_DEADLINE * 1000),
     "application_name": "chatserver",
+    "target_session_attrs": "read-write",  # of several hosts, or of a name's addresses, some may be standbys
 }
+#: What libpq says of a server that it skips for that, and what we add.
+_READ_ONLY = "session is read-only"
+_READ_ONLY_CAUSES = (
+    "; either it is a standby, then name the primary, or all of them: host1,host2; or default_transaction_read_only is "
+    "on, also behind a connection pooler that is not in session mode"
+)
 
 #: Errors after which a connection is closed: the server refuses a statement as such. If the tables have changed since
 #: the driver prepared it, or a pooler has removed it, the driver would use it again for ever.
@@ -149,10 +156,7 @@ class Server:
                 "%40 %3A %2F %3F %23 %25"
             ) from None
         named = {name: value for name, value in given.items() if value is not None}
-        parameters = {**_PARAMETERS, **named, "client_encoding": "utf8"}
-        if "," in str(given.get("host", "")):  # a primary and its standbys: choose the primary
-            parameters.setdefault("target_session_attrs", "read-write")
-        self._conninfo = make_conninfo("", **parameters)
+        self._conninfo = make_conninfo("", **{**_PARAMETERS, **named, "client_encoding": "utf8"})
         self._lock = threading.Lock()
         self._failures = 0
         self._not_before = 0.0  # by the monotonic clock
@@ -180,7 +184,8 @@ class Server:
             self._failed(str(error))
             raise LogUnavailable(f"the database cannot be used: {error}") from error
         except psycopg.Error as error:
-            self._failed(sentence(error))
+            reason = sentence(error)
+            self._failed(reason + _READ_ONLY_CAUSES * (_READ_ONLY in reason))
             raise LogUnavailable(f"the database cannot be reached: {self._reason}") from error
         with self._lock:
             was_lost, self._failures, self._not_before = self._failures > 0, 0, 0.0
@@ -314,18 +319,10 @@ def _set_up(connection: Connection) -> None:
     if version >= 17_00_00:
         settings["transaction_timeout"] = 0
     names = ", ".join(f"set_config('{name}', '{value}', false)" for name, value in settings.items())
-    row = connection.row(
-        f"SELECT pg_is_in_recovery(), current_setting('transaction_read_only') = 'on', "
-        "set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'), false),"
-        f"{names}"
+    connection.execute(
+        "SELECT set_config('synchronous_commit', coalesce(nullif(current_setting('synchronous_commit'), 'off'), 'on'),"
+        f"false), {names}"
     )
-    if row[0]:
-        raise LogOpenError("it is a standby, which cannot be written; name the primary, or all of them: host1,host2")
-    if row[1]:  # a pooler in transaction mode gives the settings of our reading connections to the others
-        raise LogOpenError(
-            "it is read-only (default_transaction_read_only); name a database that may be written, and use a "
-            "connection pooler in session mode only"
-        )
 
 
 def compare_clocks(connection: Connection) -> None:

@@ -398,8 +398,12 @@ async def test_a_restart_and_a_failover(postgres_server: PostgresServer) -> None
         standby.start(wal_retrieve_retry_interval="100ms")  # by default it searches for its primary every 5 s
         hosts = f"127.0.0.1:{primary.port},127.0.0.1:{standby.port}"
         url = f"postgresql://postgres@{hosts}/postgres"
-        with pytest.raises(LogOpenError, match="it is a standby"):
+        with pytest.raises(LogOpenError, match="session is read-only; either it is a standby"):
             await PostgresLog(standby.url()).run(lambda records: None)
+        addresses = f"hostaddr=127.0.0.1,127.0.0.1&port={standby.port},{primary.port}"  # as of a name with two
+        of_a_name = connection_module.Server(f"postgresql://postgres@/postgres?{addresses}")
+        with closing(of_a_name.connect(PATIENCE)) as found:
+            assert found.info.port == primary.port, "the start depended on their order"
         log = PostgresLog(url)
         with pytest.raises(ExceptionGroup) as caught:  # noqa: PT012
             async with running(log):
