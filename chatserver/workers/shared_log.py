@@ -18,6 +18,7 @@ from pathlib import Path
 from chatserver.log.interface import LogOpenError
 from chatserver.log.sqlite_file import checked_path, lock_file
 from chatserver.log.sqlite_wal import check_wal
+from chatserver.log.threads import run_to_open
 
 SQLITE = "sqlite:"
 #: The name of a socket that nobody uses, longer than those of the workers' sockets.
@@ -46,9 +47,17 @@ def shared_log(url: str) -> Iterator[SharedLog]:
         if url.startswith(SQLITE):
             path = checked_path(url.removeprefix(SQLITE))
             lock = stack.enter_context(closing(lock_file(path)))
-            check_wal(path)
             shared.inherited.append(lock.descriptor)
         yield shared
+
+
+async def check_log(url: str) -> None:
+    """Refuse an embedded log that has lost commits; called before any worker opens it. Raises LogOpenError.
+
+    In a thread, since a long write-ahead log takes seconds.
+    """
+    if url.startswith(SQLITE):
+        await run_to_open(check_wal, checked_path(url.removeprefix(SQLITE)), abandon_on_cancel=True)
 
 
 def _lock(folder: Path) -> int:

@@ -28,7 +28,7 @@ from chatserver.settings.spec import ConfigError
 from chatserver.workers.child import Child
 from chatserver.workers.link import Setup
 from chatserver.workers.metrics import WorkersMetrics
-from chatserver.workers.shared_log import SharedLog, shared_log
+from chatserver.workers.shared_log import SharedLog, check_log, shared_log
 
 #: Seconds before a worker that died is restarted, and the most; the pause doubles with each early death. systemd's
 #: RestartSec is 0.1 s, and peers in the worker's accept queue wait that long.
@@ -77,6 +77,7 @@ class Supervisor:
         self._children: dict[Child, None] = {}
         self._metrics = WorkersMetrics(self._children.keys)
         self._serving = False
+        self._checking = trio.CancelScope()
         self._stopping = trio.Event()
         self._hung_up = trio.Event()  # since the last replacement of all workers began
         self._listening: Listening
@@ -96,6 +97,8 @@ class Supervisor:
         try:
             self._listening = bind_all(self._settings, stack)
             self._shared_log = stack.enter_context(shared_log(self._settings.log))
+            with self._checking:
+                await check_log(self._settings.log)
         except CannotListenError as error:
             complain(str(error))
             return EXIT_BIND
@@ -103,7 +106,7 @@ class Supervisor:
             complain(f"--log {redacted(self._settings.log)}: {error}")
             return EXIT_LOG
         self.addresses = self._listening.urls(self._settings)
-        code = await self._start_all()
+        code = EXIT_CLEAN if self._stopping.is_set() else await self._start_all()
         if code is None:
             announce(self.addresses, self._listening.operators_url(self._settings))
             task_status.started()
@@ -193,6 +196,7 @@ class Supervisor:
     def _stop(self, *, at_once: bool = False) -> None:
         """Tell all workers to drain, or to stop at once."""
         self._stopping.set()
+        self._checking.cancel()
         for child in self._children:
             child.stop(at_once=at_once)
 

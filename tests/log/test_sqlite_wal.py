@@ -10,7 +10,7 @@ import pytest
 from chatserver.log.interface import LogOpenError, Range
 from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_wal import lost_commits
-from chatserver.workers.shared_log import shared_log
+from chatserver.workers.shared_log import check_log
 from tests.log.support import draft, offsets, running
 from tests.log.test_sqlite_open import refused
 from tests.support.groups import append
@@ -122,8 +122,8 @@ async def test_a_damaged_log_is_refused_and_left_alone(left: Path) -> None:
         told = re.search(f"{re.escape(str(wal))} is damaged, and at least (\\d+) of its commits", await refused(left))
         assert told is not None
         assert 10 < int(told[1]) < 50  # about half of them: the index commits too, at times of its own
-    with pytest.raises(LogOpenError, match="is damaged"), shared_log(f"sqlite:{left}"):
-        pass
+    with pytest.raises(LogOpenError, match="is damaged"):
+        await check_log(f"sqlite:{left}")
     assert wal.read_bytes() == damaged
     connection = sqlite3.connect(left)
     (before,) = connection.execute("SELECT epoch FROM identity").fetchone()

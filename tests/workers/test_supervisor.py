@@ -163,6 +163,7 @@ async def test_a_signal_while_it_starts_ends_it(
     it.manner = {"ready": False, **manner}
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.run)
+        await it.until(lambda: it.supervisor._children)
         await trio.sleep(1.0)
         signal.raise_signal(signal.SIGTERM)
     assert (it.code, [worker.returncode for worker in it.started]) == (0, [code])

@@ -4,10 +4,12 @@ import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 
 import pytest
 import trio
 
+from chatserver.workers import shared_log as shared_log_module
 from chatserver.workers import supervisor
 from chatserver.workers.link import Ready
 from chatserver.workers.shared_log import SharedLog, shared_log
@@ -35,6 +37,24 @@ async def test_all_drain_concurrently_and_a_second_signal_ends_them_at_once(
         took = trio.current_time() - began
         assert (took < 5) if signals == 2 else (20 <= took <= 28)
         assert [worker.returncode for worker in it.started] == [KILLED if signals == 1 else 0] * 2
+
+
+async def test_a_signal_ends_a_long_check_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A write-ahead log of 480 MB took 13 s, on a busy machine a minute."""
+    began, go_on = Event(), Event()
+
+    def check(path: Path) -> None:
+        began.set()
+        go_on.wait(2)
+
+    monkeypatch.setattr(shared_log_module, "check_wal", check)
+    it = supervision(tmp_path)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(it.run)
+        await it.until(began.is_set)
+        signal.raise_signal(signal.SIGTERM)
+    go_on.set()
+    assert (it.code, it.started) == (0, [])
 
 
 @pytest.mark.parametrize("first", ["hangup", "signal", "start"])
