@@ -11,6 +11,7 @@ server that misses records which it has committed makes a new epoch too: a backu
 import re
 from contextlib import suppress
 from itertools import chain
+from time import monotonic, sleep
 from typing import NamedTuple
 
 from psycopg import errors
@@ -25,6 +26,9 @@ MIGRATION_LOCK = 0x63686174
 #: Seconds that a migration may take: an index of words needs half a minute for a million messages, and one that is cut
 #: off begins anew with the next start. And seconds that it waits for a lock, as for another server's migration.
 MIGRATION_DEADLINE, MIGRATION_LOCK_DEADLINE = 86_400, 600
+#: Seconds of an attempt to lock the tables for a migration, behind which all who use them wait, and then until the next
+#: one: a dump may hold them for long. At SLOW_START the second attempt waits, so the line in the log has names.
+LOCK_TRY, LOCK_PAUSE = 1.5, 3.0
 #: Milliseconds between two looks of PostgreSQL, during a statement, whether the server that migrates is still there.
 #: Else the session of a killed one goes on for minutes, with its tables locked for all others and for its next start.
 LOOK_FOR_CLIENT_MS = 2_000
@@ -233,6 +237,8 @@ def _migrate(connection: Connection) -> None:
             f"its tables have version {version}, this server knows up to {len(MIGRATIONS)}: a newer server has changed "
             "them; start that version here"
         )
+    if 0 < version < len(MIGRATIONS):
+        _lock_tables(connection, ", ".join(("version", *_tables(version))))
     for statements in MIGRATIONS[version:]:
         for statement in statements:
             connection.execute(statement)
@@ -240,12 +246,32 @@ def _migrate(connection: Connection) -> None:
         connection.execute("UPDATE version SET version = %s", (len(MIGRATIONS),))
 
 
+def _lock_tables(connection: Connection, names: str) -> None:
+    """Lock all that a migration may change, so that nothing of it waits for another lock. Raises LockNotAvailable."""
+    ends = monotonic() + MIGRATION_LOCK_DEADLINE
+    while True:
+        try:
+            with connection.transaction():  # a savepoint
+                connection.execute(f"SET LOCAL lock_timeout = '{LOCK_TRY}s'")
+                connection.execute(f"LOCK TABLE {names}")
+        except (errors.LockNotAvailable, errors.DeadlockDetected):
+            if monotonic() > ends:
+                raise
+            sleep(LOCK_PAUSE)
+        else:
+            return
+
+
+def _tables(version: int) -> list[str]:
+    return [name for statement in chain(*MIGRATIONS[:version]) for name in _MADE.findall(statement)]
+
+
 def _check_rights(connection: Connection) -> None:
     """Raise LogOpenError if this user may only read, as one that was given rights before a new version's tables.
 
     Raises errors.UndefinedTable for a table that was dropped, which would else be noticed only when it is needed.
     """
-    names = [name for statement in chain(*MIGRATIONS) for name in _MADE.findall(statement) if name not in _SELDOM]
+    names = [name for name in _tables(len(MIGRATIONS)) if name not in _SELDOM]
     query = "SELECT name FROM unnest(%s::text[]) AS name WHERE NOT has_table_privilege(name, 'INSERT')"
     if found := connection.execute(query, (names,)).fetchall():
         raise LogOpenError(f"this user may not write its tables {', '.join(name for (name,) in found)}; {_LET_OWN}")

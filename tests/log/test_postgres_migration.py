@@ -78,6 +78,32 @@ async def test_a_second_identity_is_refused(postgres_schema: str) -> None:
         )
 
 
+async def test_a_migration_that_waits_for_a_dump_lets_others_go_on(
+    postgres_schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All requests of the servers that ran waited behind it, and got 503, until the dump had ended."""
+    monkeypatch.setattr(schema_module, "LOCK_TRY", 0.05)
+    monkeypatch.setattr(schema_module, "LOCK_PAUSE", 0.01)
+    old, new = PostgresLog(postgres_schema), PostgresLog(postgres_schema)
+    async with trio.open_nursery() as nursery:
+        with monkeypatch.context() as earlier:
+            earlier.setattr(schema_module, "MIGRATIONS", schema_module.MIGRATIONS[:9])
+            await nursery.start(old.run, ignore)
+        with psycopg.connect(postgres_schema) as dump:
+            async with trio.open_nursery() as starting:
+                dump.execute("LOCK TABLE chatserver.rooms, chatserver.messages IN ACCESS SHARE MODE")
+                starting.start_soon(nursery.start, new.run, ignore)
+                await eventually(lambda: bool(dump.execute("SELECT FROM pg_locks WHERE NOT granted").fetchall()))
+                for text in ("one", "two"):
+                    await append(old, draft(text))
+                assert len(await old.read(Range("lobby", 9))) == 2
+                assert new._opened is None
+                dump.rollback()
+        assert (await append(new, draft())).record.offset == 3
+        assert (await append(old, draft())).record.offset == 4
+        nursery.cancel_scope.cancel()
+
+
 async def test_no_index_depends_on_the_collation_of_the_database(
     postgres_schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
