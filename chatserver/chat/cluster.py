@@ -152,6 +152,8 @@ class Cluster:
         """A moderator takes a user out of a room, in every process."""
         if len(self._kicked) < MAX_NOTICES:
             self._kicked[room, user] = Kicked(room, user, reason[:MAX_REASON_CHARS])
+        else:
+            _log.warning("kick_not_told", room=room, user=user)
 
     async def _report_all_if_due(self) -> None:
         """Begin a report of all rooms, if one is wanted and the last is long enough ago."""

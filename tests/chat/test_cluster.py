@@ -5,6 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 import trio
+from structlog.testing import capture_logs
 
 from chatserver.chat import cluster as module
 from chatserver.chat.cluster import EXPIRY, REPORT_INTERVAL
@@ -311,10 +312,12 @@ async def test_no_message_is_too_long_for_a_datagram_however_much_there_is_to_te
             peer = await other.join(number, room)
             long = SignedIn((1 << 60) - number, "2001:db8:1111:2222::/64", packed, Principal.access.guests)
             other.it.hub.change_principal(peer.members[0], long)
-    for room in (*rooms, "beyond"):
-        other.cluster.types(room, long)
-        other.cluster.moved(room, long, 1 << 52)
-        other.cluster.kick(long.face.id, room, "\U0001f600" * 300)
+    with capture_logs() as lines:
+        for room in (*rooms, "beyond"):
+            other.cluster.types(room, long)
+            other.cluster.moved(room, long, 1 << 52)
+            other.cluster.kick(long.face.id, room, "\U0001f600" * 300)
+    assert [(line["event"], line["room"]) for line in lines] == [("kick_not_told", "beyond")]
     await trio.sleep(SAID)
     assert sum(len(said.typed) for said in air.said) == sum(len(said.moved) for said in air.said) == len(rooms)
     assert ours.kicks == [Kicked(room, long.face.id, "\U0001f600" * module.MAX_REASON_CHARS) for room in rooms]
