@@ -115,7 +115,7 @@ def serve(
     ] = False,
     flags: AllFlags = Flags(),  # noqa: B008  (immutable)
 ) -> int:
-    """Run the server until SIGTERM or SIGINT.
+    """Run the server until SIGTERM or SIGINT, or until the terminal is closed in whose foreground it was started.
 
     Prints one line, `listening on URL`, to standard output for each address when it is ready; its own logs
     go to standard error. Exit codes: 0 clean stop, 2 bad flags or config, 3 could not bind, 4 the message

@@ -1,17 +1,18 @@
 """How the commands end: the exit codes of `serve`, and the one line that says why.
 
-Owns: the numbers, the form of the line, which of several errors it names, how long it waits for a reader, and the end
-of standard output. May not: end a process.
+Owns: the numbers, the form of the line, which of several errors it names, how long it waits for a reader, the end of
+standard output, and whether the terminal is gone. May not: end a process.
 """
 
 import errno
 import os
 import select
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 
 EXIT_CLEAN, EXIT_FAULT, EXIT_BAD_FLAGS, EXIT_BIND, EXIT_LOG = range(5)
-STANDARD_OUTPUT, STANDARD_ERROR = 1, 2
+STANDARD_INPUT, STANDARD_OUTPUT, STANDARD_ERROR = range(3)
 #: Seconds for the reader of a full pipe to make room for a line, as for the last lines of the log.
 READER_PATIENCE = 1.0
 
@@ -47,3 +48,15 @@ def await_reader(descriptor: int) -> None:
 def drop_output() -> None:
     """Have what is still buffered go nowhere: the interpreter writes it when it ends."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def watch_terminal() -> Callable[[], bool]:
+    """What tells whether the terminal has been closed in whose foreground we start: then SIGHUP is no reload.
+
+    It is always false for a service, and after `nohup`, `setsid` or `&`.
+    """
+    try:
+        is_ours = os.tcgetpgrp(STANDARD_INPUT) == os.getpgrp()
+    except OSError:
+        is_ours = False
+    return lambda: is_ours and not os.isatty(STANDARD_INPUT)

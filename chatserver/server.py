@@ -21,7 +21,7 @@ import trio
 
 from chatserver.api.keys import KeyRing
 from chatserver.api.published_keys import PublishedKeys
-from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain, innermost
+from chatserver.exits import EXIT_BIND, EXIT_CLEAN, EXIT_LOG, complain, innermost, watch_terminal
 from chatserver.fair import in_steps
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log import open_log
@@ -324,10 +324,14 @@ class Server:
 
     async def _reload_at_hangup(self, *, task_status: trio.TaskStatus[None]) -> None:
         """At SIGHUP, read certificate and keys again, for connections and tokens from then on."""
+        terminal_closed = watch_terminal()
         with trio.open_signal_receiver(signal.SIGHUP) as signals:
             task_status.started()
             async for _ in signals:
+                if terminal_closed():
+                    break
                 self._attempt(self._reload)
+        signal.raise_signal(signal.SIGTERM)
 
     def _reload(self) -> None:
         if self._engine is None and self._keys is None:

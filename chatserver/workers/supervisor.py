@@ -17,7 +17,7 @@ from urllib.parse import quote
 import structlog
 import trio
 
-from chatserver.exits import EXIT_BAD_FLAGS, EXIT_BIND, EXIT_CLEAN, EXIT_FAULT, EXIT_LOG, complain
+from chatserver.exits import EXIT_BAD_FLAGS, EXIT_BIND, EXIT_CLEAN, EXIT_FAULT, EXIT_LOG, complain, watch_terminal
 from chatserver.listening import CannotListenError, Listening, announce, bind_all
 from chatserver.log.interface import LogOpenError
 from chatserver.net.descriptors import raise_descriptor_limit
@@ -118,13 +118,14 @@ class Supervisor:
         return code or EXIT_CLEAN
 
     async def _obey_signals(self, *, task_status: trio.TaskStatus[None]) -> None:
+        terminal_closed = watch_terminal()
         with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
             task_status.started()
             async for number in signals:
-                if number == signal.SIGHUP:
+                if number == signal.SIGHUP and not terminal_closed():
                     self._hung_up.set()
                 else:
-                    at_once = self._stopping.is_set()
+                    at_once = self._stopping.is_set() and number != signal.SIGHUP
                     _log.info("stopping_workers", signal=signal.Signals(number).name, at_once=at_once)
                     self._stop(at_once=at_once)
 

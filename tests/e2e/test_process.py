@@ -1,9 +1,11 @@
 """`chatserver serve` as a process: what it prints, where it listens, how it ends."""
 
 import json
+import os
 import re
 import signal
 import socket
+import sys
 import urllib.request
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from tests.support.certificates import certificate, trusting
 from tests.support.peers import Address, ask, chatter, connect, publish
-from tests.support.serving import ServerProcess, eventually, free_flags, server_process, serving
+from tests.support.serving import LIFE, ServerProcess, eventually, free_flags, server_process, serving
 
 LINE = re.compile(r"listening on http://(\[::1\]|127\.0\.0\.\d):(\d+)")
 
@@ -126,6 +128,24 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path) -> None:
         server.process.terminate()
         assert (await stubborn.next("goaway"))["reason"] == "restart"
         assert await stop(server, signal.SIGINT) == 0
+
+
+async def test_a_server_ends_with_its_terminal(tmp_path: Path) -> None:
+    """After its window was closed it went on, unseen, and the next start found its port in use."""
+    ours, theirs = os.openpty()
+    serve = [sys.executable, "-m", "chatserver", "serve", *free_flags(tmp_path)]
+    process = await trio.lowlevel.open_process(["setsid", "--ctty", *serve], stdin=theirs, stdout=theirs, stderr=theirs)
+    try:
+        os.close(theirs)
+        shown = b""
+        with trio.fail_after(LIFE):
+            while b"listening on" not in shown:
+                await trio.lowlevel.wait_readable(ours)
+                shown += os.read(ours, 4096)
+            os.close(ours)
+            assert await process.wait() == 0
+    finally:
+        process.kill()
 
 
 async def serial(address: Address) -> str:

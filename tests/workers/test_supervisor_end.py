@@ -83,6 +83,20 @@ async def test_only_a_second_signal_shortens_a_drain(tmp_path: Path, first: str)
     assert it.code == 0
 
 
+async def test_a_closed_terminal_is_no_reload(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel and the shell may both send the signal, which shortens no drain."""
+    monkeypatch.setattr(supervisor, "watch_terminal", lambda: lambda: True)
+    async with supervised(tmp_path, drain_timeout=20.0) as it:
+        for worker in it.started:
+            worker.drains = False
+        await hang_up()
+        await hang_up()
+        assert [worker.stops for worker in it.started] == [1, 1]
+        for worker in it.started:
+            worker.end(0)
+        await it.until(lambda: it.code == 0)
+
+
 @pytest.mark.parametrize("before", ["death", "hangup"])
 async def test_no_worker_starts_after_the_signal(tmp_path: Path, before: str) -> None:
     """It would not be told to drain, and be killed with its clients when the others have ended."""
