@@ -365,6 +365,25 @@ def test_the_source_tree_may_be_in_a_folder_with_a_space(tmp_path: Path) -> None
     assert (ROOT / "constraints.txt").read_text(encoding="utf-8") in made.stdout
 
 
+@pytest.mark.skipif(shutil.which("make") is None, reason="no make on this machine")
+def test_an_environment_without_pip_is_made_anew(tmp_path: Path) -> None:
+    """After an upgrade of Python, or the installation of python3-venv, each `make run` ended in an error."""
+    for name in ("Makefile", "constraints.txt", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    (tmp_path / ".venv" / "bin").mkdir(parents=True)
+    environment, system = tmp_path / ".venv" / "bin" / "python", tmp_path / "python3"
+    environment.write_text("#!/bin/sh\nexit 1\n")
+    made = 'mkdir -p .venv/bin; cp "$0" .venv/bin/python; echo "$*"'
+    system.write_text(f'#!/bin/sh\ncase "$*" in "-m venv"*) {made};; esac\n')
+    for each in (environment, system):
+        each.chmod(0o755)
+    (tmp_path / ".venv" / ".installed").touch()
+    command = ["make", "install", f"PYTHON={system}"]
+    for times in (1, 0):
+        said = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True).stdout
+        assert said.count("-m venv --clear .venv\n") == times
+
+
 def test_the_image_is_made_of_existing_files() -> None:
     sources = [word for line in image("COPY") if "--from" not in line for word in line.split()[:-1]]
     assert {"pyproject.toml", "constraints.txt", "chatserver", "loadgen"} <= set(sources)
