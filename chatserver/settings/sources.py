@@ -65,7 +65,7 @@ def load_settings(
 def _read_toml(path: Path) -> dict[str, Any]:
     data = read_file("config", path)
     try:
-        table = tomllib.loads(data.decode())
+        table = tomllib.loads(data.decode("utf-8-sig"))
         repr(table)  # no complaint could name a number in hex that has too many digits for that
     except (ValueError, RecursionError) as error:
         raise ConfigError("config", f"{path} is not TOML: {error}") from error

@@ -25,7 +25,7 @@ def load(flags: dict[str, object] | None = None, environ: dict[str, str] | None 
 
 def toml(tmp_path: Path, text: str) -> Path:
     path = tmp_path / "chat.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -54,6 +54,11 @@ def test_bounds_are_enforced_and_zero_means_none_only_where_documented() -> None
             assert re.match(f"--{flag_name(name)}: .*(above the maximum|below the minimum)", str(error))
             assert error.flag == flag_name(name)
         assert spec.section is not Section.DEADLINES or 0 in wrong, "a deadline cannot be switched off"
+
+
+def test_a_file_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    """Notepad of Windows writes one."""
+    assert load_settings({}, {}, toml(tmp_path, "\ufeffport = 1")).port == 1
 
 
 def test_a_flag_wins_over_the_environment_and_that_over_the_file(tmp_path: Path) -> None:
