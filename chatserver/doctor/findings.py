@@ -69,7 +69,7 @@ def _troubles(nodes: Sequence[Node]) -> Iterator[Finding]:
 def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
     """Differences in what the nodes of one chat must have in common, the log above all."""
     known = [node for node in nodes if node.answer_ms is not None]
-    if len(engines := _by(known, lambda node: node.log or "?")) > 1:
+    if len(engines := _by(known, lambda node: node.log)) > 1:
         yield _fault(
             known, f"the nodes have different kinds of log: {_listed(engines)}",
             "start all of them with the same --log; for several machines that is postgresql://...",
@@ -80,7 +80,7 @@ def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
             "start all of them with the same --log. If they have it, the database was replaced or a standby promoted "
             "while they ran: restart the nodes that began before that",
         )  # fmt: skip
-    if len(versions := _by(known, lambda node: node.version or "older")) > 1:
+    if len(versions := _by(known, lambda node: node.version)) > 1:
         yield _warning(
             known, f"the nodes have different versions: {_listed(versions)}",
             "this is normal only during a rolling update; otherwise update all of them to the newest",

@@ -32,9 +32,9 @@ _TROUBLES = {
 
 class _Ready(msgspec.Struct):
     status: str
-    version: str = ""  # older servers send neither this nor the fields below
-    log: str = ""
-    time: str = ""
+    version: str
+    log: str
+    time: str
     shards: Shards | None = None
 
 
@@ -70,9 +70,8 @@ async def _ask_whether_ready(node: Node, http: HttpClient) -> bool:
         node.version, node.log, node.shards = ready.version, ready.log, ready.shards
         if node.answer_ms is None or milliseconds(took) < node.answer_ms:
             node.answer_ms = milliseconds(took)
-            if ready.time:
-                node.clock_ms = milliseconds(seconds_of(ready.time) - clock - took / 2)
-                node.clock_error_ms = milliseconds(took / 2)
+            node.clock_ms = milliseconds(seconds_of(ready.time) - clock - took / 2)
+            node.clock_error_ms = milliseconds(took / 2)
     return True
 
 

@@ -47,7 +47,6 @@ def test_a_node_that_differs() -> None:
         ({"log": "sqlite", "epoch": "x"}, FAULT, "different kinds of log: postgresql at a; sqlite at b"),
         ({"epoch": "abcd"}, FAULT, "different logs, of the epochs k3f9 at a; abcd at b: they are not one chat"),
         ({"version": "1.3"}, WARNING, "different versions: 1.2 at a; 1.3 at b"),
-        ({"version": "", "clock_ms": None}, WARNING, "different versions: 1.2 at a; older at b"),
         ({"shards": None}, FAULT, "different --shared: 2 shards at a; none at b"),
         ({"shards": Shards(3, 3)}, FAULT, "different --shared: 2 shards at a; 3 shards at b"),
         ({"shards": Shards(1, 2)}, FAULT, "b reaches 1 of 2 shards"),
