@@ -57,7 +57,7 @@ class Observer:
         self._token = token
         self._room = room
         self._chat: Chat
-        self._missing = {room, own_room}  # rooms that are not entered yet
+        self._missing = [room, own_room]  # rooms that are not entered yet, in this order
         self._awaited: dict[str, trio.Event] = {}  # by text, set when it has come
 
     async def run(self) -> None:
@@ -80,9 +80,10 @@ class Observer:
         async for event in self._chat.events():
             match event:
                 case Entered():
-                    self._missing.discard(event.room)
-                    if not self._missing:
-                        self.opened.set()
+                    self._enter(event.room)
+                case Complaint() if event.room == self.own_room:  # a limit of one room, or a token for one
+                    self.node.only_room = event.message
+                    self._enter(event.room)
                 case Complaint():
                     raise ChatError(event.code, event.message)
                 case Reconnecting():
@@ -92,6 +93,11 @@ class Observer:
                     self.sent_at = trio.current_time() + event.delay
                 case Message() if event.text in self._awaited:
                     self._awaited[event.text].set()
+
+    def _enter(self, room: str) -> None:
+        self._missing = [each for each in self._missing if each != room]
+        if not self._missing:
+            self.opened.set()
 
     def expect(self, text: str) -> trio.Event:
         """An event for the arrival of a message with this text."""
@@ -133,6 +139,8 @@ class Exchange:
             with trio.move_on_after(PATIENCE):
                 async with trio.open_nursery() as nursery:
                     for sender, receiver in product(self._well(), repeat=2):
+                        if sender.node.only_room:
+                            continue
                         delivery = self._pairs[sender, receiver]
                         delivery.present = False
                         nursery.start_soon(self._await_presence, sender, receiver, delivery)

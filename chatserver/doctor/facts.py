@@ -40,6 +40,7 @@ class Node(msgspec.Struct, kw_only=True):
     url: str
     trouble: Trouble | None = None
     words: str = ""  # about the trouble, from the system or the server
+    only_room: str = ""  # why it does not let us into a second room; then nobody is expected there
     version: str = ""
     log: str = ""  # the engine
     epoch: str = ""

@@ -54,7 +54,7 @@ def conclude(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> list[Find
     received = [each for each in deliveries if each.receiver not in troubled]
     found = [
         *_troubles(nodes), *_differences(nodes), *_shards(nodes), *_clocks(nodes), *_missing(received),
-        *_presence(received),
+        *_presence(nodes, received),
     ]  # fmt: skip
     return sorted(found, key=lambda finding: finding.severity is not Severity.FAULT)
 
@@ -171,7 +171,13 @@ def _missing(deliveries: Sequence[Delivery]) -> Iterator[Finding]:
             )  # fmt: skip
 
 
-def _presence(deliveries: Sequence[Delivery]) -> Iterator[Finding]:
+def _presence(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> Iterator[Finding]:
+    for node in nodes:
+        if node.only_room:
+            yield _warning(
+                [node], f"the lists of members at {node.url} are not examined: {node.only_room}",
+                "that needs a second room, whose name begins with that of --room: a token for it, or a limit above 1",
+            )  # fmt: skip
     for each in deliveries:
         if each.present is False:
             yield Finding(

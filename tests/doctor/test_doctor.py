@@ -115,6 +115,19 @@ async def test_a_token_where_guests_have_no_rights(tmp_path: Path) -> None:
         assert report.deliveries[0].present
 
 
+@pytest.mark.parametrize("limit", ["max_rooms_per_connection", "max_empty_rooms", None])
+async def test_a_node_that_allows_the_doctor_one_room(limit: str | None, tmp_path: Path) -> None:
+    """It said that the node does not let it in, and to give the token that it was given."""
+    options: dict[str, Any] = {} if limit is None else {limit: 1}
+    async with serving(token_key=(secret_file(tmp_path),), **options) as server:
+        rooms = {"doctor": "rw"} if limit is None else {"doctor*": "rw"}
+        report = await examined(server, token=token(chat={"rooms": rooms}))
+    assert report.ok
+    assert (report.deliveries[0].readable, report.deliveries[0].present) == (True, None)
+    [warning] = report.findings
+    assert warning.what.startswith(f"the lists of members at {url(server)} are not examined: ")
+
+
 # -- one planted fault ------------------------------------------------------------------------------------------------
 
 
