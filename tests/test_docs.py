@@ -312,7 +312,7 @@ def test_types_that_the_architecture_names_exist() -> None:
 
 
 #: Flags of podman that a page names.
-OTHERS_FLAGS = {"--format", "--memory"}
+OTHERS_FLAGS = {"--format", "--init", "--memory"}
 
 
 NO_NEGATIVE = Parameter(negative="")
