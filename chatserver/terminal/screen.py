@@ -110,7 +110,7 @@ class Screen:
 
     def take_over(self) -> None:
         """Read keys one by one without echo; also after a stop (Ctrl-Z), when the shell has reset the mode."""
-        _until_done(partial(tty.setcbreak, self._source, termios.TCSADRAIN))  # Ctrl-C and Ctrl-Z keep working
+        _until_done(partial(_take_keys, self._source))
         self._write(BRACKETED_PASTE[0] + FOCUS_REPORTS[0])
 
     async def keep_shape(self) -> None:
@@ -162,6 +162,14 @@ def write_all(target: int, data: bytes) -> None:
         select.select([], [target], [])  # it may be non-blocking: those who share it share that as well
         with suppress(BlockingIOError):
             data = data[os.write(target, data) :]
+
+
+def _take_keys(source: int) -> None:
+    """Ctrl-C and Ctrl-Z keep working. Ctrl-S would stop us at the next line, and the connection with us."""
+    tty.setcbreak(source, termios.TCSADRAIN)
+    mode = termios.tcgetattr(source)
+    mode[0] &= ~termios.IXON
+    termios.tcsetattr(source, termios.TCSADRAIN, mode)
 
 
 def _until_done(change: Callable[[], object]) -> None:

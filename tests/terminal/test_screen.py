@@ -1,4 +1,5 @@
 import os
+import select
 import termios
 from collections.abc import Iterator
 from threading import Thread
@@ -95,6 +96,19 @@ def test_a_slow_terminal_that_another_program_made_non_blocking_gets_all(window:
     while text not in shown:
         shown += window.shown()
     writer.join()
+
+
+def test_ctrl_s_does_not_stop_the_client() -> None:
+    """Its next line waited for Ctrl-Q, and the connection with it: the user was out of the room, SIGTERM unheard."""
+    outside, inside = os.openpty()
+    with Screen(inside, inside, style=Style(colours=False)):
+        os.write(outside, b"\x13")
+        may_write = select.select([], [inside], [], 0)[1]
+        os.write(outside, b"\x11")  # else a failure would not end
+    assert may_write
+    assert termios.tcgetattr(inside)[0] & termios.IXON, "the shell has it again"
+    os.close(outside)
+    os.close(inside)
 
 
 def test_a_terminal_that_is_gone_is_left_without_an_error() -> None:
