@@ -136,7 +136,8 @@ class Link:
                 self._scope = attempt
                 async with self._open() as conversation, trio.open_nursery() as tasks:
                     self._scope = tasks.cancel_scope  # so that the conversation is closed properly
-                    self._session.opened()
+                    for failed in self._session.opened(time()):
+                        self._tell(failed)
                     self.trouble, greeted = None, trio.Event()
                     tasks.start_soon(self._receive, conversation, greeted)
                     tasks.start_soon(self._send, conversation, greeted)
@@ -170,7 +171,7 @@ class Link:
         self._was_open, self._opened_at = True, trio.current_time()
         while True:
             self._news = trio.Event()
-            for request in self._session.outgoing(trio.current_time()):
+            for request in self._session.outgoing(trio.current_time(), time()):
                 await conversation.send(request)
             with trio.move_on_at(self._session.next_time()):
                 await self._news.wait()

@@ -26,6 +26,7 @@ from chatserver.client.errors import ChatError, error_of, is_retryable
 
 HISTORY_LIMIT = 200  # records in one request; a server that returns fewer is asked again
 HELD_RECORDS = 1000  # held for a room while a hole is filled; later ones are fetched by `history` as well
+SENT_AGAIN_FOR = 570.0  # s for which a write is sent again; the server knows its key for 600 from its arrival
 RETRY_DELAY = 1.0  # s, after a passing error without a time
 LONGEST_WAIT = 300.0  # s; a client that asks every five minutes harms no server, and a mistaken time does not end it
 CLOSE_TOO_BIG = 1009  # RFC 6455 section 7.4.1: our message was over a limit
@@ -54,7 +55,8 @@ class _Asked:
     until: float = math.inf  # the caller's deadline
     ours: bool = False  # a request of the session itself, repeated on each connection
     due: float = 0.0  # the earliest time to send it
-    sent: bool = False  # on this connection
+    sent: float | None = None  # when it was sent on this connection, by a clock that goes on while the machine sleeps
+    unclear_since: float = math.inf  # when it was first sent on a connection that was lost before the answer
 
 
 @dataclass(slots=True)
@@ -112,34 +114,43 @@ class Session:
             if found.until is not None:
                 self._fill(found)
 
-    def opened(self) -> None:
-        """Begin on a new connection: requests sent on the old one will not be answered any more."""
+    def opened(self, clock: float) -> list[Answered]:
+        """Begin on a new connection: requests sent on the old one will not be answered any more.
+
+        A write that was sent long ago fails: if it was made, it might be made again.
+        """
         self._others = {id_: asked for id_, asked in self._others.items() if not asked.ours}
         for asked in (*self._others.values(), *self._firsts.values()):
-            asked.sent = False
+            if asked.sent is not None:
+                asked.sent, asked.unclear_since = None, min(asked.unclear_since, asked.sent)
+        lost = [id_ for id_, asked in self._firsts.items() if clock > asked.unclear_since + SENT_AGAIN_FOR]
+        for id_ in lost:
+            self._pop(id_)
         for room in self._rooms.values():
             room.entered = room.filling = False
             room.until = None
             room.held.clear()
             self._enter(room.name)
+        why = "no connection for ten minutes; it may have been made all the same"
+        return [Answered(id_, error_of("unavailable", why)) for id_ in lost]
 
     def closed(self, code: int | None = None) -> list[Answered]:
         """Note that the connection is gone. A write that was too big for it fails, or it would end the next one too."""
         return self._refuse_longest("the server takes no message of this size") if code == CLOSE_TOO_BIG else []
 
-    def outgoing(self, now: float) -> list[requests.Request]:
+    def outgoing(self, now: float, clock: float) -> list[requests.Request]:
         """Return the requests to send now on the open connection; a second call without news returns none."""
         found = []
         for id_, asked in (self._others | self._firsts).items():
-            if not asked.sent and asked.due <= now:
-                asked.sent = True
+            if asked.sent is None and asked.due <= now:
+                asked.sent = clock
                 found.append(self._filled_in(asked.request, id_))
         return found
 
     def next_time(self) -> float:
         """Return the time at which `outgoing` will have more, if nothing else happens."""
         waiting = [*self._others.values(), *self._firsts.values()]
-        return min((asked.due for asked in waiting if not asked.sent), default=math.inf)
+        return min((asked.due for asked in waiting if asked.sent is None), default=math.inf)
 
     def receive(self, frame: wire.Frame | wire.Record | None, now: float) -> list[Outcome]:
         """Take a frame or record from the server; return the outcomes."""
@@ -216,10 +227,10 @@ class Session:
 
     def _refuse_longest(self, why: str) -> list[Answered]:
         """Fail the longest write that was sent: the server has not read what was too long, and so cannot name it."""
-        sent = [(len(msgspec.json.encode(asked.request)), id_) for id_, asked in self._firsts.items() if asked.sent]
+        sent = {id_: asked.request for id_, asked in self._firsts.items() if asked.sent is not None}
         if not sent:
             return []
-        _, id_ = max(sent)
+        id_ = max(sent, key=lambda id_: len(msgspec.json.encode(sent[id_])))
         self._pop(id_)
         return [Answered(id_, error_of(TOO_LARGE, why))]
 
@@ -240,7 +251,7 @@ class Session:
         if is_retryable(error.code, error.retry_after):
             delay = waiting_time(error.retry_after)
             if now + delay < asked.until:
-                asked.sent, asked.due = False, now + delay
+                asked.sent, asked.due = None, now + delay
                 yield events.Postponed(name, error.code, error.message, delay)
                 return
         self.forget(id_)

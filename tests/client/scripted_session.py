@@ -17,13 +17,13 @@ class Peer:
 
     def __init__(self) -> None:
         self.session = Session()
-        self.session.opened()
+        self.session.opened(0.0)
         self.session.join("lobby", latest=50)
-        self.now = 0.0
+        self.now = self.clock = 0.0
 
     def sent(self) -> dict[str, Any]:
         """Return the only frame that the session sends now."""
-        (request,) = self.session.outgoing(self.now)
+        (request,) = self.session.outgoing(self.now, self.clock)
         decoded: dict[str, Any] = json.loads(msgspec.json.encode(request))
         return decoded
 
@@ -31,7 +31,7 @@ class Peer:
         return self.session.ask(requests.Publish(room=room, text=text), until=until)
 
     def sends_nothing(self) -> bool:
-        return self.session.outgoing(self.now) == []
+        return self.session.outgoing(self.now, self.clock) == []
 
     def give(self, type_: str, **fields: Any) -> list[Outcome]:
         return self.session.receive(wire.decode(json.dumps({"type": type_, **fields})), self.now)

@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from chatserver.client import events, requests, wire
-from chatserver.client.errors import ChatError, Invalid, RateLimited
-from chatserver.client.session import CLOSE_TOO_BIG, LONGEST_WAIT, RETRY_DELAY, Answered, Outcome
+from chatserver.client.errors import ChatError, Invalid, RateLimited, Unavailable
+from chatserver.client.session import CLOSE_TOO_BIG, LONGEST_WAIT, RETRY_DELAY, SENT_AGAIN_FOR, Answered, Outcome
 from chatserver.client.wire import ProtocolError
 from tests.client.fake import ME, message
 from tests.client.scripted_session import Peer, offsets
@@ -27,13 +27,13 @@ def test_as_many_earlier_messages_as_requested() -> None:
         peer = Peer()
         peer.session.leave("lobby")
         peer.session.join("lobby", latest=latest)
-        peer.session.opened()
+        peer.session.opened(0.0)
         entered, *records = peer.answer("joined", 3, 4, 5)
         place = None if wanted else "e1-5"
         assert (entered, offsets(records)) == (events.Entered("lobby", 1, resumed=False, until=5, cursor=place), wanted)
         assert peer.push(7) == [], "the offsets of unwanted messages count as read"
         assert peer.sent()["after"] == "e1-5"
-        peer.session.opened()
+        peer.session.opened(0.0)
         assert offsets(peer.answer("joined", 6, 7, 8)) == [6, 7, 8], "what was missed is wanted, however much"
         assert offsets(peer.push(9)) == [9]
 
@@ -45,7 +45,7 @@ def test_a_slow_reader_gets_the_first_record_after_which_the_others_are_read_lat
     """The cursor before them is not known, or is one of an old log, which would be a second gap."""
     if is_known:
         newcomer.answer("joined", 8, epoch="e0")
-        newcomer.session.opened()
+        newcomer.session.opened(0.0)
     newcomer.session.pause("lobby")
     seen = newcomer.answer("joined", 1, 2, recovered=not is_known)
     assert (offsets(seen), events.Gap("lobby", "e0-8") in seen) == ([1], is_known)
@@ -103,8 +103,8 @@ def test_a_request_is_sent_again_on_the_next_connection_and_a_write_under_its_ke
     assert peer.sent() == expected
     peer.session.ask(requests.Members(room="lobby"))
     assert peer.sent()["type"] == "members"
-    peer.session.opened()
-    members, join, again = peer.session.outgoing(0.0)
+    peer.session.opened(0.0)
+    members, join, again = peer.session.outgoing(0.0, 0.0)
     assert (type(members), type(join)) == (requests.Members, requests.Join)
     assert json.loads(msgspec.json.encode(again)) == expected
 
@@ -137,6 +137,22 @@ def test_a_passing_refusal_pauses_its_room_and_the_next_write_does_not_overtake(
     assert peer.session.next_time() == math.inf
 
 
+def test_a_write_is_not_sent_again_when_the_server_may_have_forgotten_its_key(peer: Peer) -> None:
+    """After ten minutes without a connection it was stored a second time."""
+    first, second = peer.publish("a"), peer.publish("b")
+    peer.refuse("rate_limited", retry_after=400.0)
+    peer.now = peer.clock = 400.0
+    assert peer.sent()["id"] == first
+    for peer.clock in (800.0, 400.0 + SENT_AGAIN_FOR):
+        assert peer.session.opened(peer.clock) == []
+        assert [request.id for request in peer.session.outgoing(peer.now, peer.clock)][1:] == [first]
+    peer.give("error", id=first, code="rate_limited", message="no", retry_after=1.0)  # it tells of the last time only
+    failed = peer.session.opened(peer.clock + 1.0)
+    assert [answered.id for answered in failed] == [first]
+    assert isinstance(failure(failed), Unavailable)
+    assert [request.id for request in peer.session.outgoing(peer.now, peer.clock)][1:] == [second], "never sent"
+
+
 def test_a_write_that_has_failed_or_is_cancelled_holds_up_no_other(peer: Peer) -> None:
     peer.publish("a", until=10.0)
     error = failure(peer.refuse("rate_limited", retry_after=60.0))
@@ -155,7 +171,7 @@ def test_a_text_that_ends_the_connection_for_its_size_is_not_sent_again(peer: Pe
     big = peer.publish("a" * 100_000)
     peer.publish("b")
     peer.publish("c", room="ops")
-    assert len(peer.session.outgoing(0.0)) == 2
+    assert len(peer.session.outgoing(0.0, 0.0)) == 2
     assert peer.session.closed(1001) == []
     closed = peer.session.closed(CLOSE_TOO_BIG)
     assert [answered.id for answered in closed] == [big]
@@ -167,7 +183,7 @@ def test_a_refusal_for_size_without_an_id_is_that_of_the_longest_text(peer: Peer
     """A server does not read what is too long, so it cannot name it: the caller waited until its deadline."""
     short = peer.publish("a", room="ops")
     longest = peer.publish("b" * 100_000)
-    assert len(peer.session.outgoing(0.0)) == 2
+    assert len(peer.session.outgoing(0.0, 0.0)) == 2
     peer.publish("c" * 200_000)  # not sent yet
     assert peer.give("error", code="bad_json", message="no") == [events.Complaint(None, "bad_json", "no")]
     refused = peer.give("error", code="too_large", message="no")
@@ -190,7 +206,7 @@ def test_records_of_every_type_have_their_offset(peer: Peer) -> None:
     assert peer.sends_nothing(), "there is no hole"
     changed = {**message(1), "text": "better", "edited": True, "reactions": {"+": 2}, "reply_to": 9}
     page = [changed, {"type": "vote", **place, "offset": 2, "cursor": "e1-2"}, message(3)]
-    peer.session.opened()
+    peer.session.opened(0.0)
     id_ = peer.sent()["id"]
     seen = peer.give("joined", id=id_, cursor="e2-3", recovered=False, messages=page)
     assert offsets(seen) == [1, 3]
@@ -200,7 +216,7 @@ def test_records_of_every_type_have_their_offset(peer: Peer) -> None:
 
 def test_a_refused_join_is_an_error_and_not_repeated(newcomer: Peer) -> None:
     assert newcomer.refuse("bad_room") == [events.Complaint("lobby", "bad_room", "no")]
-    newcomer.session.opened()
+    newcomer.session.opened(0.0)
     assert newcomer.sends_nothing()
 
 
@@ -210,7 +226,7 @@ def test_a_room_is_joined_and_left_at_any_time(peer: Peer) -> None:
     peer.push(3)  # the pending request of history is dropped
     peer.session.join("den")
     peer.session.leave("lobby")
-    join, leave = peer.session.outgoing(0.0)
+    join, leave = peer.session.outgoing(0.0, 0.0)
     assert (join, leave) == (requests.Join(id=join.id, room="den"), requests.Leave(id=leave.id, room="lobby"))
     assert peer.push(2) == peer.give("gap", room="lobby", after="e1-2", until="e1-3") == []
     (answered,) = peer.give("members", id=asked, room="lobby", members=[ME], count=1)
@@ -253,7 +269,7 @@ def test_typing_has_no_answer_and_is_not_kept(peer: Peer) -> None:
     peer.session.ask(requests.Typing(room="lobby"))
     number = peer.sent()["id"]
     assert peer.give("error", id=number, code="forbidden", message="muted") == []
-    peer.session.opened()
+    peer.session.opened(0.0)
     assert peer.sent()["type"] == "join"
 
 

@@ -100,7 +100,7 @@ class World:
         self.asked.clear()
         self.frames.clear()
         self.pushes.clear()
-        self.session.opened()
+        self.session.opened(0.0)
 
     def deliver(self) -> None:
         queue = self.random.choice((self.frames, self.pushes)) or self.frames or self.pushes
@@ -127,13 +127,13 @@ class World:
         choices += [lambda: self.serve(self.random.choice((1, 1, 2, 50)))] * 4 if self.asked else []
         choices += [self.deliver] * 4 if self.frames or self.pushes else []
         self.random.choice(choices)()
-        self.asked.extend(self.session.outgoing(0.0))
+        self.asked.extend(self.session.outgoing(0.0, 0.0))
 
     def rest(self) -> None:
         """The reader reads on, and everything is answered."""
         self.session.resume("lobby")
         for _ in range(40 + 4 * self.head):
-            self.asked.extend(self.session.outgoing(0.0))
+            self.asked.extend(self.session.outgoing(0.0, 0.0))
             if self.asked:
                 self.serve(3)
             elif self.frames or self.pushes:
