@@ -122,7 +122,7 @@ class Session:
         self._others = {id_: asked for id_, asked in self._others.items() if not asked.ours}
         for asked in (*self._others.values(), *self._firsts.values()):
             if asked.sent is not None:
-                asked.sent, asked.unclear_since = None, min(asked.unclear_since, asked.sent)
+                asked.unclear_since, asked.sent = min(asked.unclear_since, asked.sent), None
         lost = [id_ for id_, asked in self._firsts.items() if clock > asked.unclear_since + SENT_AGAIN_FOR]
         for id_ in lost:
             self._pop(id_)
