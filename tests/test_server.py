@@ -6,19 +6,26 @@ Its start: test_cli.py; its end: tests/attacks/test_drain.py; faults in its chor
 import itertools
 import math
 import re
+import sys
 import time
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import trio
 
+from chatserver import server as server_module
 from chatserver.api.pipelines import results
 from chatserver.fair import LongWork
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.memory import MemoryLog
+from chatserver.log.threads import THREAD_SWITCH
 from chatserver.net import scheduler as scheduler_module
 from chatserver.net.states import Priority
+from chatserver.observe import memory
+from chatserver.server import prepared
+from chatserver.settings.fields import Settings
 from chatserver.settings.rooms import RoomPolicy
 from tests.support.certificates import certificate
 from tests.support.peers import ask, chatter, publish
@@ -182,11 +189,22 @@ async def test_rooms_that_lost_messages_are_visited_few_in_a_step(monkeypatch: p
         assert max(steps.counts) <= FEW
 
 
+def test_a_thread_of_the_log_soon_interrupts_a_busy_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(server_module, "raise_descriptor_limit", lambda: 1000)
+    monkeypatch.setattr(server_module, "share_heap", lambda: None)
+    monkeypatch.setattr(sys, "setswitchinterval", chosen := Mock())
+    with prepared(Settings(max_connections=10)):
+        chosen.assert_called_once_with(THREAD_SWITCH)
+
+
 async def test_the_chores_of_a_second_are_steps_of_their_own(monkeypatch: pytest.MonkeyPatch) -> None:
     """Beside 10,000 networks it takes 1.5 ms to look at one limit, and no step may take as long as all of them."""
+    done = list[str]()
+    monkeypatch.setattr(memory, "CROWD", 0)  # so that each second memory is given back
+    monkeypatch.setattr(server_module, "find_trim", lambda: lambda _: done.append("trim"))
     async with serving() as server:
         services, scheduler = server.server.parts.services, server.server.parts.connections.scheduler
-        done, run_round = list[str](), scheduler.round
+        run_round = scheduler.round
 
         def note_round() -> None:
             done.append("round")
@@ -196,5 +214,5 @@ async def test_the_chores_of_a_second_are_steps_of_their_own(monkeypatch: pytest
         monkeypatch.setattr(scheduler, "round", note_round)
         monkeypatch.setattr(services.slow_mode, "sweep", lambda: done.append("slow mode"))
         monkeypatch.setattr(services.audit, "sweep", lambda: done.append("audit"))
-        await eventually(lambda: "audit" in done)
+        await eventually(lambda: {"audit", "trim"} <= {*done})
         assert "round" in done[done.index("slow mode") : done.index("audit")]

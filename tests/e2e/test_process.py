@@ -7,6 +7,7 @@ import signal
 import socket
 import sys
 import urllib.request
+from functools import partial
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -19,8 +20,21 @@ from chatserver.server import Server
 from chatserver.settings.fields import Settings
 from tests.support.certificates import certificate, trusting
 from tests.support.peers import Address, ask, chatter, connect, publish
-from tests.support.serving import LIFE, ServerProcess, eventually, free_flags, server_process, serving
+from tests.support.serving import (
+    LIFE,
+    ServerProcess,
+    eventually,
+    free_flags,
+    sample,
+    server_process,
+    serving,
+    until,
+)
 
+#: What a server measures of itself from its start.
+MEASURED = ("loop_pass", "loop_lag", "gc")
+#: More than a guard page of any system, less than a heap.
+GUARD_BYTES = 1024 * 1024
 LINE = re.compile(r"listening on http://(\[::1\]|127\.0\.0\.\d):(\d+)")
 
 
@@ -31,6 +45,15 @@ def has_ipv6() -> bool:
     except OSError:
         return False
     return True
+
+
+def heaps_of_threads(process: int) -> list[str]:
+    """What a process has reserved for heaps: the unused rest of 64 MiB each. A page that guards a stack is smaller."""
+    maps = Path(f"/proc/{process}/maps")
+    if not maps.exists():
+        return []
+    reserved = re.findall(r"^(\w+)-(\w+) ---p 0+ 00:00 0 *$", maps.read_text(), re.MULTILINE)
+    return [start for start, end in reserved if int(end, 16) - int(start, 16) > GUARD_BYTES]
 
 
 async def stop(server: ServerProcess, number: signal.Signals = signal.SIGTERM) -> int:
@@ -53,8 +76,12 @@ async def test_a_line_for_each_host_none_for_metrics_and_a_clean_end(tmp_path: P
 
         await eventually(lambda: "metrics_listening" in server.errors)
         [line] = [json.loads(each) for each in server.errors.splitlines() if "metrics_listening" in each]
-        metrics = await ask(Address.of(line["address"]), "GET", "/metrics")
-        assert b"chatserver_connections" in metrics.body
+        operators = Address.of(line["address"])
+        await until(
+            partial(ask, operators, "GET", "/metrics"),
+            lambda answer: all(sample(answer.body, f"chatserver_{what}_seconds_count") for what in MEASURED),
+        )
+        assert heaps_of_threads(server.process.pid) == [], "with one each, the log's threads keep 6 MB that none uses"
         assert await stop(server, signal.SIGINT) == 0
         assert server.process.stdout is not None
         assert await server.process.stdout.receive_some() == b"", "no further line"

@@ -193,6 +193,7 @@ CHORES: dict[str, Callable[[Scene], tuple[Any, str]]] = {
     "sanctions": lambda s: (s.parts.services.moderation, "sweep"),
     "slow mode": lambda s: (s.parts.services.slow_mode, "sweep"),
     "the audit": lambda s: (s.parts.services.audit, "sweep"),
+    "demoted networks": lambda s: (s.parts.connections.demotion, "sweep"),
     "a round": lambda s: (s.parts.hub.housekeeping._round, "go_on"),
     "garbage": lambda s: (s.parts.garbage, "tick"),
     "a listener": lambda s: (listener(s), "tick"),

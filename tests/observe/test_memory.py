@@ -1,7 +1,6 @@
 """Free memory is returned to the system when a crowd has come or left; garbage is collected by the clock."""
 
 import itertools
-import subprocess
 import sys
 from unittest.mock import Mock, call
 
@@ -85,23 +84,3 @@ def test_garbage_is_collected_by_the_clock_and_measured(monkeypatch: pytest.Monk
         assert gc.mock_calls == [call.collect(generation) for generation in (2, 0, 1, 0, 2, 0)]
         gc.reset_mock()
     assert (gc.mock_calls, gc.callbacks) == ([call.enable(), call.unfreeze()], [])
-
-
-def test_all_threads_use_one_heap() -> None:
-    """With a heap each, the threads of the log kept 6 MB that none of them used."""
-    code = """
-import ctypes, threading
-from chatserver.observe.memory import share_heap
-share_heap()
-taken = threading.Barrier(4)
-def take():
-    ctypes.CDLL(None).malloc(4096)
-    taken.wait()
-threads = [threading.Thread(target=take) for _ in range(3)]
-for each in threads: each.start()
-taken.wait()
-print(ctypes.CDLL(None).malloc_stats())
-"""
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "Arena 0" in found.stderr
-    assert "Arena 1" not in found.stderr
