@@ -188,7 +188,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows(
         "costly-text", stays=True, clients=6, times=6,
         defence="size and rate are checked before content",
-        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.BODY_TOO_LARGE), told="400, 413, or 429 with `Retry-After`",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="400, 413, or 429 with `Retry-After`",
     ),
     *_rows(
         "fill-rooms", stays=True, clients=40, times=120, settings={"max_rooms": 100},
@@ -233,7 +233,7 @@ ROWS: Final[tuple[Row, ...]] = (
     *_rows(
         "malformed-chat", stays=True, clients=55, times=55,
         defence="typed decoding; a bad message gets an error",
-        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET, Reason.BAD_TEXT), told="`error` with its code",
+        ends=(Reason.PEER_CLOSED, Reason.PEER_RESET), told="`error` with its code",
         answers=(
             *(f"error {code}" for code in ("bad_json", "bad_field", "bad_room", "bad_cursor", "unknown_type")),
             "error not_joined", "unknown field: pong",

@@ -85,6 +85,7 @@ async def test_each_attack_ends_as_its_row_says_and_the_neighbour_does_not_notic
                 await until(page, lambda answer: answer.json["messages"])
             await _newcomer(server)
             assert play.cohort.answers.keys() <= told | set(row.answers)
+            assert not (row.stays and play.cohort.ended)
         parts = server.server.parts
         await eventually(lambda: not parts.connections.held)
         assert {reason for reason in Reason if server.ended(reason)} <= {*row.ends, *LEFT}
