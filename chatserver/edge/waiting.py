@@ -106,11 +106,12 @@ class StreamHandler(ReceiverHandler):
         return True
 
     def expired(self, connection: Connection) -> None:
-        """Time for a heartbeat, unless the peer has not even taken the last one."""
+        """Time for a heartbeat; the next one may come at the end of a flush window, if that is later."""
         member = context_of(connection, Member)
-        if self._has_ended(connection, member) or self._connections.judge.takes_over(connection):
+        if self._has_ended(connection, member):
             return
         self._exchanges.stream_on(connection, member)
+        self._connections.judge.takes_over(connection, then=1)  # the peer may be gone: do not send to it for ever
         self._connections.send(connection, sse.HEARTBEAT)  # last, since the send may close the connection
 
     def faulted(self, connection: Connection) -> None:

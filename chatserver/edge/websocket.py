@@ -340,14 +340,14 @@ class WebSocketHandler(Handler):
         if state is OPEN:
             self._ping(connection, session)
             return
-        if state is PINGED and self._connections.judge.takes_over(connection):
-            return  # bytes before the ping are unacknowledged: its flush window decides
         if isinstance(session.waits, Ending):
             self._close(connection, session.waits)
             return
-        if session.principal.seconds_left <= TICK:
+        if session.principal.seconds_left <= TICK:  # before the rest, by which a reader could put its end off for ever
             self._close(connection, Ending(Reason.EXPIRED))
             return
+        if state is PINGED and self._connections.judge.takes_over(connection):
+            return  # bytes before the ping are unacknowledged: its flush window decides
         reason = TABLE[state].expires
         assert reason is not None
         self._connections.misbehaved(connection, reason, reason.sentence)

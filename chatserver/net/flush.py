@@ -42,12 +42,15 @@ class FlushJudge:
         wheel = self._connections.wheel
         wheel.watch(connection, wheel.current + backlog.remaining)
 
-    def takes_over(self, connection: Connection) -> bool:
-        """Begin a flush window in place of the state's deadline if bytes are unacknowledged; returns whether it did."""
+    def takes_over(self, connection: Connection, *, then: int | None = None) -> bool:
+        """Begin a flush window in place of the state's deadline if bytes are unacknowledged; returns whether it did.
+
+        The state's deadline is `then` ticks after the window, by default its whole span.
+        """
         if sockets.outstanding(connection.descriptor) == 0:
             return False
         wheel = self._connections.wheel
-        self.begin(connection).remaining = wheel.due[connection.state] - wheel.current
+        self.begin(connection).remaining = wheel.due[connection.state] - wheel.current if then is None else then
         return True
 
     def judge(self, connection: Connection, backlog: Backlog) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import trio
 
+from chatserver.api.websocket_session import WebSocketSession
 from chatserver.edge.waiting import MAX_STREAM_BYTES
 from chatserver.log.interface import LogUnavailable
 from chatserver.net.states import State
@@ -66,6 +67,36 @@ async def test_the_pong_deadline_begins_when_all_before_the_ping_is_acknowledged
         await trio.sleep(1.0)
         assert scene.victim.state is State.PINGED
         await scene.server.counted("pong-deadline")
+
+
+async def test_a_slow_reader_cannot_put_off_the_end_of_its_sign_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It had something unacknowledged whenever a pong was due, and took it before the end of each flush window."""
+    until = trio.current_time() + 36.0
+    limits: dict[str, Any] = {"ping_interval": 1.0, "pong_deadline": 1.0, "flush_window": 1.0}
+    async with brought(State.OPEN, monkeypatch, **limits) as (scene, _):
+        victim = scene.victim
+        session = victim.context
+        assert isinstance(session, WebSocketSession)
+        left = property(lambda self: until - trio.current_time())
+        monkeypatch.setattr(type(session.principal), "seconds_left", left)
+        monkeypatch.setattr("chatserver.net.sockets.outstanding", lambda _: 100 if victim.backlog is None else 0)
+        await trio.sleep(36.0)
+        await scene.server.counted("expired")
+
+
+async def test_a_late_acknowledgement_delays_a_heartbeat_by_a_flush_window_at_most(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A message that was sent just before made the silence of a stream a window and an interval long."""
+    limits: dict[str, Any] = {"heartbeat_interval": 4.0, "flush_window": 6.0}
+    async with brought(State.STREAM, monkeypatch, **limits) as (scene, peer):
+        began = trio.current_time()
+        monkeypatch.setattr("chatserver.net.sockets.outstanding", lambda _: 100 if scene.victim.backlog is None else 0)
+        came = []
+        for _ in range(3):
+            await peer.until(b":\n")
+            came.append(round(trio.current_time() - began))
+        assert came == [4, 10, 16]
 
 
 @pytest.mark.parametrize("waits_for", ["a commit", "a task"])
