@@ -8,9 +8,9 @@ import { actionIn, mentionsIn, withEmoji, withoutTail } from './text.js';
 
 /** The first one that opens, since without an end behind it no other has one: else half-open ones take quadratic time. */
 const FENCE = /^(?=((?:[^]*?\n)??)```)\1```(?:[^\n`]*\n)?([^]*?)\n?```[ \t]*(?:\n|$)/;
-const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+(.*)$/;
+const ITEM = /^( {0,12})(?:[-*•]|(\d{1,4})[.)])\s+([^]*)/;
 const EM_PER_LEVEL = 1.4; // the padding of a list
-const QUOTE = /^>\s?(.*)$/;
+const QUOTE = /^>\s?([^]*)/;
 const CELLS = /[^\t]\t/; // a row of a spreadsheet; code begins with tabs
 /**
  * Code comes before other marks, since it contains none. Underscores count at the edges of words only (snake_case), and

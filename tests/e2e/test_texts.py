@@ -177,6 +177,17 @@ def test_texts_take_linear_time(run: Run) -> None:
     assert run("markdown.js", body, ["_a ", "**a ", "~~a ", "```-\n"]) == [750_000, 1_000_000, 1_000_000, 1_249_999]
 
 
+def test_an_item_of_a_list_takes_linear_time(run: Run) -> None:
+    """One of 8 KB with many blanks and a line separator, which is no line feed, took 0.3 s; this one would take hours."""
+    body = """
+        return ['- ', '> '].map((mark) => {
+          const [block, ...more] = m.markdown(`${mark}${' '.repeat(a)}b\\u2028c`);
+          return [block.localName, block.textContent.trim(), more.length];
+        });
+    """
+    assert run("markdown.js", body, 3_000_000) == [["ul", "b\u2028c", 0], ["blockquote", "b\u2028c", 0]]
+
+
 def test_up_to_three_emoji_and_nothing_else_are_shown_large(run: Run) -> None:
     large = ["🎉", "👩\u200d👩\u200d👧 ❤️", "\u2139\ufe0f" * 2, "1️⃣", "🇩🇪👍🏽🚀"]  # U+2139 is a letter too
     england = "🏴\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
