@@ -138,7 +138,16 @@ addEventListener('click', ({ target }) => {
   if (isLost) focusRoom();
 });
 
-client.addEventListener('room', () => (byId('room-title').textContent = client.room));
+/** What is open is about this room, or about a message that is another one in a new log. */
+function closeMenus() {
+  byId('question').close();
+  document.querySelector(':popover-open')?.hidePopover(); // and what is open in it
+}
+
+client.addEventListener('room', () => {
+  byId('room-title').textContent = client.room;
+  closeMenus();
+});
 // The browser gives the focus back when the outer of two menus closes, but not to the outer one.
 byId('keys').addEventListener('toggle', ({ newState }) => newState === 'closed' && byId('show-keys').focus());
 

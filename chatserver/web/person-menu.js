@@ -115,8 +115,8 @@ export class PersonMenu {
 
   /** Delete the user's messages, as far as they are loaded. The server limits how many a second. */
   async #deleteAll() {
-    const { user } = this.#about;
-    const room = this.client.current;
+    const { room: name, user } = this.#about;
+    const room = this.client.rooms.get(name);
     const messages = room.timeline.messages.filter((message) => message.user.id === user.id && !message.deleted);
     const count = plural(messages.length, 'latest message');
     if (!messages.length) return this.tell('No message of this user is loaded here.');

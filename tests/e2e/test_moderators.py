@@ -115,6 +115,29 @@ def test_a_press_in_the_menu_is_not_lost_when_it_is_told_what_is_in_force(server
     expect(mo.page.locator("#question-text")).to_contain_text("kick out")
 
 
+def test_a_menu_is_closed_when_the_room_changes(server: Server, window: OpenWindow) -> None:
+    """That of a person in one room deleted this person's messages in the next one, and said that it was the first."""
+    mo, ann = mo_and_ann(server, window, "wing-a")
+    mo.go("wing-b")
+    menu = mo.page.locator("#room-menu")
+    mo.page.click("#room-menu-button")
+    expect(menu).to_be_visible()
+    mo.page.keyboard.press("Alt+ArrowDown")
+    expect(menu).to_be_hidden()
+    expect(mo.page.locator("#text")).to_be_focused()
+    mo.go("wing-a")
+    ann.say("a word")
+    mo.expect_texts(["a word"])
+    mo.act("a word", "Moderate the author")
+    expect(mo.page.locator("#person-menu")).to_be_visible()
+    mo.page.keyboard.press("Alt+ArrowDown")
+    expect(mo.page.locator("#person-menu")).to_be_hidden()
+    mo.page.go_back()
+    mo.act("a word", "Delete")
+    mo.page.go_back()
+    expect(mo.page.locator("#question")).to_be_hidden()
+
+
 def test_a_moderator_deals_with_a_troll_who_has_left(server: Server, window: OpenWindow) -> None:
     """Only those in the room had the menu, it was about one room, and each message had to be deleted by itself."""
     mo = window()

@@ -178,7 +178,7 @@ def test_texts_take_linear_time(run: Run) -> None:
 
 
 def test_an_item_of_a_list_takes_linear_time(run: Run) -> None:
-    """One of 8 KB with many blanks and a line separator, which is no line feed, took 0.3 s; this one would take hours."""
+    """One of 8 KB with many blanks and a line separator, which is no line feed, took 0.3 s; this would take hours."""
     body = """
         return ['- ', '> '].map((mark) => {
           const [block, ...more] = m.markdown(`${mark}${' '.repeat(a)}b\\u2028c`);
