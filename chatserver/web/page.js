@@ -238,7 +238,9 @@ function hideBanner() {
 }
 
 client.addEventListener('restarted', ({ detail }) => {
-  if (detail.room === client.room) showBanner('The server began a new log: some messages are gone.');
+  if (detail.room !== client.room) return;
+  closeMenus();
+  showBanner('The server began a new log: some messages are gone.');
 });
 client.addEventListener('refused', ({ detail }) => {
   const { room, error } = detail;

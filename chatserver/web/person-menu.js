@@ -122,7 +122,10 @@ export class PersonMenu {
     if (!messages.length) return this.tell('No message of this user is loaded here.');
     if ((await this.#ask(`Delete the ${count} for everybody`, 'Delete')) === null) return;
     try {
-      for (const { offset } of messages) await deleteIfThere(room, offset);
+      for (const { offset, cursor } of messages) {
+        if (cursor !== room.timeline.cursorAt(offset)) throw new Error('the server began a new log');
+        await deleteIfThere(room, offset);
+      }
       this.tell(`The ${count} of ${user.name} in #${room.name} are deleted.`);
     } catch (error) {
       this.tell(`Not all were deleted: ${error.message}`);

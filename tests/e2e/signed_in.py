@@ -17,8 +17,8 @@ from tests.support.tokens import secret_file, token
 
 
 @contextmanager
-def serving_tokens(folder: Path) -> Iterator[Server]:
-    with serving(folder, flags=["--token-key", secret_file(folder), "--presence-grace", "300"]) as running:
+def serving_tokens(folder: Path, *, log: str = "") -> Iterator[Server]:
+    with serving(folder, log=log, flags=["--token-key", secret_file(folder), "--presence-grace", "300"]) as running:
         yield running
 
 

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 
 import pytest
-from playwright.sync_api import Route, expect
+from playwright.sync_api import Route, WebSocketRoute, expect
 
-from tests.e2e.browser import Window, wait_until
+from tests.e2e.browser import ONLINE, Window, wait_until
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.servers import Server
 from tests.e2e.signed_in import banner, serving_tokens, sign_in
@@ -136,6 +137,49 @@ def test_a_menu_is_closed_when_the_room_changes(server: Server, window: OpenWind
     mo.act("a word", "Delete")
     mo.page.go_back()
     expect(mo.page.locator("#question")).to_be_hidden()
+
+
+def test_no_menu_or_deletion_is_about_a_message_of_a_new_log(window: OpenWindow, tmp_path: Path) -> None:
+    """It reacted to, or deleted, the message that has the old one's number in the new log."""
+    asked: list[str] = []
+
+    def hold_first(route: WebSocketRoute) -> None:
+        passed = route.connect_to_server()
+
+        def hear(frame: str | bytes) -> None:
+            if '"delete"' in str(frame) and not asked:
+                asked.append(str(frame))
+            else:
+                passed.send(frame)
+
+        route.on_message(hear)
+
+    with serving_tokens(tmp_path, log="memory:") as server:
+        mo = window(is_played=True)
+
+        def begin_anew(*texts: str) -> None:
+            server.kill()
+            server.start()
+            server.publish("anew", *texts)
+            mo.page.evaluate(ONLINE)  # it need not wait until it tries again
+            mo.expect_texts(texts)
+
+        sign_in(mo, server, "mo", role="moderator")
+        server.publish("anew", "one", "two")
+        mo.accept = hold_first
+        mo.open(server, room="anew")
+        mo.act("two", "React")
+        expect(mo.page.locator("#reaction-picker")).to_be_visible()
+        begin_anew("spam", "more spam")
+        expect(mo.page.locator("#reaction-picker")).to_be_hidden()
+
+        mo.act("more spam", "Moderate the author")
+        mo.page.get_by_role("button", name="Delete messages").click()
+        mo.confirm("delete the 2 latest messages")
+        wait_until(mo.page, lambda: asked)
+        begin_anew("good", "news")
+        expect(mo.page.locator("#toast")).to_have_text("Not all were deleted: the server began a new log")
+        assert [each["text"] for each in server.messages("anew")] == ["good", "news"]
 
 
 def test_a_moderator_deals_with_a_troll_who_has_left(server: Server, window: OpenWindow) -> None:
