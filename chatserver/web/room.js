@@ -145,9 +145,9 @@ export class Room extends EventTarget {
     return this.unread ? this.#readOffset + 1 : null;
   }
 
-  /** Unread messages of others. Of records that are not loaded, each counts. */
+  /** Unread messages of others, while the user is in. Of records that are not loaded, each counts. */
   get unread() {
-    if (this.read === null) return 0;
+    if (this.read === null || this.out) return 0;
     const { timeline } = this;
     const read = this.#readOffset;
     const head = this.head === null ? 0 : splitCursor(this.head).offset;
@@ -156,7 +156,7 @@ export class Room extends EventTarget {
   }
 
   get mentions() {
-    if (this.read === null) return 0;
+    if (this.read === null || this.out) return 0;
     return Math.max(this.counted, this.#unreadHere.filter((message) => this.client.mentionsUs(message)).length);
   }
 
@@ -279,7 +279,7 @@ export class Room extends EventTarget {
     this.members = 0;
     this.people.clear();
     for (const id of this.#typists.keys()) this.#stopsTyping(id);
-    this.tell('presence');
+    for (const event of ['presence', 'unread']) this.tell(event);
     this.tell('refused', { error });
     this.#awaitEnd(error);
   }

@@ -141,6 +141,23 @@ def test_unread_counts_offsets_despite_retention(run: Run) -> None:
     assert run("room.js", ROOM + body) == [0, 17, 17, 18, 18, 20, 2, "e-21", 2]
 
 
+def test_nothing_is_unread_in_a_room_that_the_user_is_out_of(run: Run) -> None:
+    """After a kick its messages counted in the title for ever, although no list showed them and nothing read them."""
+    body = """
+        const seen = [];
+        const note = () => seen.push([room.unread, room.mentions]);
+        client.mentionsUs = ({ offset }) => offset === 2;
+        room.page({ cursor: 'e-0', recovered: true, messages: [] });
+        room.take(said(1, 2));
+        note();
+        room.addEventListener('unread', note);
+        room.refused({ code: 'forbidden', isTemporary: false, retryAfter: null });
+        room.page({ cursor: 'e-3', recovered: true, messages: said(3) });
+        return seen;
+    """
+    assert run("room.js", ROOM + body) == [[2, 1], [0, 0], [3, 1]]
+
+
 def test_tabs_that_read_at_once_keep_both_markers(run: Run) -> None:
     """Each wrote the markers of all rooms, those of other tabs as they had been a moment before: a third tab counted a
     message as unread until the server had told it otherwise.
