@@ -119,10 +119,11 @@ addEventListener('hashchange', ({ oldURL }) => {
   focusRoom(); // the user chose a room
 });
 
-addEventListener('click', ({ target }) => {
+addEventListener('click', ({ target, ctrlKey, metaKey, shiftKey }) => {
   const link = target.closest('a');
-  if (link) history.replaceState({ place: messages.place }, '');
-  if (link?.href === location.href) enterFromAddress(); // there is no `hashchange`
+  if (!link || ctrlKey || metaKey || shiftKey) return; // with these it opens elsewhere
+  history.replaceState({ place: messages.place }, '');
+  if (link.href === location.href) enterFromAddress(); // there is no `hashchange`
 });
 
 /** On touch screens focus in the field would open the keyboard. */

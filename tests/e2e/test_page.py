@@ -209,10 +209,19 @@ def test_a_message_can_be_copied_and_linked_to(shared_server: Server, window: Op
     ann.page.wait_for_function(AT_BOTTOM)
 
     ann.say(f"look: {link.removesuffix('230')}121")
-    ann.page.click(f"#messages a[href='{link.removesuffix('230')}121']")
+    link_of_121 = ann.page.locator(f"#messages a[href='{link.removesuffix('230')}121']")
+    link_of_121.click()
     expect(ann.page.locator(".message.found")).to_contain_text("message 120")
     assert len(ann.page.context.pages) == 1, "in this tab"
     ann.page.click("#jump")
+    ann.page.evaluate("history.replaceState(null, '', '#quotes/121')")
+    with ann.page.context.expect_page() as opened:
+        link_of_121.click(modifiers=["Control"])
+    expect(opened.value.locator(".message.found")).to_contain_text("message 120")
+    opened.value.close()
+    expect(link_of_121).to_be_visible()  # this tab stays where it was
+    expect(ann.page.locator(".message.found")).to_have_count(0)
+    ann.page.evaluate("history.replaceState(null, '', '#quotes')")
 
     ann.page.keyboard.press("Shift+Tab")  # from the field to the messages
     ann.page.locator("#messages > [tabindex='0']").focus()
