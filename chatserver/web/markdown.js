@@ -24,6 +24,15 @@ const MAX_DEPTH = 6; // marks within marks
 /** `#room`, or `#room/42` for a message, as in the address; a name at the end of a sentence ends before the dot. */
 const ROOM = /(?<![\w#/&])(#[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?(?:\/[1-9]\d{0,14})?)(?![\w/-])/gi;
 
+const addressOf = (url) => (/^http/i.test(url) ? url : `https://${url}`);
+const hostOf = (url) => (URL.canParse(url) ? new URL(url).host : '');
+
+/** Whether the label of a link is an address of another site, or contains one. */
+function isFalse(label, target) {
+  const [address] = /\b(https?:\/\/|www\.)[^]*/i.exec(label) ?? [];
+  return address && hostOf(addressOf(address)) !== hostOf(target);
+}
+
 /** A link to a message or a room is followed in this page. */
 function link(href, shown) {
   const isNoPage = href.startsWith(`${location.origin}${location.pathname}#`) || href.startsWith('mailto:');
@@ -78,8 +87,9 @@ function inline(text, names, depth = 0) {
     else if (email) nodes.push(link(`mailto:${email}`, email));
     else {
       const url = href ?? withoutTail(whole);
-      const target = /^http/i.test(url) ? url : `https://${url}`;
-      nodes.push(...(URL.canParse(target) ? [link(target, label ?? url), label ? '' : whole.slice(url.length)] : [whole]));
+      const target = addressOf(url);
+      if (!hostOf(target) || (label && isFalse(label, target))) nodes.push(whole);
+      else nodes.push(link(target, label ?? url), label ? '' : whole.slice(url.length));
     }
   }
   return [...nodes, ...mentions(text.slice(end), names)];

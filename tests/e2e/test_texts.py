@@ -128,6 +128,28 @@ def test_markup_is_built_and_never_parsed(run: Run, shared_server: Server) -> No
     assert [each.count("href=") - each.count("_blank") for each in within] == [1, 1]
 
 
+LABELS = {
+    "[https://bank.example/login](https://evil.example/x)": [],
+    "[see WWW.bank.example](https://evil.example/x)": [],
+    "[https://bank.example](https://bank.example@evil.example)": [],
+    "[https://bank.example:x](https://evil.example)": [],
+    "[https://bank.example/login](https://BANK.example/x?y)": ["https://BANK.example/x?y"],
+    "[bank.example or www](https://a.example/)": ["https://a.example/"],
+}
+
+
+def test_a_links_label_is_not_the_address_of_another_site(run: Run) -> None:
+    """A bank's address led elsewhere, which a phone shows nowhere."""
+    body = """
+        return a.map((text) => {
+          const [block] = m.markdown(text);
+          return [block.textContent, [...block.querySelectorAll('a')].map((link) => link.getAttribute('href'))];
+        });
+    """
+    shown = [[text[1 : text.index("]")] if links else text, links] for text, links in LABELS.items()]
+    assert run("markdown.js", body, list(LABELS)) == shown
+
+
 PLAIN = {
     "plain": "plain",
     "**bold** *it* `code *x*` ~~gone~~ :tada:": "bold it code *x* gone 🎉",
