@@ -138,7 +138,10 @@ export class Composer {
     const { kind, message } = this.#about;
     const isGone = message.cursor !== timeline.cursorAt(message.offset);
     const found = isGone ? { ...message, offset: undefined, text: '', deleted: true } : this.client.current.find(message.offset);
-    if (found && found.text !== message.text) this.#turnTo(kind, found, this.#text.value);
+    if (!found || found.text === message.text) return;
+    const { value } = this.#text;
+    const isUnchanged = kind === 'edit' && value === message.text && !found.deleted;
+    this.#turnTo(kind, found, isUnchanged ? found.text : value);
   }
 
   /** A guest reads under which name, since the server may have chosen it, and a phone shows it nowhere else. */

@@ -134,6 +134,23 @@ def test_a_half_typed_reply_or_edit_knows_what_happens_to_its_message(visit: Ope
     expect(ann.page.locator("#about")).to_be_hidden()
 
 
+def test_an_edit_that_was_only_opened_follows_its_message(visit: OpenWindow) -> None:
+    """The older text stayed in the field, and Enter put it in place of the newer one."""
+    ann = visit(room="edits")
+    edit = "(text) => fetch('/rooms/edits/messages/1', { method: 'PATCH', body: text })"
+    ann.say("meet at 5")
+    ann.act("meet", "Edit")
+    text = ann.page.locator("#text")
+    expect(text).to_have_value("meet at 5")
+    ann.page.evaluate(edit, "meet at 6")  # on another device
+    expect(text).to_have_value("meet at 6")
+    text.fill("meet at 6, room 12")
+    ann.page.evaluate(edit, "meet at 7")
+    ann.expect_texts(["meet at 7 edited"])
+    expect(text).to_have_value("meet at 6, room 12")
+    text.press("Escape")
+
+
 def test_a_half_typed_reply_or_edit_is_not_for_a_message_of_a_new_log(window: OpenWindow, tmp_path: Path) -> None:
     """After a restart with an empty log it was for the message that has the old one's number there."""
     with serving(tmp_path, log="memory:") as server:
