@@ -138,15 +138,15 @@ export class RoomLog {
 
   /** Load a message and those around it. @returns false if the user has gone elsewhere meanwhile */
   async visit(offset) {
-    this.toEnd();
     const visit = (this.#visit = {});
     const { timeline } = this;
-    if (timeline.epoch === null || offset >= timeline.first) return true;
-    const half = HISTORY_LIMIT / 2;
-    const past = new Timeline();
-    const page = await this.#history({ after: timeline.cursorAt(Math.max(0, offset - half)), limit: HISTORY_LIMIT });
+    const isLoaded = timeline.epoch === null || offset >= timeline.first;
+    const after = Math.max(0, offset - HISTORY_LIMIT / 2);
+    const page = isLoaded ? null : await this.#history({ after: timeline.cursorAt(after), limit: HISTORY_LIMIT });
     if (visit !== this.#visit) return false;
-    if (!(timeline.isSameLog(page) && page.messages.length)) return true;
+    this.past = null; // until now it was shown
+    if (!(page?.messages.length && timeline.isSameLog(page))) return true;
+    const past = new Timeline();
     past.begin(page);
     past.add(page.messages);
     if (past.through + 1 < timeline.first) this.past = past;

@@ -167,6 +167,27 @@ def test_what_a_slow_line_brings_late_belongs_to_its_room(ann: Window, shared_se
     expect(ann.texts.last).to_have_text("message 151")
 
 
+def test_a_jump_from_an_older_range_is_not_lost_with_a_message_that_arrives_meanwhile(
+    ann: Window, shared_server: Server
+) -> None:
+    """The list went back to the older range, and the message of the second link was not shown, without a word."""
+    script = Script(ann)
+    script.answers["join"] = lambda _: joined(*range(101, 151))
+    ann.open(shared_server, transport="ws")
+    expect(ann.texts).to_have_count(50)
+    found = ann.page.locator(".found")
+    ann.page.evaluate("location.hash = 'lobby/30'")
+    (first,) = script.wait_for("history")
+    script.push({**page_of(*range(6, 56)), "id": first["id"]})
+    expect(found).to_contain_text("message 30")
+    ann.page.evaluate("location.hash = 'lobby/75'")
+    wait_until(ann.page, lambda: script.asked("history")[-1].get("after") == f"{EPOCH}-50")
+    visit = script.asked("history")[-1]
+    script.say(message(151))
+    script.push({**page_of(*range(51, 99)), "id": visit["id"]})
+    expect(found).to_contain_text("message 75")
+
+
 def test_a_message_of_a_link_stays_marked_when_the_page_learns_who_its_user_is(
     ann: Window, shared_server: Server
 ) -> None:
