@@ -24,6 +24,7 @@ import { readJson } from './storage.js';
 import { ChatError, delayBefore, randomKey, sleep, splitCursor } from './wire.js';
 
 const STORAGE_KEY = 'chat.outbox';
+const LEFT_KEY = 'chat.left'; // in the tab's storage: the browser's has the same items, until a tab takes them
 const KEY_WINDOW = 9 * 60_000; // ms; the server's 10 minutes, less a margin
 const ITEM = { key: '', room: '', text: '', created: 0 };
 
@@ -51,12 +52,16 @@ export class Outbox {
     this.browser = browser;
     this.handlers = handlers;
     const queued = (item) => ({ ...item, state: 'queued', author: item.author ?? (item.firstTried && item.speaker) ?? null });
-    this.items = kept(tab).map((item) => (item.state === 'failed' ? item : queued(item)));
-    const known = new Set(this.items.map(({ key }) => key)); // after a reload: what this tab left itself
-    const left = kept(browser).filter(({ key, text }) => text !== '' && !known.has(key));
-    this.items.push(...left.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent' })));
+    const isOf = (items, { key }) => items.some((each) => each.key === key);
+    const left = kept(browser);
+    const wasLeft = tab.getItem(LEFT_KEY) !== null;
+    const isTaken = (item) => wasLeft && item.text !== '' && !isOf(left, item); // by another tab
+    this.items = kept(tab).filter((item) => !isTaken(item)).map((item) => (item.state === 'failed' ? item : queued(item)));
+    tab.removeItem(LEFT_KEY);
+    const others = left.filter((item) => item.text !== '' && !isOf(this.items, item)); // the rest this tab left itself
+    this.items.push(...others.map((item) => ({ ...item, state: 'failed', problem: 'Its tab was closed before it was sent' })));
     browser.removeItem(STORAGE_KEY);
-    if (left.length) this.#changed();
+    this.save();
   }
 
   get unsent() {
@@ -66,6 +71,7 @@ export class Outbox {
   /** Leave what is not sent to the next tab that opens, since this one ends. If that is itself, it goes on sending. */
   leaveBehind() {
     this.browser.setItem(STORAGE_KEY, JSON.stringify([...kept(this.browser), ...this.unsent]));
+    if (!this.browser.isFull) this.tab.setItem(LEFT_KEY, '');
   }
 
   /**

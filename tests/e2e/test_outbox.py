@@ -185,6 +185,41 @@ def test_a_message_that_has_arrived_does_not_fail_though_it_is_refused_when_sent
     assert run("outbox.js", body) == [6, 0]
 
 
+def test_a_message_that_another_tab_took_is_not_sent_by_the_tab_that_left_it(run: Run) -> None:
+    """After Back, or with all tabs restored, both had it: "Send again" in the other tab sent it a second time."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const area = () => {
+            const items = new Map();
+            const removeItem = (key) => items.delete(key);
+            return { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value), removeItem };
+        };
+        const [browser, first, second] = [1, 2, 3].map(() => new Store(area()));
+        const full = new Store();
+        const open = (tab, where = browser) => new m.Outbox(tab, where, { changed() {} });
+        const states = ({ items }) => items.map(({ text, state }) => `${text} ${state}`);
+        const left = open(first);
+        left.add('lobby', 'hi').catch(() => {});
+        left.add('lobby', '', { change: { type: 'react' } }).catch(() => {});
+        left.leaveBehind();
+        const reloaded = open(first);
+        reloaded.leaveBehind();
+        const found = [reloaded, open(second), open(first), open(second)].map(states);
+        const inFull = open(first, full);
+        inFull.add('lobby', 'ho').catch(() => {});
+        inFull.leaveBehind();
+        return [...found, states(open(first, new Store()))];
+    """
+    reaction = " queued"
+    assert run("outbox.js", body) == [
+        ["hi queued", reaction],
+        ["hi failed"],
+        [reaction],
+        ["hi failed"],
+        [reaction, "ho queued"],  # a full storage keeps nothing for other tabs
+    ]
+
+
 def test_what_was_stored_in_an_earlier_log_does_not_wait_to_arrive(run: Run) -> None:
     """It stood below the messages as sent, until the new log had as many; also if no page of the old one had come."""
     body = """
