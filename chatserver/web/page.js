@@ -11,7 +11,7 @@ import { byId, hasFingers } from './dom.js';
 import { ME_KEY } from './identity.js';
 import { MessagesView } from './messages-view.js';
 import { Notifier } from './notify.js';
-import { OURS_KEY, PeopleView, RoomsView, roomNamed } from './panels.js';
+import { LEAVE_KEY, OURS_KEY, PeopleView, RoomsView, roomNamed } from './panels.js';
 import { PersonMenu } from './person-menu.js';
 import { READ_KEY } from './read-markers.js';
 import { PendingView } from './rows.js';
@@ -161,7 +161,7 @@ client.addEventListener('left', ({ detail }) => {
 byId('read-all').addEventListener('click', () => {
   for (const room of client.rooms.values()) room.markRead(room.timeline.head);
 });
-byId('leave').addEventListener('click', () => client.leave(client.room));
+byId('leave').addEventListener('click', () => rooms.leave(client.room));
 
 /** Close the drawers, and perhaps open one instead. If one had the focus, its button gets it. */
 function closePanels(opened = null) {
@@ -292,6 +292,7 @@ addEventListener('storage', ({ key, newValue }) => {
   // The tab of the sign-out has cleared the browser's storage, which may be the next user's by now.
   if (key === ME_KEY && newValue === null) return startAnew(tab);
   if (key?.startsWith(READ_KEY)) client.readElsewhere();
+  if (key === LEAVE_KEY) client.forget(newValue);
   if (key === OURS_KEY && newValue !== null) rooms.changedElsewhere();
   if ([ME_KEY, SIGN_IN_KEY].includes(key) && client.state.phase === 'stopped') client.connection.checkNow(); // signed in or out
 });

@@ -15,6 +15,7 @@ const ASK_AFTER = 400; // ms; many newcomers cause one request
 const SPREAD = 30; // ms for each member: about 70 requests a second in a room
 const SHOW_AFTER = 50; // ms
 export const OURS_KEY = 'chat.rooms';
+export const LEAVE_KEY = 'chat.leave'; // for a moment, a room that all tabs leave
 const MAX_OURS = 50;
 const MAX_OTHERS = 20;
 const MAX_PEOPLE = 100; // of more only the number is shown
@@ -61,13 +62,23 @@ export class RoomsView {
     return Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
   }
 
+  /** Tabs that write the list at the same time lose rooms of each other: one that this tab shows is put back. */
   changedElsewhere() {
+    const { room } = this.client;
     const kept = this.#kept();
-    const left = this.#ours.filter((room) => !kept.includes(room));
-    this.#ours = kept;
-    for (const room of left) this.client.forget(room);
-    for (const room of kept) this.client.join(room);
+    const left = this.#ours.filter((each) => each !== room && !kept.includes(each));
+    if (kept.includes(room)) this.#ours = kept;
+    else this.#remember([room, ...kept]);
+    for (const each of left) this.client.forget(each);
+    for (const each of kept) this.client.join(each);
     this.#show();
+  }
+
+  /** In all tabs. */
+  leave(room) {
+    this.storage.setItem(LEAVE_KEY, room);
+    this.storage.removeItem(LEAVE_KEY);
+    this.client.leave(room);
   }
 
   #opened(room) {
@@ -86,8 +97,8 @@ export class RoomsView {
     const [open, ...rest] = this.#ours;
     const sorted = rest.toSorted((a, b) => Number(shown.has(b)) - Number(shown.has(a)));
     const old = sorted.slice(most - 1);
+    for (const each of old) this.leave(each);
     this.#remember([open, ...rest.filter((each) => !old.includes(each))]);
-    for (const each of old) this.client.leave(each);
   }
 
   /** In a new browser the user's rooms are those of other devices. */

@@ -191,8 +191,8 @@ def test_a_message_that_another_tab_took_is_not_sent_by_the_tab_that_left_it(run
         const { Store } = await import('/storage.js');
         const area = () => {
             const items = new Map();
-            const removeItem = (key) => items.delete(key);
-            return { getItem: (key) => items.get(key) ?? null, setItem: (key, value) => items.set(key, value), removeItem };
+            const getItem = (key) => items.get(key) ?? null;
+            return { getItem, setItem: (key, value) => items.set(key, value), removeItem: (key) => items.delete(key) };
         };
         const [browser, first, second] = [1, 2, 3].map(() => new Store(area()));
         const full = new Store();

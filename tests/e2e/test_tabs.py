@@ -153,6 +153,29 @@ def test_a_room_that_another_tab_shows_is_not_left_for_a_newer_one(tmp_path: Pat
         wait_until(other, lambda: other.evaluate(LIST) == ["four", "three", "two"])
 
 
+def test_a_list_of_rooms_that_another_tab_wrote_does_not_move_a_tab_and_a_leave_does(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """Of tabs that were opened at the same time, one whose room another's list lacked went to another room."""
+    ann = window(room="first-tab")
+    other = ann.page.context.new_page()
+    other.goto(f"{shared_server.url}/#second-tab")
+    wait_until(other, lambda: other.evaluate(LIST)[:2] == ["second-tab", "first-tab"])
+    expect(ann.page.locator("#rooms a[href='#second-tab']")).to_be_visible()
+    other.evaluate("localStorage['chat.rooms'] = '[\"second-tab\", \"third-tab\"]'")
+    expect(ann.page.locator("#rooms a[href='#third-tab']")).to_be_visible()
+    expect(ann.page.locator("#room-title")).to_have_text("first-tab")
+    wait_until(other, lambda: other.evaluate(LIST) == ["first-tab", "second-tab", "third-tab"])
+    other.evaluate("location.hash = 'first-tab'")
+    expect(other.locator("#room-title")).to_have_text("first-tab")
+    other.click("#room-menu-button")
+    other.click("#leave")
+    for page in (ann.page, other):
+        expect(page.locator("#room-title")).not_to_have_text("first-tab")
+        expect(page.locator("#rooms li:not(.panel-title ~ li) a[href='#first-tab']")).to_have_count(0)
+    assert "first-tab" not in other.evaluate(LIST)
+
+
 def test_a_tab_that_the_browser_kept_for_the_back_button_waits_for_the_connection_again(
     shared_server: Server, window: OpenWindow
 ) -> None:
