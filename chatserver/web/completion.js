@@ -8,7 +8,7 @@ import { NAMED } from './text.js';
 
 const MAX_OFFERED = 8;
 // An address has ASCII before it.
-const WORD = /(?:^|[^!-')-~])(?:@([\p{L}\p{N}_.-]*(?: [\p{L}\p{N}_.-]+){0,3})|:([a-z0-9_+-]{2,})|#([a-z0-9][a-z0-9._-]+))$/u;
+const WORD = /(?:^|[^!-')-~])(?:@([\p{L}\p{M}\p{N}\p{Join_C}_.-]*(?: [\p{L}\p{M}\p{N}\p{Join_C}_.-]+){0,3})|:([a-z0-9_+-]{2,})|#([a-z0-9][a-z0-9._-]+))$/u;
 
 /** A text as words with a blank in front of each, so that the beginnings of words can be found. */
 const words = (text) => ` ${text.toLowerCase().replaceAll('_', ' ')}`;

@@ -15,7 +15,7 @@ export function withoutTail(link) {
 }
 
 /** From the last character of a name on; Chinese has no blank behind it. */
-const WORD_BEHIND = /^(?!\w[぀-ヿ㐀-鿿가-힯]).[\p{L}\p{N}_]/u;
+const WORD_BEHIND = /^(?!\w[぀-ヿ㐀-鿿가-힯]).[\p{L}\p{M}\p{N}_]/u;
 
 /** The mentions in a text: at each @ the longest name that fits, but no part of a longer word. */
 export function mentionsIn(text, names) {
@@ -35,7 +35,7 @@ export function mentionsIn(text, names) {
 }
 
 /** Names that the server makes up are three words; of any other name only the first word is certain. */
-const ANY_MENTION = /(?<!\w)@(\p{Lu}\p{L}+ \p{Lu}\p{L}+ \d+|[\p{L}\p{N}_]+(?:[.-][\p{L}\p{N}_]+)*)/gu;
+const ANY_MENTION = /(?<!\w)@(\p{Lu}\p{L}+ \p{Lu}\p{L}+ \d+|[\p{L}\p{M}\p{N}_]+(?:[.-][\p{L}\p{M}\p{N}_]+)*)/gu;
 
 /**
  * The names in a text that mentions so many users. The page may not have met some of them, or under another name: the first
@@ -75,7 +75,7 @@ export const actionIn = ({ text }) => (text.startsWith('/me ') ? text.slice(4) :
 
 /** "Brisk Otter 42" is BO. */
 export function initials(name) {
-  const words = name.match(/[\p{L}\p{N}]+/gu) ?? ['?'];
+  const words = name.match(/[\p{L}\p{N}][\p{L}\p{M}\p{N}]*/gu) ?? ['?'];
   const spoken = words.filter((word) => /^\p{L}/u.test(word));
   return (spoken.length ? spoken : words).slice(0, 2).map((word) => [...word][0].toUpperCase()).join('');
 }

@@ -234,7 +234,7 @@ def test_reactions_have_the_form_in_which_the_server_returns_them(run: Run) -> N
 
 
 def test_a_mention_is_the_longest_name_and_a_whole_word(run: Run) -> None:
-    names = ["Bob", "Ann", "Ann Lee", "al", "me @Bob"]
+    names = ["Bob", "Ann", "Ann Lee", "al", "me @Bob", "राम"]
     said = {
         "@Bob hi and @Bobby": ["Bob"],
         "@alice you there? @al.": ["al"],
@@ -244,6 +244,7 @@ def test_a_mention_is_the_longest_name_and_a_whole_word(run: Run) -> None:
         "@Bob@Ann_ @Ann-": ["Bob", "Ann"],
         "请@Ann Lee看 @Bobへ @Ann님": ["Ann Lee", "Bob", "Ann"],
         "@Annéa @Bob文x @al٣": ["Bob"],
+        "@रामा और @राम, @Ann\u0301e": ["राम"],
     }
     body = "return a.map(([text, names]) => m.mentionsIn(text, names).map(({ name }) => name))"
     assert run("text.js", body, [[text, names] for text in said]) == list(said.values())
@@ -260,10 +261,17 @@ def test_a_mention_of_a_user_whom_the_page_has_not_met_is_marked_as_the_record_s
         "@jo.an-x. @jo": ([], 1, ["jo.an-x"]),
         "no names": (["Ann"], 1, ["Ann"]),
         "请@ben 看": ([], 1, ["ben"]),
+        "@हिन्दी, सुनो": ([], 1, ["हिन्दी"]),
     }
     body = "return a.map((all) => m.mentionedIn(...all))"
     asked = [[text, known, count] for text, (known, count, _) in said.items()]
     assert run("text.js", body, asked) == [names for _, _, names in said.values()]
+
+
+def test_initials_are_those_of_whole_words(run: Run) -> None:
+    """Hindi has signs for vowels within a word, and an emoji may be followed by a sign that nobody sees."""
+    names = {"Brisk Otter 42": "BO", "हिन्दी भाषा": "हभ", "❤️": "?", "7": "7"}
+    assert run("text.js", "return a.map(m.initials)", list(names)) == list(names.values())
 
 
 def test_mentions_are_found_among_the_names_of_all_users_that_a_page_has_met(run: Run) -> None:
