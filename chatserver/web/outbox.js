@@ -189,7 +189,8 @@ export class Outbox {
           continue;
         }
         const delay = delayBefore(failures++, again.retryAfter);
-        if (again.code === 'rate_limited') item.until = Date.now() + delay;
+        // Slow mode may last longer than one wait, and may be ended before.
+        if (again.code === 'rate_limited') item.until = Date.now() + Math.max(delay, 1000 * again.retryAfter);
         this.#changed();
         await sleep(delay);
       }

@@ -70,6 +70,34 @@ def test_a_message_refused_for_long_is_sent_and_one_without_an_answer_fails(run:
     assert run("outbox.js", body) == ["sent", "failed", "held", "sent", 0]
 
 
+def test_the_time_of_a_message_in_slow_mode_is_the_servers(run: Run) -> None:
+    """In slow mode of 15 minutes the page named a time five minutes away, three times over."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const { Store } = await import('/storage.js');
+        const { now } = Date;
+        const { setTimeout } = globalThis;
+        let time = 0;
+        Date.now = () => time;
+        globalThis.setTimeout = (call, ms) => (time += ms, setTimeout(call));
+        const promised = new Set();
+        const changed = () => outbox.items[0]?.until && promised.add(outbox.items[0].until);
+        const outbox = new m.Outbox(new Store(), new Store(), { changed, stored() {} });
+        outbox.resume(async () => {
+            if (time >= 900_000) return { offset: 1 };
+            throw new ChatError('rate_limited', '', { retryAfter: (900_000 - time) / 1000 });
+        });
+        await outbox.add('lobby', 'hello');
+        Object.assign(globalThis, { setTimeout });
+        Date.now = now;
+        return [[...promised], time];
+    """
+    promised, sent = run("outbox.js", body)
+    assert promised[0] == 900_000
+    assert all(900_000 <= each <= sent for each in promised)
+    assert sent <= 975_000  # each client waits up to a quarter of the last five minutes more
+
+
 def test_a_refused_message_is_not_taken_for_a_later_one_with_its_text(run: Run) -> None:
     """It disappeared when the later one came, and was there again after a reload."""
     body = """
