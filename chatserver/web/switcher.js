@@ -66,7 +66,7 @@ export class Switcher {
     this.#new = null;
     if (ROOM_NAME.test(name) && !found.includes(name)) {
       this.#new = this.#option(`#${name}`, 'Open ', make('b', {}, `#${name}`));
-      rows.push(this.#new);
+      if (!/\s/.test(typed)) rows.push(this.#new); // else a search, and Enter may come before its answer
     }
     this.#list.replaceChildren(...rows);
     this.#choose(0);
@@ -78,24 +78,26 @@ export class Switcher {
     if (maySearch) setText(this.#note, 'Searching…');
     else if (typed) setText(this.#note, rows.length || room ? '' : 'No such room.');
     else setText(this.#note, 'in:room before the words searches one room.');
-    if (maySearch) this.#timer = setTimeout(() => this.#search(words, room), SEARCH_AFTER);
+    if (maySearch) this.#timer = setTimeout(() => this.#search(words, room && roomNamed(room)), SEARCH_AFTER);
   }
 
   async #search(words, room) {
     this.#searching = new AbortController();
     const { signal } = this.#searching;
+    let results = [];
+    let note = 'No message has these words.';
     try {
-      const { results } = await this.client.api.search({ q: words, room, limit: MAX_FOUND }, signal);
-      if (signal.aborted) return;
-      const options = [...this.#list.querySelectorAll('a')];
-      const chosen = this.#chosen ? options[this.#chosen] : null; // a first row that nobody chose may be moved by a hit
-      for (const message of results) this.#list.insertBefore(this.#found(message), this.#new);
-      const found = results.length < MAX_FOUND ? `${plural(results.length, 'message')} found.` : `The ${MAX_FOUND} best messages.`;
-      setText(this.#note, results.length ? found : 'No message has these words.');
-      this.#choose(chosen ? [...this.#list.querySelectorAll('a')].indexOf(chosen) : 0);
+      ({ results } = await this.client.api.search({ q: words, room, limit: MAX_FOUND }, signal));
+      if (results.length) note = results.length < MAX_FOUND ? `${plural(results.length, 'message')} found.` : `The ${MAX_FOUND} best messages.`;
     } catch (error) {
-      if (!signal.aborted) setText(this.#note, `The search failed: ${error.message}`);
+      note = `The search failed: ${error.message}`;
     }
+    if (signal.aborted) return;
+    const options = [...this.#list.querySelectorAll('a')];
+    const chosen = this.#chosen ? options[this.#chosen] : null; // a first row that nobody chose may be moved by a hit
+    this.#list.append(...results.map((message) => this.#found(message)), this.#new ?? '');
+    setText(this.#note, note);
+    this.#choose(chosen ? [...this.#list.querySelectorAll('a')].indexOf(chosen) : 0);
   }
 
   #found({ room, offset, user, time, text, snippet = [[text, false]] }) {
