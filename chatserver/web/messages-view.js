@@ -6,7 +6,7 @@
 import { byId, hasFingers, setText } from './dom.js';
 import { unfold } from './message-row.js';
 import { Rows, STEP } from './rows.js';
-import { plural } from './text.js';
+import { plural, zone } from './text.js';
 
 const NEAR_BOTTOM = 60; // px from the end at which the list follows new messages
 const NEAR_EDGE = 600; // px from an edge at which more rows are made
@@ -20,6 +20,7 @@ export class MessagesView {
   /** The last `scrollTop`: only a scroll upwards leaves the end, and not a list that has become lower or longer. */
   #top = 0;
   #place = null; // after the last scroll
+  #zone = zone();
   #fetching = null; // the room of which records are on their way
   #room = null; // whose messages are shown
   #places = new Map(); // where each room was left; null at its bottom
@@ -44,7 +45,7 @@ export class MessagesView {
     byId('column').addEventListener('fold', ({ target, detail }) => this.#folded(target, detail));
     document.addEventListener('visibilitychange', () => this.#room && this.#looked());
     addEventListener('beforeprint', () => this.#print());
-    setInterval(() => this.#room && this.#show(...this.#range), 60_000); // a day may have ended
+    setInterval(() => this.#room && this.#timePassed(), 60_000);
     // Other lines have other heights. This event comes before the `scroll` of a list that has become shorter.
     addEventListener('resize', () => this.#isAtBottom || this.#scrollTo(this.#place));
     // The composer, a phone's keyboard or a banner change the height: the end stays in sight.
@@ -183,6 +184,13 @@ export class MessagesView {
     this.#isAtBottom = !place;
     this.#scrollTo(place);
     this.#showJump();
+  }
+
+  /** A day may have ended, or a journey. */
+  #timePassed() {
+    if (this.#zone !== zone()) this.#rows.redraw(this.#timeline.messages, [], this.#timeline, this.#divider);
+    this.#zone = zone();
+    this.#show(...this.#range);
   }
 
   /** On paper nothing can be scrolled, so all rows are made. */

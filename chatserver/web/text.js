@@ -48,10 +48,16 @@ export function mentionedIn(text, known, count) {
   return [...known, ...new Set(others.map(([, name]) => name))].slice(0, known.length + missing);
 }
 
-/** A function that formats dates. Making its formatter takes milliseconds, so it is made at the first call. */
+export const zone = () => new Date().getTimezoneOffset();
+
+/** A function that formats dates. Making its formatter takes milliseconds, so one serves until the time zone changes. */
 function dates(options) {
   let format;
-  return (date) => (format ??= new Intl.DateTimeFormat(undefined, options)).format(date);
+  let its;
+  return (date) => {
+    if (its !== zone()) [its, format] = [zone(), new Intl.DateTimeFormat(undefined, options)];
+    return format.format(date);
+  };
 }
 
 export const clock = dates({ timeStyle: 'short' });

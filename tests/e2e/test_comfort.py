@@ -272,7 +272,10 @@ def test_a_small_phone(shared_server: Server, window: OpenWindow) -> None:
 
 
 def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Server, window: OpenWindow) -> None:
-    """Yesterday's messages stood below "Today" for ever, and a second absence had no line of its own."""
+    """Yesterday's messages stood below "Today" for ever, and a second absence had no line of its own.
+
+    After a journey their times were those of the former time zone.
+    """
     ann = window(has_clock=True, room="open-for-days")
     days, divided = ann.page.locator(".day"), ann.page.locator("li", has=ann.page.locator(".divider"))
     expect(ann.page.locator("#empty")).to_be_visible()  # what the room has already when it comes is not new
@@ -291,6 +294,18 @@ def test_a_page_that_stays_open_knows_the_day_and_what_is_new(shared_server: Ser
     ann.page.clock.set_system_time(tomorrow + 86_400)
     ann.page.clock.fast_forward(60_000)  # the window was in sight all along, and nobody wrote
     expect(days).to_have_text(re.compile("[0-9]"))
+    times = ann.page.locator("#messages time")
+    before = times.first.text_content() or ""
+    devtools = ann.page.context.new_cdp_session(ann.page)
+    devtools.send("Emulation.setTimezoneOverride", {"timezoneId": "Asia/Kathmandu"})  # all others differ in minutes
+    shared_server.publish("open-for-days", "three")
+    expect(times).to_have_count(3)
+    here = "(each) => new Date(each.dateTime).toLocaleTimeString(undefined, { timeStyle: 'short' })"
+    assert times.last.text_content() == times.last.evaluate(here)
+    ann.page.clock.fast_forward(60_000)
+    expect(times.first).not_to_have_text(before)
+    assert times.first.text_content() == times.first.evaluate(here)
+    devtools.detach()
 
 
 def test_the_wheel_scrolls_also_over_the_button_to_the_newest_and_keys_do_so_in_the_field(
