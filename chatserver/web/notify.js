@@ -5,8 +5,10 @@
 import { byId, make } from './dom.js';
 import { inShort } from './markdown.js';
 import { actionIn, plural } from './text.js';
+import { sleep } from './wire.js';
 
 const KEY = 'chat.notify.'; // and the room: a choice counts in all tabs at once
+const READ_WITHIN = 1_000; // ms; another tab may show the message
 const MAX_BODY = 200; // characters of a message
 const MAX_SPOKEN = 3; // messages at a time; of more only the number is spoken
 const SPOKEN_FOR = 5_000; // ms; a line that goes sooner may not be spoken
@@ -81,7 +83,7 @@ export class Notifier {
     const wanted = level === 'all' ? [...mentions, ...added] : level === 'nothing' ? [] : mentions;
     const message = wanted.findLast(isOthers);
     if (!message) return;
-    if (permission() === 'granted') this.#show(message);
+    if (permission() === 'granted') this.#show(message, added.includes(message));
     else if (!isHere) this.#speak([message], ` in #${room}`);
   }
 
@@ -100,8 +102,10 @@ export class Notifier {
     return [...changed, ...added].filter((message) => this.client.mentionsUs(message) && this.#forOthers.delete(message));
   }
 
-  #show(message) {
+  async #show(message, isNew) {
     const { room, offset, user } = message;
+    await sleep(READ_WITHIN);
+    if (isNew && (this.client.rooms.get(room)?.firstUnread ?? Infinity) > offset) return; // an edit is of any age
     const shown = notification(`${user.name} in #${room}`, { body: inShort(message).slice(0, MAX_BODY), tag: `chat-${room}` });
     if (shown === null) return;
     shown.onclick = () => {

@@ -183,7 +183,7 @@ def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: Open
     for notes in (1, 0):  # one for two edits, and none after a reload
         expect(ben.texts).to_have_text([f"look at this, @{name} edited"])
         expect(ben.page.locator(".for-us .mention")).to_have_text(f"@{name}")
-        assert ben.page.evaluate("window.notes.length") == notes
+        ben.page.wait_for_function("(notes) => window.notes.length === notes", arg=notes)
         assert ben.page.evaluate("window.notes.every((note) => note.includes('@'))")
         if notes:
             ben.page.reload()

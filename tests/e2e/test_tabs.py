@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Page, Route, expect
 
-from tests.e2e.browser import wait_until
+from tests.e2e.browser import NOTIFICATIONS, wait_until
 from tests.e2e.conftest import OpenWindow, Run
 from tests.e2e.servers import Server, serving
 
@@ -403,3 +403,20 @@ def test_a_loss_counts_though_the_next_connection_is_opened_before_it_is_told(ru
         return [sockets, first === link];
     """
     assert run_alone("tab-link.js", body) == [2, False]
+
+
+def test_what_another_tab_shows_is_not_notified(shared_server: Server, window: OpenWindow) -> None:
+    """A notification told of the message that the user was reading in the tab in front."""
+    all_shown = "Notification.permission = 'granted', localStorage['chat.notify.tabs-read'] = 'all';"
+    ann = window(first=NOTIFICATIONS + all_shown, room="tabs-read")
+    other = ann.page.context.new_page()
+    other.goto(f"{shared_server.url}/#tabs-desk")
+    expect(other.locator("#connection-text")).to_contain_text("live")
+    expect(other.locator("#rooms a[href='#tabs-read']")).to_be_visible()
+    shared_server.publish("tabs-read", "read at once")
+    ann.expect_texts(["read at once"])
+    ann.go("tabs-desk")
+    shared_server.publish("tabs-read", "not read")
+    expect(other.locator("#rooms a[href='#tabs-read'] .badge")).to_have_text("1 unread")
+    other.wait_for_function("() => window.notes.some((note) => note.endsWith('not read'))")
+    assert len(other.evaluate("window.notes")) == 1
