@@ -4,6 +4,7 @@ Owns: these. May not: print, or carry out a command.
 """
 
 import re
+import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
@@ -169,8 +170,10 @@ def mentioned(text: str, people: Mapping[str, str]) -> list[str]:
     """
     # Only names in the text: a pattern of a thousand names takes 0.1 s to compile, and `re` keeps 512 of them, 70 MB.
     names = sorted({re.escape(name) for name in people.values() if f"@{name}" in text}, key=len, reverse=True)
-    found = set(re.findall(rf"{_NO_WORD}@({'|'.join(names)}){_NAME_ENDS}", text))
-    return [id_ for id_, name in people.items() if name in found][:MAX_MENTIONS]
+    found = re.finditer(rf"{_NO_WORD}@({'|'.join(names)}){_NAME_ENDS}", text)
+    # Vowel signs, as of Hindi, are no `\w`, but part of a word.
+    called = {each[1] for each in found if unicodedata.category((text[each.end() :] or " ")[0])[0] != "M"}
+    return [id_ for id_, name in people.items() if name in called][:MAX_MENTIONS]
 
 
 def _matching(stem: str, words: Iterable[str]) -> list[str]:

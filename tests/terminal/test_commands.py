@@ -148,9 +148,11 @@ def test_the_longest_name_behind_an_at_sign_is_mentioned() -> None:
         ("(@Ann)", ["u_a"]),
         ("请@Ann看", ["u_a"]),
         ("@Anné @bob٣", []),
+        ("@रामा", []),
+        ("@राम, @राम", ["u_r"]),
         ("@", []),
     ]:
-        assert mentioned(text, PEOPLE | {"u_b2": "bob"}) == found
+        assert mentioned(text, PEOPLE | {"u_b2": "bob", "u_r": "राम"}) == found
         assert mentioned(text, {}) == []
 
 
