@@ -23,7 +23,9 @@ _SHOWN = str.maketrans({"\n": "⏎", "\t": "⇥"})  # for a line break, and for 
 
 #: A character, or a complete escape sequence (ECMA-48 section 5.4) behind the beginnings of others, as after Escape; an
 #: incomplete one does not match.
-_KEY = re.compile(r"(?:\x1b(?:\[[0-?]*+[ -/]*+|O)?(?=\x1b))*+(\x1b(?:\[[0-?]*+[ -/]*+.|O.|[^\[O])|[^\x1b])", re.DOTALL)
+_KEY = re.compile(
+    r"(?:\x1b(?:\[[0-?]*+[ -/]*+|O)?(?=\x1b))*(\x1b(?:\[[0-?]*+[ -/]*+[^\x1b]|O[^\x1b]|[^\[O\x1b])|[^\x1b])", re.DOTALL
+)
 
 _KEYS = {
     "\x01": "home", "\x1b[H": "home", "\x1bOH": "home", "\x1b[1~": "home",
