@@ -3,7 +3,7 @@
 import socket
 import ssl
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import pytest
 import trio
@@ -103,7 +103,7 @@ async def test_the_ends_of_tls_and_of_tcp_are_ends(version: ssl.SSLContext) -> N
         async with accepted(Echo, version) as (stream, play):
             await stream.receive_some()
             if how == "goodbye":
-                with pytest.raises(trio.BrokenResourceError):  # it is not waited for
+                with suppress(trio.BrokenResourceError):  # it is not waited for, as Python from 3.11.3 on says
                     await stream.unwrap()
             else:
                 await stream.transport_stream.send_eof()
