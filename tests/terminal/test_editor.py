@@ -1,5 +1,10 @@
+import re
+from pathlib import Path
+
 from rich.cells import cell_len
 
+import chatserver
+import loadgen
 from chatserver.terminal.editor import LONGEST_LINE, REMEMBERED_LINES, Editor
 
 LEFT, RIGHT, UP, DOWN = "\x1b[D", "\x1b[C", "\x1b[A", "\x1b[B"
@@ -149,3 +154,9 @@ def test_the_terminal_reports_its_focus() -> None:
         True, False, False, True,
     ]  # fmt: skip
     assert editor.before == "ab"
+
+
+def test_no_pattern_has_a_possessive_group() -> None:
+    """CPython before 3.11.5, as Debian 12's, matches them wrongly: an arrow key was typed into the line."""
+    sources = [each for package in (chatserver, loadgen) for each in Path(package.__path__[0]).rglob("*.py")]
+    assert [str(each) for each in sources if re.search(r"\)[*+?}]\+(?!,)|\(\?>", each.read_text())] == []
