@@ -62,7 +62,7 @@ export class RoomsView {
     return Math.max(1, Math.min(MAX_OURS, this.client.mayFollowMost - 1)); // the next one is entered before one is left
   }
 
-  /** Tabs that write the list at the same time lose rooms of each other: one that this tab shows is put back. */
+  /** Tabs that write the list at the same time lose rooms of each other: the room that this tab shows is put back. */
   changedElsewhere() {
     const { room } = this.client;
     const kept = this.#kept();
