@@ -2,6 +2,7 @@
 
 import socket
 import ssl
+import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 
@@ -29,6 +30,8 @@ from tests.loadgen.stage import (
     until,
 )
 from tests.support.certificates import authority, server_context
+
+OLD_SSL = sys.version_info < (3, 11, 7)
 
 
 @pytest.fixture(scope="module")
@@ -103,7 +106,8 @@ async def test_the_ends_of_tls_and_of_tcp_are_ends(version: ssl.SSLContext) -> N
         async with accepted(Echo, version) as (stream, play):
             await stream.receive_some()
             if how == "goodbye":
-                with suppress(trio.BrokenResourceError):  # it is not waited for, as Python from 3.11.3 on says
+                # It is not waited for, of which Debian 12's Python 3.11.2 does not tell.
+                with suppress(trio.BrokenResourceError) if OLD_SSL else pytest.raises(trio.BrokenResourceError):
                     await stream.unwrap()
             else:
                 await stream.transport_stream.send_eof()
