@@ -93,7 +93,7 @@ class PublishedKeys:
         data = fetched(self._url)
         keys = keys_of_set(data, secrets_too=False)
         if self._file is not None:
-            with suppress(OSError):
+            with suppress(OSError):  # a full disk: those workers have no keys until their first answer
                 self._file.write_bytes(data)
         return keys
 
