@@ -16,7 +16,7 @@ import trio
 from loadgen.clients.client import Needs, Stage, state
 from loadgen.net import sockets, wire
 from loadgen.net.answers import CLOSED, OTHER_TYPE, is_planned, no_page
-from loadgen.net.line import Answer, EndedError, Exchange, Line
+from loadgen.net.line import Answer, EndedError, Exchange
 from loadgen.net.target import Endpoint
 from loadgen.personas import persona
 from loadgen.personas.honest import Speaking
@@ -33,19 +33,17 @@ UNASKED: Final = "bytes behind an answer, for which nobody asked"
 
 
 class HttpPeer:
-    """One connection to the server at a time. Raises the errors that `victim` counts as failures."""
+    """A victim's connection to the server, one at a time. Raises the errors that `victim` counts as failures."""
 
-    def __init__(
-        self,
-        line: Line,
-        context: Context,
-        dial: Callable[[], Awaitable[Line]],
-        hang_up: Callable[[], Awaitable[None]],
-    ) -> None:
-        self._line = line
+    def __init__(self, context: Context, index: int, connection: AsyncExitStack) -> None:
         self._context = context
-        self._dial = dial  # connects anew
-        self._hang_up = hang_up
+        self._index = index
+        self._connection = connection  # closes the present one
+
+    async def connect(self) -> None:
+        """Connect, instead of any former connection."""
+        await self._connection.aclose()
+        self._line = await self._connection.enter_async_context(self._context.dial(self._index))
         self._is_open = True  # another request may follow, which is not so after an answer that closes
         self.is_reused = False  # it has had an answer, and a server may end it before it sees the next request
 
@@ -62,7 +60,7 @@ class HttpPeer:
                 raise
             if not sockets.ended_first(fd) and (planned_ends is None or not is_planned(planned_ends)):
                 raise
-        await self.reconnect()
+        await self.connect()
         return await ask()
 
     async def request(self, method: str, path: str, body: bytes = b"", fields: Sequence[str] = ()) -> tuple[int, bytes]:
@@ -83,11 +81,7 @@ class HttpPeer:
         if self._is_open and exchange.rest:
             raise OperationFailedError(UNASKED)
         if not self._is_open:  # some servers wait for that, and serve nobody meanwhile
-            await self._hang_up()
-
-    async def reconnect(self) -> None:
-        self._line = await self._dial()
-        self._is_open, self.is_reused = True, False
+            await self._connection.aclose()
 
     async def stream(self, path: str, fields: Sequence[str] = ()) -> Exchange:
         """Request a stream, whose data is the body of this exchange."""
@@ -101,7 +95,7 @@ class HttpPeer:
     ) -> tuple[Exchange, Answer]:
         # not sooner: a connection without a request holds a small server's worker
         if not self._is_open or (self.is_reused and self._line.ending):
-            await self.reconnect()
+            await self.connect()
         all_fields = (
             *self._context.endpoint.fields,
             *fields,
@@ -114,14 +108,10 @@ class HttpPeer:
 
 @asynccontextmanager
 async def http_peer(context: Context, index: int) -> AsyncIterator[HttpPeer]:
-    """Connect as a victim, and anew for a request that follows an answer that closes."""
-    async with AsyncExitStack() as stack:
-
-        async def dial() -> Line:
-            await stack.aclose()
-            return await stack.enter_async_context(context.dial(index))
-
-        yield HttpPeer(await dial(), context, dial, stack.aclose)
+    async with AsyncExitStack() as connection:
+        peer = HttpPeer(context, index, connection)
+        await peer.connect()
+        yield peer
 
 
 class GetVictim(Victim):
