@@ -1,7 +1,8 @@
 """What honest slow clients share: several timers at once, and the definition of a failure.
 
 The wheel has one deadline a client; an honest slow client reads, sends late pongs and waits for acknowledgements at the
-same time, so it has alarms of its own. A closed connection, a lost message, a refused one and silence are its failures.
+same time, so it has alarms of the engine. A closed connection, a lost message, a refused one and silence are its
+failures.
 """
 
 from collections.abc import Callable
@@ -9,10 +10,9 @@ from functools import partial
 from typing import ClassVar
 
 from loadgen.clients.client import Client, Stage, state
-from loadgen.clients.cohort import Cohort
 from loadgen.net import wire
 from loadgen.net.answers import UNANSWERED
-from loadgen.net.timers import NEVER, Alarms, now
+from loadgen.net.timers import NEVER, now
 from loadgen.personas._requests import nothing
 from loadgen.personas._websocket import Envelope, Member, decode, publish
 
@@ -23,27 +23,19 @@ class Planner(Client):
     slow = True
     usual_clients = 50
 
-    _agenda: Alarms  # a slot of each subclass: two bases with slots cannot be combined
-
-    def __init__(self, cohort: Cohort, index: int) -> None:
-        super().__init__(cohort, index)
-        self._agenda = Alarms()
-
     def plan(self, seconds: float, action: Callable[[], None]) -> None:
         """Call `action` after this many seconds, if the connection lasts."""
         self.plan_at(now() + seconds, action)
 
     def plan_at(self, moment: float, action: Callable[[], None]) -> None:
         """Call `action` at a moment, or at once if that has passed."""
-        self._agenda.add(moment, action)
-        self.wake_in(self._agenda.next_time - now())
+        connected_at = self.born
 
-    def on_time(self, moment: float) -> None:
-        for _, action in self._agenda.pop_due(moment):
-            action()
-            if self.stage is not Stage.HELD:
-                return
-        self.wake_in(self._agenda.next_time - moment)
+        def act() -> None:
+            if self.stage is Stage.HELD and self.born == connected_at:
+                action()
+
+        self.cohort.engine.at(moment, act)
 
     def between(self, seconds: tuple[float, float]) -> float:
         """Pick a number of seconds, so that clients do not act at the same moment."""
@@ -52,8 +44,6 @@ class Planner(Client):
 
 class Neighbour(Planner, Member):
     """An honest member that follows its room, speaks now and then and may lose its network: no attack may hurt it."""
-
-    __slots__ = ("_agenda",)
 
     speaks_first: ClassVar[tuple[float, float] | None] = None  # seconds to the first message; default: `speaks_every`
     speaks_every: ClassVar[tuple[float, float]]
@@ -130,8 +120,6 @@ class SlowUser(Planner):
     If the server closes after an answer it reconnects, as any user would; a close within a request is a failure.
     """
 
-    __slots__ = ("_agenda",)
-
     piece_bytes: ClassVar[int]
     pause_seconds: ClassVar[float]  # after an answer
     patience_seconds: ClassVar[float]
@@ -157,7 +145,6 @@ class SlowUser(Planner):
 
     def on_connected(self) -> None:
         """Begin, or continue after the server closed the connection between two requests."""
-        self._agenda = Alarms()
         self.hold()
         self.ask()
 
