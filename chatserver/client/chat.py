@@ -42,6 +42,7 @@ class Chat:
         self._named: str | None = None  # the name that the server has given us, if we asked for one
         self._asked_again = False  # whether the name was asked for again; reset once we have it
         self._offered = ""  # the token of the last `authenticate`, unless it was refused
+        self._earlier = ""  # the token in use before it, until a connection with it was accepted
         self._session = Session()
         self._rooms: dict[str, Room] = {}
         self._everything: Feed | None = None
@@ -248,8 +249,10 @@ class Chat:
 
     @asynccontextmanager
     async def _open(self) -> AsyncIterator[Conversation]:
-        if self._http.credentials.token:
-            self._http.credentials.token = self._offered or self._http.credentials.token
+        credentials = self._http.credentials
+        if credentials.token:
+            if self._offered not in {"", credentials.token}:
+                self._earlier, credentials.token = self._earlier or credentials.token, self._offered
         elif self._name and self._named is None:
             response = await self._http.request("POST", "/session", {"name": self._name})
             if response.failed:
@@ -264,7 +267,10 @@ class Chat:
         try:
             with self._life:
                 async with aclosing(self._http):
-                    ended = await self._link.run() or ended
+                    while (rejected := await self._link.run()) is not None and self._earlier:
+                        # With the earlier token there is a connection again, on which `authenticate` gets the refusal.
+                        self._http.credentials.token, self._earlier, self._offered = self._earlier, "", ""
+                    ended = rejected or ended
         finally:
             self._calls.end(ended)
             for feed in (*(room.events() for room in self._rooms.values()), *self._feeds(None)):
@@ -284,7 +290,7 @@ class Chat:
                 self._calls.answer(id_, result)
                 return
             case wire.Connected(user):
-                self.user = user
+                self.user, self._earlier = user, ""
                 self._calls.connected()
                 self._check_name(user)
             case events.Entered(resumed=False):

@@ -119,3 +119,19 @@ async def test_a_malformed_token_is_refused_before_it_is_sent(transport: Transpo
         with pytest.raises(Unauthenticated, match="is not valid"):
             await chat.authenticate("as-from-a-file\n")
         assert (await chat.publish("lobby", "and on it goes")).offset == 1
+
+
+@each_transport
+async def test_a_token_that_is_refused_on_a_new_connection_gives_way_to_the_old_one(
+    transport: TransportName, tmp_path: Path
+) -> None:
+    """It was the end of the client, whose old token was good for another hour."""
+    old = token(sub="u_ann", name="Ann")
+    async with (
+        serving(token_key=(secret_file(tmp_path),)) as server,
+        connect(url(server), token=old, transport=transport) as chat,
+    ):
+        with pytest.raises(Unauthenticated):
+            await chat.authenticate("bad")  # before there is a connection
+        assert (await chat.publish("lobby", "still here")).offset == 1
+        assert chat.user == User("u_ann", "Ann")
