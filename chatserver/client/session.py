@@ -131,7 +131,7 @@ class Session:
             room.until = None
             room.held.clear()
             self._enter(room.name)
-        why = "no connection for ten minutes; it may have been made all the same"
+        why = "no connection for ten minutes; it may be stored all the same"
         return [Answered(id_, error_of("unavailable", why)) for id_ in lost]
 
     def closed(self, code: int | None = None) -> list[Answered]:

@@ -214,8 +214,10 @@ class Interactive:
 
     async def _publish(self, room: str, text: str, reply_to: int | None) -> None:
         mentions = commands.mentioned(text, self._recall.people)
-        doing = self._chat.publish(room, text, reply_to=reply_to, mentions=mentions)
-        await self._say_failure(doing, f"not sent to {render.printable(room)}: ")
+        try:
+            await self._chat.publish(room, text, reply_to=reply_to, mentions=mentions)
+        except ChatError as error:
+            self._screen.note(render.unsent(error, room))
 
     async def _obey(self, line: str) -> None:
         try:
@@ -372,12 +374,12 @@ class Interactive:
             when = render.local_time(message, "%Y-%m-%d")
             self._screen.print(f"{when} " + render.message_lines(message, self._screen.style, room=message.room))
 
-    async def _say_failure(self, doing: Awaitable[object], before: str = "") -> None:
+    async def _say_failure(self, doing: Awaitable[object]) -> None:
         try:
             await doing
         except ChatError as error:
             # `q` is what a search calls its words on the wire.
-            self._screen.note(f"{before}{render.printable(error.message.removeprefix('q: '))}")
+            self._screen.note(render.printable(error.message.removeprefix("q: ")))
 
     async def _tell_read(self) -> None:
         """Update our read marker at the server now and then."""

@@ -202,7 +202,7 @@ async def _plain(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
             try:
                 await chat.publish(options.room, text)
             except ChatError as error:
-                _say(f"not sent: {error.message}")
+                _say(render.unsent(error))
         if typed.failure is None and is_person:
             raise Done(EXIT_CLEAN)  # Ctrl-D; after the end of a pipe or a file the events go on
 

@@ -12,6 +12,7 @@ from zlib import crc32
 from rich.cells import cell_len, set_cell_size
 
 from chatserver.client import events, wire
+from chatserver.client.errors import ChatError, Rejected, Unavailable
 from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and light backgrounds
@@ -191,6 +192,12 @@ def status(event: events.Event) -> str | None:
             return f"{printable(why)}; reconnecting{when}…"
         case _:
             return None
+
+
+def unsent(error: ChatError, room: str = "") -> str:
+    """Return the words for a text that was refused, or was not acknowledged and may be stored."""
+    doubt = "perhaps " if isinstance(error, Unavailable | Rejected) else ""
+    return printable(f"{doubt}not sent{f' to {room}' if room else ''}: {error.message}")
 
 
 class Narrator:

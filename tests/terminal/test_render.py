@@ -1,5 +1,6 @@
 import pytest
 
+from chatserver.client.errors import Rejected, error_of
 from chatserver.client.events import Complaint, Entered, Event, Gap, Postponed, Reconnecting
 from chatserver.client.wire import (
     Connected,
@@ -197,3 +198,11 @@ def test_a_message_shows_its_room_and_the_message_that_it_answers() -> None:
     assert [line.partition("  ")[2] for line in lines] == ["ops│↳ #3 Bob: coming?", "ops│#1 Ann: yes"]
     assert render.quoted(message("x" * 100 + "\n")) == f"Ann: {'x' * 59}…"
     assert render.quoted(message("x" * 60)) == f"Ann: {'x' * 60}"
+
+
+def test_a_text_that_may_have_arrived_is_perhaps_not_sent() -> None:
+    """The line said "not sent", and of the same text that it might be stored."""
+    assert render.unsent(error_of("unavailable", "no answer"), "lobby").startswith("perhaps not sent")
+    assert render.unsent(Rejected("rejected", "you are banned here"), "lobby").startswith("perhaps not sent")
+    assert render.unsent(error_of("forbidden", "sign in\x1b"), "lobby") == r"not sent to lobby: sign in\x1b"
+    assert render.unsent(error_of("forbidden", "sign in")) == "not sent: sign in"
