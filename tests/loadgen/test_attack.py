@@ -75,7 +75,7 @@ async def test_descriptors_of_newcomers_that_have_left_are_not_what_the_attack_l
     monkeypatch.setattr("loadgen.run.player.RETURN_SECONDS", 20.0)
     with planted_process(Plant(keeps_closed=2.0), watched=True) as (url, pid):
         report = await play_attack(
-            url, {"idle-connect": 1}, server_pid=pid, victims=1, newcomers_per_s=50.0, baseline=0.3, seconds=1.0
+            url, {"idle-connect": 1}, server_pid=pid, victims=1, newcomers_per_s=10.0, baseline=0.3, seconds=1.0
         )
     assert figure(report, "server_descriptors_left") <= 0
     assert figure(report, "newcomers_came") > 0
