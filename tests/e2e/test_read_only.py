@@ -92,7 +92,8 @@ def test_a_mute_takes_the_field_away_and_keeps_the_draft(server: Server, window:
     """Over long-poll nobody is told of a mute; the first refused message is."""
     ann, room, user = window(is_played=True), f"loud-{transport}", f"eve-{transport}"
     sign_in(ann, server, user)
-    ann.open(server, transport=transport, room=room)
+    with ann.page.expect_response(f"**/rooms/{room}"):  # the page asks once what the user may do here
+        ann.open(server, transport=transport, room=room)
     ann.say("buy pills")
     ann.expect_texts(["buy pills"])
     field(ann).fill("more pi")
