@@ -8,6 +8,7 @@ margins for labels are padding, and colours are classes (style.css).
 import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Final, NamedTuple
 
@@ -145,20 +146,16 @@ class _Timeline:
             Series("p99", "s1", [sample.p99_ms for sample in self._samples]),
             Series("p50", "s3", [sample.p50_ms for sample in self._samples]),
         ]
-        extent = scales.extent(value for each in series for value in each.values)
         failed = sum(sample.failed for sample in self._samples)
-        if extent is None and not failed:
-            return None
         note = "ms, by powers of ten" + (f"; red: {failed:,} failed" if failed else "")
         failures = [sample.seconds for sample in self._samples if sample.failed]
-        scale = scales.logarithmic(*(extent or (1.0, 1.0)))  # any scale will do if there are only failures
-        return self._chart("Latency", note, series, scale, height=190, unit="ms", failures=failures)
+        return self._chart("Latency", note, series, scales.logarithmic, height=190, unit="ms", failures=failures)
 
     def held(self, named: Sequence[Personas]) -> Chart | None:
         """Connections by persona."""
         held = {crowd: [crowd.total(sample.held) for sample in self._samples] for crowd in named}
         series = [Series(crowd.name, crowd.colour, values) for crowd, values in held.items()]
-        return self._counted("Connections held", "at that moment", series)
+        return self._chart("Connections held", "at that moment", series, _from_zero, height=130)
 
     def lost(self, named: Sequence[Personas]) -> Chart | None:
         """Clients that the server ended and refused, by persona; lines without any are left out."""
@@ -169,21 +166,12 @@ class _Timeline:
             series.append(Series(f"{crowd.name} ended", crowd.colour, ended))
             series.append(Series(f"{crowd.name} refused", crowd.colour, refused, "dashed"))
         moving = [each for each in series if any(each.values)]
-        return self._counted("Ended and refused by the server", "so far", moving)
-
-    def _counted(self, caption: str, note: str, series: Sequence[Series]) -> Chart | None:
-        extent = scales.extent(value for each in series for value in each.values)
-        return None if extent is None else self._chart(caption, note, series, scales.linear(0, extent[1]), height=130)
+        return self._chart("Ended and refused by the server", "so far", moving, _from_zero, height=130)
 
     def server(self, caption: str, unit: str, read: Callable[[Sample], float | None]) -> Chart | None:
         """One resource of the server. The axis need not begin at zero, because growth is what matters."""
-        values = [read(sample) for sample in self._samples]
-        extent = scales.extent(values)
-        if extent is None:
-            return None
-        return self._chart(
-            caption, unit, [Series("", "s4", values)], scales.linear(*extent, ticks=3), height=70, unit=unit
-        )
+        series = [Series("", "s4", list(map(read, self._samples)))]
+        return self._chart(caption, unit, series, partial(scales.linear, ticks=3), height=70, unit=unit)
 
     # How it is drawn
 
@@ -192,12 +180,16 @@ class _Timeline:
         caption: str,
         note: str,
         series: Sequence[Series],
-        values: Scale,
+        scale: Callable[[float, float], Scale],
         *,
         height: int,
         unit: str = "",
         failures: Sequence[float] = (),
-    ) -> Chart:
+    ) -> Chart | None:
+        extent = scales.extent(value for each in series for value in each.values)
+        if extent is None and not failures:
+            return None
+        values = scale(*(extent or (1.0, 1.0)))  # any scale will do if there are only failures
         ident = f"{self._ident}-{caption.lower().replace(' ', '-')}"
         svg = node(
             "svg",
@@ -228,7 +220,7 @@ class _Timeline:
             canvas.append(node("path", class_=f"line {each.colour} {each.style}", d=path))
         for moment in failures:  # a red mark at the bottom
             canvas.append(node("path", class_="failure", d=f"M{self._across(moment):.1f} {height}v-10"))
-        canvas.extend(self._hits([self._tip(at, series, unit) for at in range(len(self._samples))]))
+        canvas.extend(self._hits(series, unit))
         svg.append(canvas)
         svg.extend(self._band_names())
         for tick in values.ticks:
@@ -250,13 +242,13 @@ class _Timeline:
             pen_is_down = value is not None
         return "".join(parts)
 
-    def _hits(self, tips: Sequence[str]) -> Iterable[Element]:
+    def _hits(self, series: Sequence[Series], unit: str) -> Iterable[Element]:
         """The areas for the pointer: a column for each sample, with its numbers as a tooltip."""
         between = ((before + after) / 2 for before, after in pairwise(self._moments))
         edges = map(self._across, (self._time.low, *between, self._time.high))
-        for (begins, ends), tip in zip(pairwise(edges), tips, strict=True):
-            width = max(ends - begins, 0)
-            yield node("rect", node("title", tip), class_="hit", x=begins, width=width, height="100%")
+        for at, (begins, ends) in enumerate(pairwise(edges)):
+            tip = node("title", self._tip(at, series, unit))
+            yield node("rect", tip, class_="hit", x=begins, width=max(ends - begins, 0), height="100%")
 
     def _tip(self, at: int, series: Sequence[Series], unit: str) -> str:
         sample = self._samples[at]
@@ -275,6 +267,10 @@ class _Timeline:
             if share * _WIDE >= needed:
                 kind = "band-name" if share * _NARROW >= needed else "band-name roomy"
                 yield node("text", band.name, class_=kind, x=_percent(begins), y=_ABOVE - 6, dx=4)
+
+
+def _from_zero(_: float, most: float) -> Scale:
+    return scales.linear(0, most)
 
 
 def _amount(value: float, unit: str) -> str:
