@@ -13,6 +13,7 @@ a token, HTTP is the guest of an address and user agent, and a WebSocket a new g
 
 import math
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -43,6 +44,9 @@ from chatserver.protocol.validation import check_user_id
 from chatserver.reasons import ErrorCode
 
 COOKIE = "chat_session"
+#: Its name over TLS. Browsers take a cookie with this prefix from this host alone, and any other also from hosts of the
+#: same domain, one of which could make its visitors a user of its choice here.
+HOST_COOKIE = f"__Host-{COOKIE}"
 #: Seconds for which a browser keeps a guest's cookie: a year. Chromium allows 400 days at most.
 COOKIE_LIFETIME = 365 * 24 * 3600
 #: Characters of a user agent that distinguish guests at one address: browsers send 120. Without this bound a client
@@ -105,13 +109,16 @@ class Identities:
             guest = self._newcomer(guest.number, network, trio.current_time() + self._sign_in_within)
         return guest, token, known is None
 
-    def known(self, head: Head, network: str, *, vouched: bool) -> Identified | None:
+    def known(
+        self, head: Head, network: str, *, vouched: bool, cookies: Sequence[str] = (HOST_COOKIE, COOKIE)
+    ) -> Identified | None:
         """The user that a request identifies, if any. `vouched`: it came from a trusted proxy. Raises RefusedError."""
         scheme, _, bearer = head.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":  # other schemes are meant for a proxy in front
             return self.by_token(bearer.strip(), network)
         found = None
-        sent = cookie_token(head)
+        fields = head.headers.get("cookie")
+        sent = None if fields is None else cookie(fields, *cookies)
         if sent is not None:
             try:
                 found = self.by_token(sent, network)
@@ -124,12 +131,12 @@ class Identities:
                 return Identified(self._vouched_for(user, network))
         return found
 
-    def wants_cookie(self, head: Head, network: str, *, vouched: bool) -> bool:
+    def wants_cookie(self, head: Head, network: str, *, vouched: bool, secure: bool) -> bool:
         """Whether the answer with the page should set a guest's cookie."""
         if self.access.closed_to_guests:
             return False
         try:
-            return self.known(head, network, vouched=vouched) is None
+            return self.known(head, network, vouched=vouched, cookies=(cookie_name(secure=secure),)) is None
         except RefusedError:
             return False
 
@@ -172,12 +179,11 @@ class Identities:
         return self._guest(number, network) if name is None else self._named_guest(number, network, name)
 
 
-def cookie_token(head: Head) -> str | None:
-    sent = head.headers.get("cookie")
-    return None if sent is None else cookie(sent, COOKIE)
+def cookie_name(*, secure: bool) -> str:
+    return HOST_COOKIE if secure else COOKIE
 
 
 def set_cookie(token: str, *, secure: bool, seconds: int = COOKIE_LIFETIME) -> tuple[str, str]:
     """The Set-Cookie header with a token; a `secure` cookie is never sent over plain HTTP."""
     flags = "HttpOnly; SameSite=Lax; Secure" if secure else "HttpOnly; SameSite=Lax"
-    return ("Set-Cookie", f"{COOKIE}={token}; Path=/; Max-Age={seconds}; {flags}")
+    return ("Set-Cookie", f"{cookie_name(secure=secure)}={token}; Path=/; Max-Age={seconds}; {flags}")

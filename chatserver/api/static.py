@@ -102,7 +102,9 @@ class StaticFiles:
         headers: Headers = (_VARY, ("ETag", etag), *((("Content-Encoding", "gzip"),) if takes_gzip else ()))
         headers += _POLICIES if path == "/" else ()
         known = fields.get("if-none-match", "")
-        if path == "/" and request.identities.wants_cookie(request.head, request.network, vouched=request.vouched):
+        if path == "/" and request.identities.wants_cookie(
+            request.head, request.network, vouched=request.vouched, secure=request.secure
+        ):
             cookie = set_cookie(new_token(), secure=request.secure)
             return Response(200, [body], content_type, (*headers, _OWN, cookie))
         headers = (*headers, _KEPT if version else _REVALIDATED)

@@ -122,8 +122,19 @@ async def test_auth_with_an_invalid_token_changes_nothing(server: Serving, frien
     assert (await friend.ask("members", room="lobby"))["members"] == [friend.hello["user"]]
 
 
-async def test_over_tls_the_cookie_is_secure(tmp_path: Path) -> None:
+async def test_over_tls_the_cookie_is_secure_and_no_other_host_can_set_it(tmp_path: Path) -> None:
+    """Another host of the domain could make its visitors a guest or a user of its choice here."""
     cert, key = certificate(tmp_path)
     async with serving(tls_cert=cert, tls_key=key) as server, chatter(server.address) as friend:
-        for answer in (await make(server, {"name": "Ann"}), friend.handshake):
-            assert answer.headers["set-cookie"].endswith("; HttpOnly; SameSite=Lax; Secure")
+        ann = await make(server, {"name": "Ann"})
+        for answer in (ann, friend.handshake, await ask(server.address, "DELETE", "/session")):
+            assert re.fullmatch(
+                "__Host-chat_session=[^;]*; Path=/; Max-Age=[0-9]+; HttpOnly; SameSite=Lax; Secure",
+                answer.headers["set-cookie"],
+            )
+        planted = cookie((await make(server)).json["token"])
+        page = await ask(server.address, "GET", "/", headers=planted)
+        assert page.headers["set-cookie"].startswith("__Host-chat_session="), "from now on it has no effect"
+        both = {"Cookie": f"{planted['Cookie']}; __Host-chat_session={ann.json['token']}"}
+        assert await who(server, both) == ann.json["user"]
+        assert "set-cookie" not in (await ask(server.address, "GET", "/", headers=both)).headers
