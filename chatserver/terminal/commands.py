@@ -168,6 +168,7 @@ def mentioned(text: str, people: Mapping[str, str]) -> list[str]:
 
     At each @ the longest name that fits counts, but no part of a longer word.
     """
+    text = unicodedata.normalize("NFC", text)  # as the names are
     # Only names in the text: a pattern of a thousand names takes 0.1 s to compile, and `re` keeps 512 of them, 70 MB.
     names = sorted({re.escape(name) for name in people.values() if f"@{name}" in text}, key=len, reverse=True)
     found = re.finditer(rf"{_NO_WORD}@({'|'.join(names)}){_NAME_ENDS}", text)

@@ -11,7 +11,7 @@ const MAX_OFFERED = 8;
 const WORD = /(?:^|[^!-')-~])(?:@([\p{L}\p{M}\p{N}\p{Join_C}_.-]*(?: [\p{L}\p{M}\p{N}\p{Join_C}_.-]+){0,3})|:([a-z0-9_+-]{2,})|#([a-z0-9][a-z0-9._-]+))$/u;
 
 /** A text as words with a blank in front of each, so that the beginnings of words can be found. */
-const words = (text) => ` ${text.toLowerCase().replaceAll('_', ' ')}`;
+const words = (text) => ` ${text.normalize().toLowerCase().replaceAll('_', ' ')}`;
 
 export class Completion {
   #list = byId('completions');

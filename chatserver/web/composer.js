@@ -290,7 +290,7 @@ export class Composer {
   #mentioned(text) {
     if (!text.includes('@')) return [];
     const people = this.completion.people();
-    const named = new Set(mentionsIn(text, people.map(({ name }) => name)).map(({ name }) => name));
+    const named = new Set(mentionsIn(text.normalize(), people.map(({ name }) => name)).map(({ name }) => name));
     return people.filter(({ name }) => named.has(name)).map(({ id }) => id).slice(0, MAX_MENTIONS);
   }
 }

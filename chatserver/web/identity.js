@@ -78,6 +78,6 @@ export class Identity {
 
   namesIn(text) {
     if (!text.includes('@')) return [];
-    return mentionsIn(text, [...this.#names.values(), this.user?.name ?? '']).map(({ name }) => name);
+    return mentionsIn(text.normalize(), [...this.#names.values(), this.user?.name ?? '']).map(({ name }) => name);
   }
 }

@@ -158,6 +158,14 @@ def test_a_mention_is_offered_counted_and_marked(window: OpenWindow, visit: Open
     ben.page.click("#rooms a[href='#mentions']")
     expect(ben.page.locator(".for-us")).to_have_count(1)
     expect(ben.page.locator("#rooms .badge")).to_have_count(0)
+    ben.save_name("Jos\u00e9")
+    expect(ben.page.locator("#me .name")).to_have_text("Jos\u00e9")
+    ben.say("it is me")
+    expect(ann.texts.last).to_have_text("it is me")
+    ann.page.fill("#text", "@Jose\u0301")  # as copied on a Mac from the name of a file
+    expect(ann.page.locator("#completions li")).to_have_text("Jos\u00e9")
+    ann.say("@Jose\u0301!")
+    expect(ben.page.locator(".for-us")).to_have_count(2)
 
 
 def test_a_mention_that_an_edit_adds_is_notified_counted_and_marked(window: OpenWindow, visit: OpenWindow) -> None:

@@ -150,9 +150,10 @@ def test_the_longest_name_behind_an_at_sign_is_mentioned() -> None:
         ("@Anné @bob٣", []),
         ("@रामा", []),
         ("@राम, @राम", ["u_r"]),
+        ("@Jose\u0301", ["u_j"]),  # as copied on a Mac from the name of a file; the server's names are in NFC
         ("@", []),
     ]:
-        assert mentioned(text, PEOPLE | {"u_b2": "bob", "u_r": "राम"}) == found
+        assert mentioned(text, PEOPLE | {"u_b2": "bob", "u_r": "राम", "u_j": "Jos\u00e9"}) == found
         assert mentioned(text, {}) == []
 
 
