@@ -13,7 +13,6 @@ a token, HTTP is the guest of an address and user agent, and a WebSocket a new g
 
 import math
 import re
-from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -44,8 +43,8 @@ from chatserver.protocol.validation import check_user_id
 from chatserver.reasons import ErrorCode
 
 COOKIE = "chat_session"
-#: Its name over TLS. Browsers take a cookie with this prefix from this host alone, and any other also from hosts of the
-#: same domain, one of which could make its visitors a user of its choice here.
+#: Its name over TLS, where no other counts. Browsers take a cookie with this prefix from this host alone, and any other
+#: also from hosts of the same domain, one of which could make its visitors a user of its choice here.
 HOST_COOKIE = f"__Host-{COOKIE}"
 #: Seconds for which a browser keeps a guest's cookie: a year. Chromium allows 400 days at most.
 COOKIE_LIFETIME = 365 * 24 * 3600
@@ -86,18 +85,18 @@ class Identities:
         self.guest = lru_cache(CACHED_GUESTS)(self._make_guest)
         self._vouched_for = lru_cache(CACHED_GUESTS)(self._make_user)
 
-    def of(self, head: Head, address: str, network: str, *, vouched: bool = False) -> Principal:
+    def of(self, head: Head, address: str, network: str, *, vouched: bool = False, secure: bool = False) -> Principal:
         """The user who sent a request. Raises RefusedError."""
-        known = self.known(head, network, vouched=vouched)
+        known = self.known(head, network, vouched=vouched, secure=secure)
         if known is not None:
             return known.principal
         # The space keeps this from being equal to any token of ours, in which "~" begins a name.
         agent = head.headers.get("user-agent", "")[:AGENT_MAX].replace("~", "\0")
         return self.guest(f"{address} {agent}", network)
 
-    def opening(self, head: Head, network: str, *, vouched: bool) -> tuple[Principal, str, bool]:
+    def opening(self, head: Head, network: str, *, vouched: bool, secure: bool) -> tuple[Principal, str, bool]:
         """The user who opens a WebSocket, a guest's token, and whether that is new. Raises RefusedError."""
-        known = self.known(head, network, vouched=vouched)
+        known = self.known(head, network, vouched=vouched, secure=secure)
         if known is not None and not known.principal.is_guest:
             return known.principal, "", False
         if known is not None:
@@ -109,16 +108,14 @@ class Identities:
             guest = self._newcomer(guest.number, network, trio.current_time() + self._sign_in_within)
         return guest, token, known is None
 
-    def known(
-        self, head: Head, network: str, *, vouched: bool, cookies: Sequence[str] = (HOST_COOKIE, COOKIE)
-    ) -> Identified | None:
+    def known(self, head: Head, network: str, *, vouched: bool, secure: bool) -> Identified | None:
         """The user that a request identifies, if any. `vouched`: it came from a trusted proxy. Raises RefusedError."""
         scheme, _, bearer = head.headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":  # other schemes are meant for a proxy in front
             return self.by_token(bearer.strip(), network)
         found = None
         fields = head.headers.get("cookie")
-        sent = None if fields is None else cookie(fields, *cookies)
+        sent = None if fields is None else cookie(fields, cookie_name(secure=secure))
         if sent is not None:
             try:
                 found = self.by_token(sent, network)
@@ -136,7 +133,7 @@ class Identities:
         if self.access.closed_to_guests:
             return False
         try:
-            return self.known(head, network, vouched=vouched, cookies=(cookie_name(secure=secure),)) is None
+            return self.known(head, network, vouched=vouched, secure=secure) is None
         except RefusedError:
             return False
 

@@ -49,13 +49,15 @@ class Request(msgspec.Struct, gc=False):
         if self.foreign:
             raise forbidden(self.head)
         if self._principal is None:
-            self._principal = self.identities.of(self.head, self.address, self.network, vouched=self.vouched)
+            self._principal = self.identities.of(
+                self.head, self.address, self.network, vouched=self.vouched, secure=self.secure
+            )
         return self._principal
 
     @property
     def known(self) -> Identified | None:
         """The user that it identifies, if any. Raises RefusedError (401)."""
-        return self.identities.known(self.head, self.network, vouched=self.vouched)
+        return self.identities.known(self.head, self.network, vouched=self.vouched, secure=self.secure)
 
     @property
     def reader(self) -> Principal:

@@ -137,7 +137,9 @@ class Routes:
         return (_readable(self._static.serve) if path in self._static else None), ()
 
     def _open(self, dialect: Dialect, request: Request) -> Upgrade:
-        principal, token, fresh = self._identities.opening(request.head, request.network, vouched=request.vouched)
+        principal, token, fresh = self._identities.opening(
+            request.head, request.network, vouched=request.vouched, secure=request.secure
+        )
         headers: Headers = (set_cookie(token, secure=request.secure),) if fresh else ()
         wire = accept_upgrade(request.head, headers=headers, subprotocol=dialect.subprotocol)
         self._services.check_sanctions(principal, READ, EVERYWHERE)

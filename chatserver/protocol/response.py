@@ -138,14 +138,13 @@ def _unquoted(text: str) -> str:
     return unquote_to_bytes(text).decode("utf-8") if "%" in text else text
 
 
-def cookie(header: str, *names: str) -> str | None:
-    """The value of the first cookie in a Cookie header that has the first of these names, or else the next.
+def cookie(header: str, name: str) -> str | None:
+    """The value of the first cookie of this name in a Cookie header.
 
     The first, because a browser sends the cookie with the more specific path first (RFC 6265 section 5.4).
     """
-    found: dict[str, str] = {}
     for pair in header.split(";", MAX_COOKIES)[:MAX_COOKIES]:
         key, equals, value = pair.partition("=")
-        if equals and (key := key.strip()) in names:
-            found.setdefault(key, value)
-    return next((found[name].strip().strip('"') for name in names if name in found), None)
+        if equals and key.strip() == name:
+            return value.strip().strip('"')
+    return None

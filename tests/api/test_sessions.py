@@ -132,9 +132,13 @@ async def test_over_tls_the_cookie_is_secure_and_no_other_host_can_set_it(tmp_pa
                 "__Host-chat_session=[^;]*; Path=/; Max-Age=[0-9]+; HttpOnly; SameSite=Lax; Secure",
                 answer.headers["set-cookie"],
             )
-        planted = cookie((await make(server)).json["token"])
+        evil = (await make(server, {"name": "Evil"})).json
+        planted = cookie(evil["token"])
+        assert (await who(server, planted))["id"] != evil["user"]["id"]
+        async with chatter(server.address, headers=planted) as other:
+            assert other.hello["user"]["id"] != evil["user"]["id"]
         page = await ask(server.address, "GET", "/", headers=planted)
-        assert page.headers["set-cookie"].startswith("__Host-chat_session="), "from now on it has no effect"
+        assert page.headers["set-cookie"].startswith("__Host-chat_session=")
         both = {"Cookie": f"{planted['Cookie']}; __Host-chat_session={ann.json['token']}"}
         assert await who(server, both) == ann.json["user"]
         assert "set-cookie" not in (await ask(server.address, "GET", "/", headers=both)).headers
