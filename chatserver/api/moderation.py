@@ -86,7 +86,8 @@ class ModerationHandlers:
     async def _sanction_later(self, principal: Principal, room: str, asked: SanctionBody) -> Answer:
         network = await self._network(asked, room)
         if network == principal.network:
-            raise bad_field("network", "that is the network that you come from")
+            named = "network" if asked.network_of is None else "network_of"
+            raise bad_field(named, "that is the network that you come from")
         name = await self._name_of(asked.user, room) if asked.user else ""
         now = self._moderation.wall_ms()
         face = principal.face
