@@ -197,11 +197,13 @@ class Server:
     def _connect(self, seconds: float, prepare: Check | None) -> Connection:
         # The driver prepares statements that are used often. At first use that would be a second round trip of each.
         try:
-            connection = Connection.connect(self._conninfo, autocommit=True)
+            connection, refusal = self._open()
         except OSError as error:  # the driver waits with a descriptor of its own, and there may be none left
             raise psycopg.OperationalError(str(error)) from error
         try:
             connection.deadline = monotonic() + seconds
+            if refusal is not None and connection.row("SHOW transaction_read_only") != ("off",):
+                raise refusal
             connection.add_notice_handler(connection.note)
             _set_up(connection)
             for step in filter(None, (self._check, prepare)):
@@ -210,6 +212,18 @@ class Server:
             connection.close()
             raise
         return connection
+
+    def _open(self) -> tuple[Connection, psycopg.Error | None]:
+        """A connection, and the error if the database seems to be read-only.
+
+        A pooler repeats what the database told it once, and a standby may have been promoted since.
+        """
+        try:
+            return Connection.connect(self._conninfo, autocommit=True), None
+        except psycopg.OperationalError as error:
+            if _READ_ONLY not in str(error):
+                raise
+            return Connection.connect(self._conninfo, autocommit=True, target_session_attrs="any"), error
 
     def _failed(self, reason: str) -> None:
         self.reachable = False
