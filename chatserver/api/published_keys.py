@@ -2,8 +2,8 @@
 
 Owns: when they are fetched, in a thread, and the limits on time and size. May not: verify.
 
-They are fetched at the start, at SIGHUP, and when a token names an unknown key, then at most once a minute. Fetched
-keys stay in use until the next readable answer, also in workers that start before it.
+They are fetched at the start, at SIGHUP, every hour, and when a token names an unknown key, then at most once a minute.
+Fetched keys stay in use until the next readable answer, also in workers that start before it.
 """
 
 import hashlib
@@ -20,6 +20,8 @@ from chatserver.api.keys import MAX_KEY_BYTES, Key, keys_of_set
 
 #: Seconds between two fetches for unknown keys.
 FETCH_EVERY = 60.0
+#: Seconds after which they are fetched again, so that a key that the provider has withdrawn is given up.
+REFRESH_EVERY = 3600.0
 #: Seconds between the first two attempts while none has succeeded; they double, up to `FETCH_EVERY`.
 FIRST_PAUSE = 1.0
 #: Seconds for one fetch, and for each step of it.
@@ -71,7 +73,7 @@ class PublishedKeys:
             self._fetching = True
             await self._fetch()
             self._fetching = False
-            with trio.move_on_after(pause if not self.fetches else float("inf")):
+            with trio.move_on_after(REFRESH_EVERY if self.fetches else pause):
                 await self._wanted.wait()
             pause = min(2 * pause, FETCH_EVERY)
 

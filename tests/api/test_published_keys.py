@@ -130,6 +130,22 @@ async def test_keys_are_fetched_until_an_answer_and_then_at_most_once_a_minute(
         nursery.cancel_scope.cancel()
 
 
+async def test_a_key_that_the_provider_withdraws_is_given_up_within_an_hour(
+    autojump_clock: trio.testing.MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was believed until a token named an unknown key, or a SIGHUP: a key that had leaked perhaps for months."""
+    looker = Looker(monkeypatch)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(looker.published.run)
+        await trio.sleep(1)
+        [leaked] = looker.keys.find("ES256", None)
+        looker.answer = json.dumps(jwk("ES256", 1)).encode()
+        await trio.sleep(3600)
+        assert leaked not in looker.keys.find("ES256", None)
+        assert looker.fetches == [0.0, 3600.0]
+        nursery.cancel_scope.cancel()
+
+
 def test_a_malformed_answer_is_an_error() -> None:
     for status, headers, body, why in (
         (404, {}, b"", "404"),
