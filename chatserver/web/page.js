@@ -267,8 +267,8 @@ addEventListener('beforeunload', (event) => {
   if (browser.isFull && (byId('text').value || client.outbox.unsent.length)) event.preventDefault(); // it goes with the page
 });
 
-// A page that the browser keeps may be shown again
-addEventListener('pagehide', ({ persisted }) => persisted || client.outbox.leaveBehind());
+// Once: a page that the browser kept is loaded again when it is shown
+addEventListener('pagehide', () => client.outbox.leaveBehind(), { once: true });
 
 /** Nothing that a user saw or wrote stays on screen or in these storages. */
 function startAnew(...storages) {
