@@ -119,7 +119,7 @@ export class ChatClient extends EventTarget {
 
   reconnect() {
     this.#mayBeAnother = true;
-    this.connection.restart();
+    if (this.#isStarted) this.connection.restart();
   }
 
   /** The network has changed, or the page is shown. After a final close only the user reconnects, or a new sign-in. */

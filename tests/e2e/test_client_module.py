@@ -426,3 +426,18 @@ def test_the_end_of_a_ban_opens_only_a_connection_that_the_ban_has_ended(run: Ru
         ];
     """
     assert run("client.js", body) == ["connecting", "stopped", "stopped"]
+
+
+def test_a_token_before_the_first_room_opens_one_connection(run: Run) -> None:
+    """The first room opened a second one, and `close` closed that one alone."""
+    body = """
+        const { Store } = await import('/storage.js');
+        const tokens = [];
+        const socket = (_, handlers, token) => (tokens.push(token), { isSocket: true, follow() {}, close() {} });
+        const client = new m.ChatClient(location.origin, { socket, tab: new Store(), browser: new Store() });
+        client.authenticate('one');
+        client.join('lobby');
+        client.authenticate('two');
+        return tokens;
+    """
+    assert run("client.js", body) == ["one", "two"]
