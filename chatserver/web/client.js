@@ -9,7 +9,7 @@ import { Identity, isGuest } from './identity.js';
 import { Outbox } from './outbox.js';
 import { ReadMarkers } from './read-markers.js';
 import { Room } from './room.js';
-import { ChatError, gone, splitCursor } from './wire.js';
+import { ChatError, gone, sleep, splitCursor } from './wire.js';
 import { WebSocketLink } from './websocket-link.js';
 
 export class ChatClient extends EventTarget {
@@ -147,12 +147,11 @@ export class ChatClient extends EventTarget {
 
   /** Over HTTP until the link is open. */
   async ask(request) {
-    const { connection } = this;
-    const { link } = connection;
+    const { link, closing } = this.connection;
     try {
-      return connection.isClosed ? null : await (link && this.state.phase === 'live' ? link : this.api).ask(request);
+      return closing.signal.aborted ? null : await (link && this.state.phase === 'live' ? link : this.api).ask(request);
     } finally {
-      if (connection.isClosed) throw new ChatError('aborted', 'the chat was closed'); // perhaps before the answer
+      if (closing.signal.aborted) throw new ChatError('aborted', 'the chat was closed'); // perhaps before the answer
       this.#deliver(); // in the order of arrival
     }
   }
@@ -162,6 +161,10 @@ export class ChatClient extends EventTarget {
     const { identity } = this;
     if (identity.user === null) return false;
     return mentions.includes(identity.user.id) || (Boolean(edited) && identity.namesIn(text).includes(identity.user.name));
+  }
+
+  sleep(ms) {
+    return sleep(ms, this.connection.closing.signal);
   }
 
   tell(type, detail) {

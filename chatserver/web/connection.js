@@ -27,7 +27,7 @@ export class Connection {
   /** @type {State} */
   state;
   link = null;
-  isClosed = false;
+  closing = new AbortController(); // ends all waits of the client, which would keep a program running
   #transport = 0;
   #failures = 0;
   #shortLives = 0;
@@ -46,7 +46,7 @@ export class Connection {
   }
 
   start() {
-    if (this.isClosed) return;
+    if (this.closing.signal.aborted) return;
     this.#waiting.abort();
     this.#waiting = new AbortController();
     this.#enter('connecting', { reason: this.state.reason });
@@ -74,7 +74,7 @@ export class Connection {
 
   /** For good. */
   close() {
-    this.isClosed = true;
+    this.closing.abort();
     this.stop('closed');
   }
 

@@ -45,7 +45,7 @@ export class Outbox {
   #pumping = new Set(); // queues
   #promises = new Map(); // by key
 
-  #isClosed = false;
+  #closing = new AbortController();
 
   constructor(tab, browser, handlers) {
     this.tab = tab;
@@ -78,7 +78,7 @@ export class Outbox {
    * @returns a promise that resolves when the message is durable, and rejects if it is refused for good
    */
   add(room, text, extras = {}, after = 0, author = null) {
-    if (this.#isClosed) return Promise.reject(closed());
+    if (this.#closing.signal.aborted) return Promise.reject(closed());
     const key = randomKey();
     const item = { key, room, text, extras, author, created: Date.now(), after, firstTried: null, problem: null, offset: null };
     this.items.push({ ...item, state: 'queued' });
@@ -122,7 +122,7 @@ export class Outbox {
   }
 
   close() {
-    this.#isClosed = true;
+    this.#closing.abort();
     this.items = [];
     for (const { reject } of this.#promises.values()) reject(closed());
     this.#promises.clear();
@@ -192,7 +192,7 @@ export class Outbox {
         // Slow mode may last longer than one wait, and may be ended before.
         if (again.code === 'rate_limited') item.until = Date.now() + Math.max(delay, 1000 * again.retryAfter);
         this.#changed();
-        await sleep(delay);
+        await sleep(delay, this.#closing.signal);
       }
     } finally {
       this.#pumping.delete(name);

@@ -2,7 +2,7 @@
  * How far the user has read each room: here, and on other devices, as the server says.
  * Owns: these markers, when the server is told of ours. May not: know what is in sight.
  */
-import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
+import { ChatError, delayBefore, splitCursor } from './wire.js';
 
 export const READ_KEY = 'chat.read.'; // and the room: two tabs that write the markers of their rooms at once keep both
 const READ_AFTER = 500; // ms between reading further and telling the server
@@ -64,7 +64,7 @@ export class ReadMarkers {
     } catch (error) {
       if (!(error instanceof ChatError)) throw error;
       if (!error.isTemporary || failures === MAX_FAILURES || this.client.state.phase === 'stopped') return; // the next survey asks again
-      await sleep(delayBefore(failures, error.retryAfter));
+      await this.client.sleep(delayBefore(failures, error.retryAfter));
       await this.#fetch(failures + 1);
     }
   }

@@ -3,7 +3,7 @@
  * Owns: these, who reacted, which parts are fetched. May not: know members, or what is read; touch the DOM.
  */
 import { Reactors, Timeline } from './timeline.js';
-import { delayBefore, sleep, splitCursor } from './wire.js';
+import { delayBefore, splitCursor } from './wire.js';
 
 const FILL_LIMIT = 100; // messages a request, when a hole is filled
 const HISTORY_LIMIT = 50; // records a request, when the user scrolls
@@ -184,7 +184,7 @@ export class RoomLog {
       } catch (error) {
         console.warn('could not fetch what is missing:', error.message);
         if (!error.isTemporary) break; // the next connection, or the next message, tries again from before the hole
-        await sleep(delayBefore(failures++, error.retryAfter));
+        await room.client.sleep(delayBefore(failures++, error.retryAfter));
       }
     }
     this.#filling = false;

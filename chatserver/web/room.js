@@ -11,7 +11,7 @@
  */
 import { Unconfirmed, isBelow } from './outbox.js';
 import { RoomLog } from './room-log.js';
-import { ChatError, delayBefore, sleep, splitCursor } from './wire.js';
+import { ChatError, delayBefore, splitCursor } from './wire.js';
 
 const TYPING_EVERY = 3_000; // ms, as the server limits it; a message of the user ends it
 const TYPING_LASTS = 5_000; // ms without another push
@@ -268,7 +268,7 @@ export class Room extends EventTarget {
   async refused(error) {
     if (error.code === 'bad_cursor' && this.timeline.epoch !== null) this.log = new RoomLog(this);
     else if (!error.isTemporary) return this.#isOut(error);
-    await sleep(delayBefore(0, error.retryAfter));
+    await this.client.sleep(delayBefore(0, error.retryAfter));
     this.client.follow(this);
   }
 
@@ -287,7 +287,7 @@ export class Room extends EventTarget {
   /** Come back when a ban ends. After a kick only the user does, and after a longer ban. */
   async #awaitEnd(ban) {
     if (ban.retryAfter === null || ban.retryAfter > LONGEST_WAIT) return;
-    await sleep(1000 * ban.retryAfter + delayBefore(0, null));
+    await this.client.sleep(1000 * ban.retryAfter + delayBefore(0, null));
     if (this.out !== ban) return;
     this.out = null; // else a new connection would stay out of the room
     const { connection, state } = this.client;

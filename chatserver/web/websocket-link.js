@@ -33,6 +33,7 @@ export class SocketLink {
 export class WebSocketLink extends SocketLink {
   #socket;
   #watch; // the interval that detects silence
+  #timer; // of what is awaited
   #opened = false;
   #ended = false;
   #nextId = 1;
@@ -142,7 +143,8 @@ export class WebSocketLink extends SocketLink {
   /** The deadline has its own timer, since a hidden tab may be woken once a minute only. */
   #expect(deadline) {
     this.#deadAt = performance.now() + deadline;
-    setTimeout(() => this.#look(), deadline + 1);
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#look(), deadline + 1);
   }
 
   #ping(deadline) {
@@ -175,6 +177,7 @@ export class WebSocketLink extends SocketLink {
 
   #release(error = gone()) {
     clearInterval(this.#watch);
+    clearTimeout(this.#timer);
     for (const id of [...this.#waiting.keys()]) this.#answer(id, error);
   }
 }

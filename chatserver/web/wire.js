@@ -78,8 +78,9 @@ export function delayBefore(failures, retryAfter, random = Math.random) {
 /** The signal ends the wait early, quietly. */
 export function sleep(ms, signal) {
   return new Promise((resolve) => {
-    const timer = setTimeout(resolve, ms);
-    signal?.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
+    const end = () => (clearTimeout(timer), signal?.removeEventListener('abort', end), resolve());
+    const timer = setTimeout(end, signal?.aborted ? 0 : ms);
+    signal?.addEventListener('abort', end);
   });
 }
 

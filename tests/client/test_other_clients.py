@@ -76,9 +76,14 @@ for (const transport of ['ws', 'sse', 'poll']) {
   const heard = new Promise((resolve) => room.addEventListener('message', resolve, { once: true }));
   const { offset } = await room.publish('from node');
   const { detail } = await heard;
-  console.log(JSON.stringify({ text: detail.text, stored: offset === detail.offset, kind: chat.state.kind }));
+  const { kind } = chat.state;
+  room.pushed({ type: 'error', code: 'forbidden', message: 'banned', retry_after: 3600 });
+  chat.close();
+  while (process.getActiveResourcesInfo().includes('TCPSocketWrap')) await new Promise(setImmediate);
+  const isOver = !process.getActiveResourcesInfo().includes('Timeout');
+  console.log(JSON.stringify({ text: detail.text, stored: offset === detail.offset, kind, isOver }));
 }
-process.exit(); // without the timers that end by themselves within ten seconds
+process.exit(); // a timer would keep it for a day
 """
 
 
@@ -157,11 +162,11 @@ async def test_node_eventsource_resumes_after_a_cut_connection(node_home: Path) 
 
 
 async def test_chat_js_needs_no_page(node_home: Path) -> None:
-    """It read `location`, which Deno, Bun and node do not have."""
+    """It read `location`, which Deno, Bun and node do not have, and ran on after `close()`, with a ban for up to a day."""
     async with serving() as server:
         origin = f"http://{server.address.host}:{server.address.port}"
         with trio.fail_after(SOON):
             done = await trio.run_process(["node", str(node_home / "chat.mjs"), origin], capture_stdout=True)
     assert [json.loads(line) for line in done.stdout.splitlines()] == [
-        {"text": "from node", "stored": True, "kind": transport} for transport in ("ws", "sse", "poll")
+        {"text": "from node", "stored": True, "kind": transport, "isOver": True} for transport in ("ws", "sse", "poll")
     ]
