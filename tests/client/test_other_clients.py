@@ -162,7 +162,7 @@ async def test_node_eventsource_resumes_after_a_cut_connection(node_home: Path) 
 
 
 async def test_chat_js_needs_no_page(node_home: Path) -> None:
-    """It read `location`, which Deno, Bun and node do not have, and ran on after `close()`, with a ban for up to a day."""
+    """It read `location`, which only browsers have, and ran on after `close()`, with a ban for up to a day."""
     async with serving() as server:
         origin = f"http://{server.address.host}:{server.address.port}"
         with trio.fail_after(SOON):
