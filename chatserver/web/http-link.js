@@ -7,7 +7,7 @@
  * All tabs of a browser share six connections to a server over HTTP/1.1: see MAX_HELD.
  */
 import { hasLocks } from './storage.js';
-import { ChatError, countdown, delayBefore, sleep } from './wire.js';
+import { ChatError, countdown, delayBefore, gone, sleep } from './wire.js';
 
 const PAGE_LIMIT = 100; // messages; the server's default is 50
 const POLL_WAIT = 25; // s; many proxies end a silent request after 30 or 60
@@ -24,7 +24,9 @@ const STREAM_SILENCE = 50_000; // ms; the server's heartbeat comes every 20 s
 async function held(hold, slot = 0) {
   if (!hasLocks()) return hold();
   if (slot === MAX_HELD) return null;
-  const found = await navigator.locks.request(`chat.held.${slot}`, { ifAvailable: true }, (lock) => lock && hold());
+  const found = await navigator.locks.request(`chat.held.${slot}`, { ifAvailable: true }, (lock) => lock && hold()).catch((error) => {
+    throw error.name === 'AbortError' ? gone() : error; // Safari takes the locks of a page that it keeps for the Back button
+  });
   return found ?? held(hold, slot + 1);
 }
 

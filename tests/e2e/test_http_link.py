@@ -114,6 +114,27 @@ def test_the_tabs_of_a_browser_leave_connections_for_what_they_send(run: Run) ->
     assert run("http-link.js", body) == [4, 4, True]
 
 
+@pytest.mark.parametrize("is_open", [True, False])
+def test_a_link_whose_locks_the_browser_takes_away_is_lost(run_alone: Run, is_open: bool) -> None:
+    """Safari does so while it keeps a page for the Back button. The client stayed live, and nothing arrived any more."""
+    body = """
+        let isHeld = false;
+        const hold = () => new Promise(() => (isHeld = true));
+        const page = async () => ({ cursor: 'e-0', recovered: true, messages: [] });
+        const turn = () => new Promise((resolve) => setTimeout(resolve, 1));
+        let isLost = false;
+        const handlers = { ready() {}, page() {}, lost: () => (isLost = true) };
+        const link = new m.HttpLink('sse', { page, fetch: hold, poll: hold }, handlers);
+        link.follow('lobby', 'e-0', a);
+        while (!isHeld) await turn();
+        await navigator.locks.request('chat.held.0', { steal: true }, turn);
+        for (let n = 0; n < 100 && !isLost; n++) await turn();
+        link.close();
+        return isLost;
+    """
+    assert run_alone("http-link.js", body, is_open)
+
+
 def test_a_stream_is_open_once_its_first_line_is_there(run: Run) -> None:
     """A proxy that scans whole answers may pass a byte on now and then. The page was live and got no message."""
     body = """
