@@ -116,7 +116,7 @@ def test_the_tabs_of_a_browser_leave_connections_for_what_they_send(run: Run) ->
 
 @pytest.mark.parametrize("is_open", [True, False])
 def test_a_link_whose_locks_the_browser_takes_away_is_lost(run_alone: Run, is_open: bool) -> None:
-    """Safari does so while it keeps a page for the Back button. The client stayed live, and nothing arrived any more."""
+    """Safari does so while it keeps a page for the Back button. The client stayed live, and nothing arrived."""
     body = """
         let isHeld = false;
         const hold = () => new Promise(() => (isHeld = true));
