@@ -70,7 +70,7 @@ def test_changes_of_a_message_are_applied_in_order(run: Run) -> None:
 ROOM = """
     const identity = { owns: () => false, meet() {}, nameOf() {} };
     const [markers, outbox] = [{ reads() {} }, { arrived() {}, inLog() {} }];
-    const client = { identity, tell() {}, markers, isLive: false, outbox };
+    const client = { identity, tell() {}, markers, isLive: false, outbox, async sleep() {} };
     const room = new m.Room(client, 'lobby');
     const said = (...offsets) => offsets.map((offset) => ({ room: 'lobby', offset, text: 'x', user: { id: 'u' } }));
 """
@@ -189,24 +189,20 @@ def test_what_is_unread_is_asked_once_a_user_and_four_times_at_most(run: Run) ->
     """The first room waits for it."""
     body = """
         const { ChatError } = await import('/wire.js');
-        const { setTimeout } = globalThis;
-        globalThis.setTimeout = (call) => setTimeout(call);
         const asks = async (answer) => {
             let asked = 0;
             const unread = async () => {
                 if (asked++ > 20) throw new Error('it goes on for ever');
                 return answer();
             };
-            const markers = new m.ReadMarkers({ api: { unread }, state: { phase: 'connecting' } }, null);
+            const markers = new m.ReadMarkers({ api: { unread }, state: {}, async sleep() {} }, null);
             await Promise.all([markers.fetch(), markers.fetch()]);
             markers.expire();
             await markers.fetch();
             return asked;
         };
         const refuse = (code) => () => { throw new ChatError(code, '', { status: code === 'lost' ? 0 : 403 }); };
-        const asked = [await asks(() => ({ rooms: {} })), await asks(refuse('lost')), await asks(refuse('forbidden'))];
-        globalThis.setTimeout = setTimeout;
-        return asked;
+        return [await asks(() => ({ rooms: {} })), await asks(refuse('lost')), await asks(refuse('forbidden'))];
     """
     assert run("read-markers.js", body) == [2, 8, 2]
 
