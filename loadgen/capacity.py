@@ -22,7 +22,7 @@ from loadgen.report.conditions import Condition
 from loadgen.report.figures import CAPACITY, Figures, meanings
 from loadgen.report.schema import Outcome, Report, Started, Table, verdict
 from loadgen.run import experiment
-from loadgen.run.experiment import Counts, Experiment, Phase, Probes
+from loadgen.run.experiment import EACH_PER_S, Counts, Experiment, Phase, Probes
 from loadgen.run.player import Player
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.session import Plan, Session, cause_of_death
@@ -33,9 +33,6 @@ WATCHERS_RATE: Final = 10.0
 
 #: A newcomer makes at most as many round trips to the target as two GETs: connect, upgrade, join, message.
 GETS: Final = 2
-
-#: The highest message rate of one speaker: servers limit the rate of a user, ours to 20 a second.
-EACH_PER_S: Final = 10.0
 
 
 class Of(StrEnum):

@@ -22,6 +22,7 @@ from loadgen.net import target, wire
 from loadgen.net.target import Endpoint
 from loadgen.personas import summary
 from loadgen.report.schema import Report
+from loadgen.run.experiment import EACH_PER_S
 from loadgen.run.preflight import InvalidRunError
 
 _GIB: Final = 2**30
@@ -144,11 +145,9 @@ _POLL: Final = Scenario(
 _PACED_DELIVERIES: Final = 4_000
 _FLOOD_DELIVERIES: Final = 100_000
 
-#: One member in `_LISTENERS` speaks, at most `_SPEAKERS` of them and `_EACH_PER_S` each: servers limit the message rate
-#: of a user, ours to 20 a second by default.
+#: One member in `_LISTENERS` speaks, at most `_SPEAKERS` of them.
 _LISTENERS: Final = 4
 _SPEAKERS: Final = 50
-_EACH_PER_S: Final = 10.0
 
 
 async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
@@ -165,7 +164,7 @@ async def _fan_out(meter: Meter, peer: Peer, sizes: Sizes) -> Sample:
 async def _broadcast(meter: Meter, peer: Peer, sizes: Sizes, deliveries: int, label: str) -> Report:
     members, seconds = sizes.members, sizes.busy_seconds
     speakers = max(min(members // _LISTENERS, _SPEAKERS), 1)
-    rate = min(deliveries / members, speakers * _EACH_PER_S)
+    rate = min(deliveries / members, speakers * EACH_PER_S)
     counts, endpoint = {"idle": members - speakers, "chat": speakers}, None
     if peer.relay:
         await greet(meter.server, peer.relay)

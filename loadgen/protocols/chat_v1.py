@@ -214,9 +214,7 @@ class StreamVictim(_Poster):
     words = "event stream round trip"
     repeats = True
 
-    def __init__(self, context: Context, index: int, schedule: Schedule) -> None:
-        super().__init__(context, index, schedule)
-        self._last_id = ""
+    _last_id = ""
 
     async def _listen(self, peer: HttpPeer, *, task_status: trio.TaskStatus[None]) -> None:
         has_begun, is_told = False, False

@@ -35,6 +35,9 @@ NEIGHBOURS: Final = 5
 NEIGHBOURS_RATE: Final = 5.0
 NEIGHBOURS_TEXT_BYTES: Final = 1000
 
+#: The highest message rate of one speaker: servers limit the rate of a user, ours to 20 a second.
+EACH_PER_S: Final = 10.0
+
 #: An operation that takes longer has failed.
 OPERATION_TIMEOUT_SECONDS: Final = 5.0
 
