@@ -139,8 +139,9 @@ export class ChatClient extends EventTarget {
     const isOpen = room.name === this.room;
     const isReady = this.state.phase === 'live' || (isOpen && !link?.isSocket);
     if (!link || !isReady || this.rooms.get(room.name) !== room) return;
-    const mayFollow = [...this.rooms.keys()].indexOf(room.name) < this.mayFollowMost;
-    if (!isOpen && !mayFollow) return;
+    const most = this.mayFollowMost;
+    const mayFollow = isOpen || [...this.rooms.keys()].indexOf(room.name) < most;
+    if (!mayFollow) return room.refused(new ChatError('too_many_rooms', `a connection may be in ${most} rooms`));
     room.isJoining = link.isSocket || mustAsk; // else its page is here, or nothing that waits depends on its log
     link.follow(room.name, room.timeline.cursor, isOpen, mustAsk);
   }

@@ -173,15 +173,16 @@ export class HttpLink {
     this.#isPolling = false;
   }
 
-  /** Drop the refused room from the poll. If none is named there are too many, so the last one is dropped. */
+  /** Drop the refused rooms from the poll. If none is named there are too many, so the last one is dropped. */
   #pollFailed(error) {
     const isSignedOut = error.code === 'unauthenticated' && error.room === null; // the next link is a guest's
     if (error.isTemporary || isSignedOut) return this.#end(error);
     const rooms = [...this.#polled.keys()];
-    const refused = rooms.filter((room) => room === error.room || error.room === '*');
-    for (const room of refused.length ? refused : rooms.slice(-1)) this.#polled.delete(room);
-    if (rooms.length === 1 && !refused.length) refused.push(rooms[0]);
-    for (const room of refused) this.handlers.refused(this, room, error);
+    const named = rooms.filter((room) => room === error.room || error.room === '*');
+    for (const room of named.length ? named : rooms.slice(-1)) {
+      this.#polled.delete(room);
+      this.handlers.refused(this, room, error);
+    }
   }
 
   /** Read the stream until it is aborted or the server expels the user; any other end is an error. */

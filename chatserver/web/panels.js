@@ -150,6 +150,7 @@ export class RoomsView {
     try {
       this.#listed = await this.client.survey();
       if (this.#isNew) this.#adopt();
+      await this.#leaveOldest();
       const heads = new Map(this.#listed.map(({ room, cursor }) => [room, cursor]));
       for (const name of this.#ours) this.client.join(name, heads.get(name));
     } catch (error) {

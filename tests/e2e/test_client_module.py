@@ -352,9 +352,9 @@ LEAVING = """
     client.api = { unread: async () => ({ rooms: {} }), session: async () => ({ user: { id: 'g_1', name: 'Guest' } }) };
     client.connection.start = () => {};
     client.markers.fetch = async () => {};
-    const open = async (isSocket) => {
+    const open = async (isSocket, limits) => {
         client.connection.state.phase = 'live';
-        await client.up((client.connection.link = link(isSocket)), { user: { id: 'g_1', name: 'Guest' } });
+        await client.up((client.connection.link = link(isSocket)), { user: { id: 'g_1', name: 'Guest' }, limits });
     };
     const turn = () => new Promise((resolve) => setTimeout(resolve));
     client.enter('lobby');
@@ -441,3 +441,14 @@ def test_a_token_before_the_first_room_opens_one_connection(run: Run) -> None:
         return tokens;
     """
     assert run("client.js", body) == ["one", "two"]
+
+
+def test_a_room_beyond_those_that_a_connection_may_be_in_says_so(run: Run) -> None:
+    """Nothing said that the room was not live: its messages never came."""
+    body = f"""{LEAVING}
+        const refused = [];
+        client.addEventListener('refused', ({{ detail }}) => refused.push(detail.room, detail.error.code));
+        await open(true, {{ rooms: 1 }});
+        return [...told.filter((each) => each.startsWith('follow')), ...refused];
+    """
+    assert run("client.js", body) == ["follow lobby null", "ops", "too_many_rooms"]
