@@ -38,7 +38,7 @@ export class ChatClient extends Target<ClientEvents> {
 export interface ClientEvents {
   state: Event;
   identity: Event;
-  /** The token expires within half a minute. */
+  /** The token expires within half a minute. Told over a WebSocket only. */
   expiring: CustomEvent<{ seconds: number }>;
   /** A moderator has muted the user; `message` says where and for how long. */
   error: CustomEvent<{ code: string; message: string }>;
