@@ -134,7 +134,7 @@ export class RoomsView {
   /** Alt with an arrow goes to the next of the user's rooms, with Shift too to the next that has news. */
   #step(event) {
     const step = { ArrowUp: -1, ArrowDown: 1 }[event.key];
-    if (!event.altKey || step === undefined || document.querySelector('dialog[open]')) return;
+    if (!event.altKey || !step || document.querySelector('dialog[open], select:focus')) return; // a list opens with it
     event.preventDefault();
     event.stopPropagation();
     const links = [...this.#list.querySelectorAll('a')].slice(0, this.#ours.length);

@@ -123,6 +123,9 @@ def test_a_menu_is_closed_when_the_room_changes(server: Server, window: OpenWind
     menu = mo.page.locator("#room-menu")
     mo.page.click("#room-menu-button")
     expect(menu).to_be_visible()
+    mo.page.press("#notify", "Alt+ArrowDown")  # opens its list, as everywhere
+    expect(mo.page.locator("#room-title")).to_have_text("wing-b")
+    mo.page.focus("#leave")
     mo.page.keyboard.press("Alt+ArrowDown")
     expect(menu).to_be_hidden()
     expect(mo.page.locator("#text")).to_be_focused()
