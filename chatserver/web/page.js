@@ -186,7 +186,7 @@ byId('shade').addEventListener('click', () => closePanels());
 // What the Tab key reaches behind a drawer is covered. A dialog that the drawer opens gives the focus back to it.
 addEventListener('focusin', ({ target }) => target.closest('.panel.open, dialog, [popover]') || closePanels());
 addEventListener('keydown', (event) => {
-  if (event.key === 'Escape' && !document.querySelector('dialog[open]')) closePanels();
+  if (event.key === 'Escape' && !document.querySelector('dialog[open], :popover-open')) closePanels();
 });
 
 // Before 18.3 Safari on a phone does not close a menu when the user taps outside it

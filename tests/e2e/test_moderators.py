@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
 
-from tests.e2e.browser import ONLINE, Window, wait_until
+from tests.e2e.browser import HEIGHT, ONLINE, WIDTH, Window, wait_until
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.servers import Server
 from tests.e2e.signed_in import banner, serving_tokens, sign_in
@@ -132,6 +132,18 @@ def test_a_menu_is_closed_when_the_room_changes(server: Server, window: OpenWind
     mo.go("wing-a")
     ann.say("a word")
     mo.expect_texts(["a word"])
+    mo.page.set_viewport_size({"width": 390, "height": HEIGHT})
+    mo.page.click("#show-people")
+    moderate = mo.page.get_by_role("button", name="Moderate Ann")
+    moderate.press("Enter")
+    expect(mo.page.locator("#person-menu")).to_be_visible()
+    mo.page.keyboard.press("Escape")  # closed the drawer behind it as well, and the focus was lost
+    expect(mo.page.locator("#person-menu")).to_be_hidden()
+    expect(mo.page.locator("#shade.open")).to_have_count(1)
+    expect(moderate).to_be_focused()
+    mo.page.keyboard.press("Escape")
+    expect(moderate).to_be_hidden()
+    mo.page.set_viewport_size({"width": WIDTH, "height": HEIGHT})
     mo.act("a word", "Moderate the author")
     expect(mo.page.locator("#person-menu")).to_be_visible()
     mo.page.keyboard.press("Alt+ArrowDown")
