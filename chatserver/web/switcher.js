@@ -9,6 +9,7 @@ import { clock, dayName, plural } from './text.js';
 import { ROOM_NAME } from './wire.js';
 
 const MAX_ROOMS = 7;
+const ACTIVE = 'aria-activedescendant';
 const ACTIVE_AFTER = 3_000; // ms; a row that is active sooner breaks off what screen readers say of the dialog and its field
 const SEARCH_AFTER = 350; // ms without another letter; the server takes three a second
 const MAX_FOUND = 20;
@@ -40,7 +41,12 @@ export class Switcher {
     this.#input.addEventListener('input', () => this.#typed());
     this.#input.addEventListener('keydown', (event) => this.#key(event));
     this.#list.addEventListener('click', () => this.#dialog.close());
-    this.#dialog.addEventListener('click', ({ target }) => target === this.#dialog && this.#dialog.close());
+    let isOutside = false; // where the press began: to select in the field, it may end outside
+    this.#dialog.addEventListener('pointerdown', ({ target, offsetX, offsetY }) => {
+      const { clientWidth, clientHeight } = this.#dialog;
+      isOutside = target === this.#dialog && Math.min(offsetX, offsetY, clientWidth - offsetX, clientHeight - offsetY) < 0;
+    });
+    this.#dialog.addEventListener('click', () => isOutside && this.#dialog.close());
   }
 
   open() {
@@ -48,8 +54,8 @@ export class Switcher {
     this.#input.value = '';
     this.#dialog.showModal();
     this.#typed();
-    this.#input.removeAttribute('aria-activedescendant');
-    setTimeout(() => this.#choose(this.#chosen), ACTIVE_AFTER);
+    this.#input.removeAttribute(ACTIVE);
+    setTimeout(() => this.#input.hasAttribute(ACTIVE) || this.#input.setAttribute(ACTIVE, `${this.#list.id}-0`), ACTIVE_AFTER);
   }
 
   #typed() {

@@ -203,6 +203,9 @@ OPEN_SWITCHER = """() => {
     window.setTimeout = (does, delay) => setTimeout(does, (after = delay) / 100);
     document.querySelector('#find').click();
     window.setTimeout = setTimeout;
+    window.scrolls = 0;
+    const { scrollIntoView } = Element.prototype;
+    Element.prototype.scrollIntoView = function (...how) { scrolls++; scrollIntoView.apply(this, how); };
     return [document.querySelector('#switcher-input').ariaActiveDescendantElement, after];
 }"""
 
@@ -213,6 +216,7 @@ def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: Op
     assert ann.page.evaluate(OPEN_SWITCHER) == [None, 3_000]
     field = ann.page.locator("#switcher-input")
     expect(field).to_have_attribute("aria-activedescendant", "switcher-list-0")
+    assert ann.page.evaluate("scrolls") == 0  # a list that the user had scrolled jumped back then
     # Contrasts of at least 3 (WCAG 1.4.11), which grounds alone do not have, nor a frame that is black anyway.
     expect(ann.page.locator("#switcher-list-0")).to_have_css("box-shadow", re.compile("rgb(.*) 3px 0px .* inset"))
     expect(field).not_to_have_css("outline-color", "rgba(0, 0, 0, 0)")
@@ -234,6 +238,15 @@ def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: Op
         expect(ann.page.locator("#text")).to_be_focused()
     key = "new KeyboardEvent('keydown', { key: 'k', ctrlKey: true, cancelable: true })"
     assert ann.page.evaluate(f"dispatchEvent({key})") is False  # the browser's own search does not open
+    box, frame = field.bounding_box(), ann.page.locator("#switcher").bounding_box()
+    assert box
+    assert frame
+    ann.page.mouse.move(box["x"] + 50, box["y"] + 9)
+    ann.page.mouse.down()
+    ann.page.mouse.move(5, box["y"] + 9)  # selects what is typed, up to its beginning
+    ann.page.mouse.up()
+    ann.page.mouse.click(frame["x"] + 5, box["y"] + 9)
+    expect(ann.page.locator("#switcher")).to_be_visible()
     ann.page.mouse.click(5, 5)  # beside it
     expect(ann.page.locator("#switcher")).to_be_hidden()
 
