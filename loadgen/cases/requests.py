@@ -1,15 +1,16 @@
-"""Malformed requests: the catalogue behind `malformed-http`, and which of them a server must refuse.
+"""Requests to refuse: the catalogues behind `malformed-http` and `foreign-page`, and which a server must refuse.
 
-Owns: the bytes, and the meaning of the answers. Each case has one fault and is otherwise a request that the server
-would take. RFC 9112 has some of them refused, because a proxy may read them differently: one request to it and two to
-the server behind it, or the reverse (request smuggling, section 11.2). Others may be accepted or refused: a folded
-field, the same length twice, a bare LF at a line's end.
+Owns: the bytes, and the meaning of the answers. Each malformed case has one fault and is otherwise a request that the
+server would take. RFC 9112 has some of them refused, because a proxy may read them differently: one request to it and
+two to the server behind it, or the reverse (request smuggling, section 11.2). Others may be accepted or refused: a
+folded field, the same length twice, a bare LF at a line's end.
 """
 
 from collections.abc import Iterable, Iterator, Mapping
 from functools import lru_cache
 from typing import Final
 
+from loadgen.net import wire
 from loadgen.net.tls import client_hello
 
 _UPGRADE, _CONNECTION, _VERSION = b"Upgrade: websocket", b"Connection: Upgrade", b"Sec-WebSocket-Version: 13"
@@ -164,7 +165,42 @@ def cases(host: str, path: str, post_path: str, websocket_path: str) -> Mapping[
     }
 
 
-# The answers to a malformed crowd
+# Requests from another site's page
+
+#: A name that never resolves (RFC 6761).
+_SITE: Final = "page.invalid"
+_ORIGIN: Final = f"Origin: http://{_SITE}"
+_CROSS_SITE: Final = "Sec-Fetch-Site: cross-site"
+_TEXT: Final = b"said by another site's page"
+
+
+@lru_cache(maxsize=4)
+def foreign(host: str, path: str, post_path: str, websocket_path: str) -> Mapping[str, bytes]:
+    """Every request of another site's page, by name, for a server whose own pages are under `host`."""
+    other = {
+        "from another origin": (host, _ORIGIN, _CROSS_SITE),
+        "from another origin, in an old browser": (host, _ORIGIN),
+        "from a sandboxed frame": (host, "Origin: null", _CROSS_SITE),
+        "by another name": (_SITE, _ORIGIN, "Sec-Fetch-Site: same-origin"),
+    }
+    posts = other | {"from another site, without its origin": (host, _CROSS_SITE)}
+    return {
+        **{f"WebSocket {who}": wire.upgrade_request(websocket_path, *how) for who, how in other.items()},
+        **{f"text {who}": _post(post_path, *how) for who, how in posts.items()},
+        "page by another name": wire.request("GET", path, _SITE),
+    }
+
+
+def _post(path: str, host: str, *fields: str) -> bytes:
+    framing = ("Content-Type: text/plain", f"Content-Length: {len(_TEXT)}")
+    return wire.request("POST", path, host, *framing, *fields) + _TEXT
+
+
+#: All must be refused. A redirect is a refusal, as it may lead to the server's own name.
+_FOREIGN: Final = frozenset(foreign("", "", "", ""))
+
+
+# The answers to a crowd
 
 
 def _by_case(answers: Iterable[str]) -> Iterator[tuple[str, str, str]]:
@@ -178,8 +214,9 @@ def _by_case(answers: Iterable[str]) -> Iterator[tuple[str, str, str]]:
 def accepted(answers: Mapping[str, int]) -> dict[str, int]:
     """Count the cases that were accepted and must not be."""
     found: dict[str, int] = {}
+    least_refusal = dict.fromkeys(_MUST_BE_REFUSED - _unread(answers), 400) | dict.fromkeys(_FOREIGN, 300)
     for answer, case, status in _by_case(answers):
-        if case in _MUST_BE_REFUSED - _unread(answers) and status.isdecimal() and int(status) < 400:
+        if status.isdecimal() and int(status) < least_refusal.get(case, 0):
             found[case] = found.get(case, 0) + answers[answer]
     return found
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from functools import cache, lru_cache
+from functools import cache
 from itertools import chain
 from typing import ClassVar, Final
 
@@ -251,12 +251,6 @@ class MalformedChat(Lingerer, CaseByCase):
 #: A room of its own, so that the victims do not get what a server accepts by mistake.
 ROOM: Final = "foreign-page"
 
-#: A name that never resolves (RFC 6761).
-_SITE: Final = "page.invalid"
-_ORIGIN: Final = f"Origin: http://{_SITE}"
-_CROSS_SITE: Final = "Sec-Fetch-Site: cross-site"
-_TEXT: Final = b"said by another site's page"
-
 
 @persona
 class ForeignPage(MalformedHttp):
@@ -270,26 +264,4 @@ class ForeignPage(MalformedHttp):
 
     def cases(self) -> Mapping[str, bytes]:
         place = self.cohort.place
-        return foreign_cases(place.host, place.path, place.post_path(ROOM), place.websocket_path)
-
-
-@lru_cache(maxsize=4)
-def foreign_cases(host: str, path: str, post_path: str, websocket_path: str) -> Mapping[str, bytes]:
-    """Every request, by name, for a server whose own pages are under `host`."""
-    other = {
-        "from another origin": (host, _ORIGIN, _CROSS_SITE),
-        "from another origin, in an old browser": (host, _ORIGIN),
-        "from a sandboxed frame": (host, "Origin: null", _CROSS_SITE),
-        "by another name": (_SITE, _ORIGIN, "Sec-Fetch-Site: same-origin"),
-    }
-    posts = other | {"from another site, without its origin": (host, _CROSS_SITE)}
-    return {
-        **{f"WebSocket {who}": wire.upgrade_request(websocket_path, *how) for who, how in other.items()},
-        **{f"text {who}": _post(post_path, *how) for who, how in posts.items()},
-        "page by another name": wire.request("GET", path, _SITE),
-    }
-
-
-def _post(path: str, host: str, *fields: str) -> bytes:
-    framing = ("Content-Type: text/plain", f"Content-Length: {len(_TEXT)}")
-    return wire.request("POST", path, host, *framing, *fields) + _TEXT
+        return requests.foreign(place.host, place.path, place.post_path(ROOM), place.websocket_path)

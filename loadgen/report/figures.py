@@ -255,7 +255,7 @@ _ATTACKERS: Final = _of_the_load(
     Figure("kill_p50_s", "s", "age at which attackers were disconnected, median",
            column=Column("killed at, s", 4)),
     Figure("kill_max_s", "s", "age at which attackers were disconnected, at worst"),
-    Figure("malformed_accepted", "", "malformed requests accepted that two programs may read differently",
+    Figure("malformed_accepted", "", "requests accepted that programs may read differently, or that another site sent",
            _none(When.MALFORMED), proof=True),
 )  # fmt: skip
 

@@ -6,7 +6,7 @@ Owns: which facts count, and the rows of the report. The figures come from measu
 from collections.abc import Mapping
 from typing import Final
 
-from loadgen.clients.client import Needs
+from loadgen.clients.client import Needs, Threat
 from loadgen.net.answers import UNANSWERED
 from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT
 from loadgen.report import format as fmt
@@ -188,7 +188,9 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
     if not figures["neighbours"]:
         notes.append("not exercised: collateral, no honest slow client was beside the attack")
     if taken := measured.accepted():
-        notes.append(f"accepted although a proxy may read them differently: {', '.join(sorted(taken))}")
+        notes.append(f"accepted although they must be refused: {', '.join(sorted(taken))}")
+    if any(each.threat is Threat.MALFORMED and each.needs is Needs.WEBSOCKET for each in measured.experiment.attackers):
+        notes.append("the answers to malformed frames are not judged: `loadgen conform` does that")
     reread = measured.session.totals.reread
     if reread.refused:
         notes.append(f"acknowledged messages could not all be read again ({reread.refused})")

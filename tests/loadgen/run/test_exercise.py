@@ -188,6 +188,15 @@ def test_what_is_taken_is_told_by_case() -> None:
     assert requests.accepted({"answered 400": 100, "two lengths: closed": 4}) == {}
 
 
+def test_what_another_sites_page_may_do_is_told_by_case() -> None:
+    """A server that accepted all of it was held."""
+    answers = {"text from another origin: answered 201": 3, "WebSocket by another name: answered 101": 2}
+    answers |= {"page by another name: answered 301": 1}  # to the server's own name
+    answers |= {"text by another name: closed": 1, "answered 403": 4}
+    taken = {"text from another origin": 3, "WebSocket by another name": 2}
+    assert requests.accepted(answers) == taken
+
+
 def test_a_server_that_reads_no_bodies_shows_nothing_of_chunks() -> None:
     """lighttpd answers a post to a file before the body comes, and closes: it was said to accept malformed chunks."""
     answers = {"negative chunk size: answered 200": 3, "two lengths: answered 200": 1}

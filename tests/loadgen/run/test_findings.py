@@ -411,6 +411,15 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     assert report_of(quiet).verdict.notes[1:] == [told]
 
 
+def test_a_crowd_of_malformed_frames_is_not_said_to_be_judged() -> None:
+    """A server that ignored all of them was held without a remark."""
+    found = attacked()
+    found.experiment = config({"malformed-frames": 10})
+    total(found, groups=[group("malformed-frames", "attackers", came=10, opened=10, sent_bytes=1, due=10)])
+    told = "the answers to malformed frames are not judged: `loadgen conform` does that"
+    assert told in report_of(found).verdict.notes
+
+
 def test_what_was_taken_and_must_be_refused_is_named() -> None:
     found = attacked()
     found.experiment = config({"malformed-http": 10})
@@ -420,7 +429,7 @@ def test_what_was_taken_and_must_be_refused_is_named() -> None:
     found.standing.look([attackers], 1.0)
     report = report_of(found)
     assert report.verdict.reasons == ["malformed_accepted is 1 (malformed_accepted>0)"]
-    assert "accepted although a proxy may read them differently: two lengths" in report.verdict.notes
+    assert "accepted although they must be refused: two lengths" in report.verdict.notes
     found.experiment = config({})
     total(found, groups=[])
     assert "attackers came" not in "; ".join(report_of(found).verdict.notes)
