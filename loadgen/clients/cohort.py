@@ -69,7 +69,6 @@ class Cohort(GroupStatus, kw_only=True, eq=False):
     first_index: int = 0  # of its clients
     clients: list[Client] = field(default_factory=list)  # those that have been made
     final: GroupStatus | None = None  # how it stood when we closed it
-    page_type: str | None = None  # of the first page that was asked for and had something on it
     over: bool = False  # closed by us for good: no client returns
     columns: dict[str, array[Any]] = field(default_factory=dict)  # attributes of the clients, see `column`
     options: list[tuple[int, int, int]] = field(default_factory=list)  # of the clients' sockets

@@ -65,6 +65,7 @@ class Endpoint(msgspec.Struct, frozen=True, kw_only=True):
     body: bytes = b""
     subprotocol: str = ""
     is_chat: bool = True  # whether there are rooms to join and to post in
+    page_type: str | None = None  # of the page that requests at a rate had before the run; None if they had none
 
     @property
     def request_path(self) -> str:
@@ -227,6 +228,7 @@ class Page(NamedTuple):
     error: str = ""  # why there is no answer
     way_seconds: float = 0.0  # that a GET takes on the network alone, the connect included
     is_foreign: bool = False  # what came is no answer of HTTP/1.1
+    media_type: str | None = None  # of a 200 with a body
 
 
 #: Round trips of a GET: TCP's handshake, and the request. TLS 1.3 needs one more.
@@ -259,7 +261,8 @@ def fetch(
     except (OSError, wire.WireError) as error:
         foreign = isinstance(error, wire.WireError)
         return Page(None, connected, error=str(error), is_foreign=foreign, way_seconds=way)
-    return Page(response.status, answered, bytes(response.body[:most_bytes]), way_seconds=way)
+    kind = response.media_type if response.status == 200 and response.has_body else None
+    return Page(response.status, answered, bytes(response.body[:most_bytes]), way_seconds=way, media_type=kind)
 
 
 def _secured(sock: socket.socket, target: Target) -> socket.socket:

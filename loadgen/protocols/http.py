@@ -208,17 +208,16 @@ class Request(Speaking):
         self._rest()
 
     def _book_answer(self, answer: wire.Response) -> None:
-        """Book an answer, which failed if it is an error, or has no page where others had one."""
+        """Book an answer, which failed if it is an error, or has no page where there was one before the run."""
         endpoint = self.cohort.place.endpoint
-        failure = f"answered {answer.status}" if answer.status >= 400 else ""
-        if not failure and endpoint.method == "GET":
-            kind = self.cohort.page_type
-            if answer.status == 200 and answer.has_body:
-                self.cohort.page_type = kind = answer.media_type if kind is None else kind
-                failure = "" if answer.media_type == kind else OTHER_TYPE
-            elif kind is not None:
-                failure = no_page(answer.status)
-        self._book(failure)
+        if answer.status >= 400:
+            self._book(f"answered {answer.status}")
+        elif endpoint.method != "GET" or endpoint.page_type is None:
+            self._book("")
+        elif answer.status != 200 or not answer.has_body:
+            self._book(no_page(answer.status))
+        else:
+            self._book("" if answer.media_type == endpoint.page_type else OTHER_TYPE)
 
     def _rest(self) -> None:
         """Reconnect if a request waits, and otherwise when the next one is due, as users' clients do."""

@@ -93,6 +93,7 @@ class Session:
         self.started = Started()
         self.seconds = 0.0
         self.phase = START
+        self._page_type: str | None = None  # of the target's page, once that was looked at
         self._lost_worker = ""  # why the results of a process of our own are missing
         self._workers: list[Worker] = []
         self._heard: list[Worker] | None = None  # workers whose operations make the timeline; None = all
@@ -124,7 +125,7 @@ class Session:
             target=self.plan.target,
             seed=seed,
             connect_rate=connect_rate,
-            endpoint=self.plan.endpoint,
+            endpoint=msgspec.structs.replace(self.plan.endpoint, page_type=self._page_type),
             personas=list(self.plan.personas),
             niceness=niceness,
         )
@@ -184,6 +185,8 @@ class Session:
                 if pages[-1].status is None:
                     break  # each further one would take as long
             nursery.cancel_scope.cancel()
+        if endpoint.request_path == endpoint.path:
+            self._page_type = next((page.media_type for page in pages if page.media_type is not None), None)
         return pages
 
     async def _say_what_is_waited_for(self, path: str) -> None:

@@ -57,7 +57,7 @@ async def playing(
 ) -> AsyncIterator[Play]:
     """Play so many clients of a persona (a name, or a class of the test's own); `place` is passed to `Place`."""
     engine = Engine(target.find(url), connect_rate=connect_rate)
-    paths = {name: place.pop(name) for name in ("path", "websocket_path", "is_chat") if name in place}
+    paths = {name: place.pop(name) for name in ("path", "websocket_path", "is_chat", "page_type") if name in place}
     if paths:
         place["endpoint"] = Endpoint(**paths)
     where = Place(**{"host": "x", "rooms": ("lobby",), "poll_wait_seconds": 25.0, "random": Random(1), **place})

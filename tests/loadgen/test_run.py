@@ -1,9 +1,12 @@
 """`run` against servers with planted behaviours: the report must name what was planted, and nothing else."""
 
 from dataclasses import replace
+from functools import partial
+from itertools import count
 from pathlib import Path
 
 import pytest
+import trio
 
 from loadgen.personas import registry
 from loadgen.report.schema import CohortRow, Outcome, Report
@@ -12,6 +15,7 @@ from loadgen.run.experiment import Counts, Experiment, Group, Phase
 from loadgen.run.player import Player
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.procfs import Ticks
+from loadgen.run.session import LOOKS
 from tests.loadgen.planted import Plant, planted, planted_process
 from tests.loadgen.plays import COUNTS, by_counts, figure, plan, play_run, ran
 
@@ -114,6 +118,28 @@ async def test_speakers_that_leave_take_no_message_with_them(others: int) -> Non
     assert report.figures["unacknowledged"] == report.figures["unreturned"] == 0
     assert report.phases[0].succeeded >= (50 if others else 20)
     assert max(sample.held["chat"] for sample in report.timeline) == 2 + others, "of both groups"
+
+
+@pytest.mark.parametrize("other", [b"302 Found", b"204 No Content", b"200 OK"])
+async def test_a_server_that_has_no_page_any_more_once_the_run_begins(other: bytes) -> None:
+    """It was held, as the page was known from the first answer of the run alone."""
+    page = b"HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello"
+    none = b"HTTP/1.1 " + other + b"\r\n" + b"Content-Length: 0\r\n" * (b"204" not in other) + b"\r\n"
+    connections = count()
+
+    async def serve(stream: trio.SocketStream) -> None:
+        number, rest = next(connections), b""
+        while data := await stream.receive_some():
+            *heads, rest = (rest + data).split(b"\r\n\r\n")
+            await stream.send_all((page if number < LOOKS else none) * len(heads))
+
+    async with trio.open_nursery() as nursery:
+        [listener] = await nursery.start(partial(trio.serve_tcp, serve, 0, host="127.0.0.1"))
+        url = f"http://127.0.0.1:{listener.socket.getsockname()[1]}"
+        report = await play_run(url, {"request": 2}, rate=20, judged=by_counts)
+        nursery.cancel_scope.cancel()
+    assert report.outcome is Outcome.FELL_SHORT
+    assert report.figures["message_errors"]
 
 
 async def test_the_last_messages_may_reach_the_others_later_than_their_authors() -> None:
