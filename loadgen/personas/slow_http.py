@@ -130,8 +130,8 @@ SEGMENT_BYTES: Final = 1460
 SIP_BYTES: Final = 256
 SIP_EVERY_SECONDS: Final = 4.0
 
-#: Reads in which the end of the first answer's head is looked for: 32 KiB, because TLS has it in a record of up to 16.
-HEAD_READS: Final = 128
+#: Reads in which the first answer's length is looked for: 32 KiB, because TLS has its head in a record of up to 16.
+FIRST_READS: Final = 128
 
 
 @persona
@@ -142,8 +142,9 @@ class SlowRead(Attacker):
     memory until they are read, or wait in a `drain` without a deadline.
     """
 
-    _head = state(b"")  # of the first answer
-    _head_reads = state(0)  # that it may still take to be complete
+    _first: wire.Response | None = state(None)  # the first answer, until the length of all is known or given up
+    _first_reads = state(0)  # that it may still take
+    _first_bytes = state(0)  # that have come
     _asked_bytes = state(0)  # length of all answers; 0 while it is unknown, and once they are all written
 
     usual_clients = 2500  # each holds up to a few hundred KB of kernel memory, and a machine has a few GB of that
@@ -156,27 +157,33 @@ class SlowRead(Attacker):
         return self.number % 2 == 1
 
     def opening(self) -> bytes:
-        self._head, self._head_reads, self._asked_bytes = b"", HEAD_READS, 0
+        self._first, self._first_reads, self._first_bytes, self._asked_bytes = wire.Response(), FIRST_READS, 0, 0
         return page(self) * REQUESTS
 
     def on_data(self, data: bytes) -> None:
-        """Stop reading after the first head, but read a refusal to its end, to learn how the connection ends."""
-        super().on_data(data)
-        if self._head_reads:
-            self._read_head(data)
-        if self.answered < 400 and not self._head_reads:
+        """Stop reading once the length of all is known; but read a refusal to its end, to learn how that ends."""
+        if self._first is not None:
+            self._read_first(self._first, data)
+        if self.answered < 400 and self._first is None:
             self.stop_reading()
             self.wake_in(self.pace(SIP_EVERY_SECONDS if self._sips else LOOK_EVERY_SECONDS))
 
-    def _read_head(self, data: bytes) -> None:
-        """Take the length of all answers from the first one's head."""
-        self._head += data
-        self._head_reads -= 1
-        if self.answered and (head := wire.read_head(self._head)) is not None:
-            length = wire.whole_number(head.fields.get("content-length", ""))
-            self._head_reads, self._asked_bytes = 0, 0 if length is None else REQUESTS * (head.size + length)
-        if not self._head_reads:
-            self._head = b""
+    def _read_first(self, first: wire.Response, data: bytes) -> None:
+        """Take the length of all answers from the first one's head, or from the whole of it if that has none."""
+        self._first_reads -= 1
+        self._first_bytes += len(data)
+        self.unread = first.feed(self.unread + data)
+        if (head := first.head) and not self.answered:
+            self.answered = head.status
+            self.cohort.answers[f"answered {head.status}"] += 1
+        length = wire.whole_number(head.fields.get("content-length", "")) if head else None
+        if head and length is not None:
+            self._asked_bytes = REQUESTS * (head.size + length)
+        elif first.is_whole:
+            self._asked_bytes = REQUESTS * (self._first_bytes - len(self.unread))
+        elif self._first_reads:
+            return
+        self._first, self.unread = None, b""
 
     def _note_written(self, *, closed: bool) -> None:
         """Book it if the server has written all answers: the server then never waited for this client."""

@@ -77,6 +77,24 @@ async def test_the_end_is_noticed_without_reading(how: Callable[[trio.SocketStre
 _MANY, _LONG = slow_http.REQUESTS, b"X: " + b"x" * 5000 + b"\r\n"
 
 
+@pytest.mark.parametrize(("chunk", "is_told"), [(b"hello" * 20, True), (b"x" * 100_000, False)], ids=["short", "long"])
+async def test_a_server_that_waits_for_nobody_is_told_also_if_its_answers_are_chunked(
+    chunk: bytes, is_told: bool
+) -> None:
+    """Without a length in the head none was told, and the attack was held that had taken nothing of the server."""
+    one = b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(chunk), chunk)
+    async with listening() as server, playing(server.url, "slow-read", path="/page") as play:
+        stream = await _asked(server)
+        if is_told:
+            await stream.send_all(one * _MANY)
+        else:
+            with trio.move_on_after(0.3):
+                await stream.send_all(one)
+        told = {"answered 200": 1, **({ALL_WRITTEN: 1} if is_told else {})}
+        await until(lambda: play.cohort.answers == told)
+        assert play.cohort.received_bytes < 50_000, "it reads no long answer to its end"
+
+
 @pytest.mark.parametrize(("answers", "closes", "more"), [(_MANY, False, b""), (1, True, b""), (1, False, _LONG)])
 async def test_a_server_that_waits_for_nobody_is_told(answers: int, closes: bool, more: bytes) -> None:
     """A hundred small answers fit into the kernels' buffers, and so does the only one of a server that closes.
