@@ -78,6 +78,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
                 nursery.start_soon(self._scrubs.run)
                 await self._groups.run(partial(self._note, news), program, task_status=task_status)
         finally:
+            await self._scrubs.finish()
             self._opened = self._retention_turn = None
             await self._close(opened)
 

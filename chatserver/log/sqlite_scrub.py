@@ -27,6 +27,8 @@ from chatserver.log.sqlite_file import BUSY_TIMEOUT, FILE_ERRORS, WAL_KEPT
 #: Seconds from the first deletion or edit to a scrub of the files, and between attempts while another program reads
 #: them. That allows several attempts within the minute that is promised, and at most two scrubs a minute.
 SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
+#: Seconds that the end of a server waits for a scrub, and between its attempts while other processes hold it up.
+FINISH_DEADLINE, FINISH_RETRY = 2.0, 0.1
 #: Seconds between two scrubs for what retention alone has removed: on a busy server it removes something each minute.
 RETENTION_SCRUB = 3600.0
 #: Bytes of the file in one step: 2 ms, during which commits wait.
@@ -74,14 +76,18 @@ class ScrubSchedule:
         while True:
             await self._due.wait()
             await trio.sleep(pause)
-            self._due = trio.Event()  # this scrub may miss texts that are altered from now on
-            self._has_removed, self.began = False, trio.current_time()
-            pause = SCRUB_AFTER
-            if not await self._try():
-                self._due.set()
-                pause = SCRUB_RETRY
+            pause = SCRUB_AFTER if await self._try() else SCRUB_RETRY
+
+    async def finish(self) -> None:
+        """Do the scrub that is due when `run` has been cancelled: this file may never be opened again."""
+        with trio.move_on_after(FINISH_DEADLINE, shield=True):
+            while self._due.is_set() and not await self._try():  # noqa: ASYNC110  each attempt may find it free
+                await trio.sleep(FINISH_RETRY)
 
     async def _try(self) -> bool:
+        self._due = trio.Event()  # this scrub may miss texts that are altered from now on
+        self._has_removed, self.began = False, trio.current_time()
+        done = False
         try:
             done = await self._scrub()
         except (LogUnavailable, *FILE_ERRORS, OSError) as error:
@@ -89,6 +95,9 @@ class ScrubSchedule:
                 self._is_failing = True
                 _log.warning("scrub_failed", reason=str(error))
             return False
+        finally:
+            if not done:
+                self._due.set()
         self._is_failing = self._is_failing and not done
         return done
 

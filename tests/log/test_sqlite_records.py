@@ -156,6 +156,20 @@ async def test_a_deleted_text_leaves_every_file(
     connection.close()
 
 
+@pytest.mark.parametrize("processes", [1, 2])
+async def test_a_text_deleted_just_before_a_stop_has_left_every_file(path: Path, processes: int) -> None:
+    """Else it stayed until the next start on this file, if there ever was one: the words in the index, and copies."""
+    logs = [SqliteLog(str(path))] if processes == 1 else [shared_log(path.parent, number, 2) for number in range(2)]
+    async with nodes(logs):
+        for number, log in enumerate(logs):
+            await submit_all(log, [draft(f"{SECRET}{'q' * (each % 900)}", room="ab"[number]) for each in range(200)])
+        for number, log in enumerate(logs):
+            await log.change("indexing", partial(indexing_module.index_rooms, ["a", "b"]))
+            await submit_all(log, [replace(delete(target), room="ab"[number]) for target in range(1, 201)])
+        assert SECRET.encode() in bytes_on_disk(path)
+    assert not [word for word in (SECRET.encode(), b"staple", b"qqq") if word in bytes_on_disk(path)]
+
+
 async def test_texts_that_retention_removed_leave_every_file_and_the_index(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -323,6 +337,7 @@ async def test_pages_that_may_be_of_another_kind_are_left_alone(
 async def test_a_scrub_syncs_in_the_step_that_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file was synced at the end: up to all of its bytes at once, while no commit could run."""
     monkeypatch.setattr(scrub_module, "STEP_BYTES", 65_536)
+    monkeypatch.setattr(scrub_module, "FINISH_DEADLINE", 0)
     async with running(SqliteLog(str(path))) as log:
         await submit_all(log, [draft("q" * 900, room="ab"[number % 2]) for number in range(1_000)])
     calls: list[str] = []
