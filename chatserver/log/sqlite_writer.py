@@ -12,7 +12,7 @@ so a failed group leaves no hole; in a shared file, each group reads those of it
 
 import sqlite3
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import AbstractContextManager, nullcontext, suppress
+from contextlib import AbstractContextManager, closing, nullcontext, suppress
 from functools import partial
 from threading import Event, Thread
 from typing import Any, TypeVar
@@ -122,7 +122,7 @@ class SqliteWriter:
             Thread(target=lambda _: Event().wait(), args=(self._connection,), daemon=True).start()
         else:
             # Of processes that close at the same time each would leave the writing back to the other.
-            with suppress(LogUnavailable), self._turn:
+            with closing(self._connection), suppress(LogUnavailable), self._turn:
                 self._connection.close()
 
     def commit(self, drafts: Sequence[Draft]) -> Outcomes:

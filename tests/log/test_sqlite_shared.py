@@ -79,6 +79,8 @@ async def test_a_turn_that_the_kernel_refuses_fails_what_asks_for_it(
                     await attempt
         await append(log, draft())
         monkeypatch.setattr("fcntl.flock", Mock(side_effect=refused))  # also while it closes
+    with pytest.raises(sqlite3.ProgrammingError, match="closed database"):  # and Python says nothing of it later
+        log._writer._connection.execute("SELECT 1")
 
 
 async def test_a_process_that_opens_another_epoch_ends_those_of_the_old_one(tmp_path: Path, path: Path) -> None:
