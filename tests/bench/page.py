@@ -43,7 +43,7 @@ def run(scale: Scale) -> Iterator[Result]:
         for _ in range(scale.of(20, 1)):
             context = browser.new_context(viewport={"width": 1100, "height": 700})
             page = context.new_page()
-            page.goto(f"{url}/#bench", wait_until="commit")
+            page.goto(f"{url}/#page", wait_until="commit")
             first.append(_shown(page))
             page.reload(wait_until="commit")
             again.append(_shown(page))
@@ -57,7 +57,7 @@ def run(scale: Scale) -> Iterator[Result]:
 def _fill(browser: Browser, url: str) -> None:
     context = browser.new_context()
     for number in range(MESSAGES):
-        context.request.post(f"{url}/rooms/bench/messages", data={"text": f"message {number} with some more words"})
+        context.request.post(f"{url}/rooms/page/messages", data={"text": f"message {number} with some more words"})
     context.close()
 
 

@@ -294,7 +294,7 @@ def test_people_come_and_go(window: OpenWindow, visit: OpenWindow) -> None:
     expect(ann.page.locator("#people li").first).to_contain_text("you")
     window(transport="poll", room="crowd")
     expect(ann.page.locator("#people li")).to_have_count(3)
-    ben.page.evaluate("location.hash = 'elsewhere'")  # opening another room is not leaving
+    ben.page.evaluate("location.hash = 'nobody-is-here'")  # opening another room is not leaving
     expect(ben.page.locator("#people li")).to_have_count(1)
     expect(ann.page.locator("#people li")).to_have_count(3)
     crowd = ben.page.locator("#rooms a[href='#crowd']")
