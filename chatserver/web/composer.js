@@ -4,7 +4,7 @@
  * May not: know whether there is a connection.
  */
 import { Completion } from './completion.js';
-import { byId, hasFingers, isForInputMethod, make, setText } from './dom.js';
+import { byId, hasCommandKey, hasFingers, isApple, isForInputMethod, make, setText } from './dom.js';
 import { inShort } from './markdown.js';
 import { readJson } from './storage.js';
 import { actionIn, mentionsIn, withEmoji } from './text.js';
@@ -202,7 +202,7 @@ export class Composer {
 
   #key(event) {
     if (isForInputMethod(event) || this.completion.key(event)) return;
-    if ((event.ctrlKey || event.metaKey) && Object.hasOwn(MARKS, event.key)) this.#mark(event, MARKS[event.key]);
+    if (hasCommandKey(event) && Object.hasOwn(MARKS, event.key)) this.#mark(event, MARKS[event.key]);
     else if (event.key === 'Escape' && this.#about) this.stop();
     else if (event.key === 'ArrowUp' && this.#text.value === '' && !this.#about) this.#editLast(event);
     else if (event.key === 'Enter' && !event.shiftKey && (event.ctrlKey || event.metaKey || !(hasFingers() || this.#isInCode()))) {
@@ -229,7 +229,7 @@ export class Composer {
   #stray(event) {
     const { key, ctrlKey, metaKey, altKey, defaultPrevented, target } = event;
     // AltGr types a character but reports Ctrl and Alt; a dead key combines with the next one.
-    const isCommand = (ctrlKey || metaKey || altKey) && !event.getModifierState('AltGraph');
+    const isCommand = (ctrlKey || metaKey || (altKey && !isApple)) && !event.getModifierState('AltGraph');
     const isMeant = isCommand ? key === 'v' && !altKey : (key.length === 1 && key !== ' ') || key === 'Dead';
     if (!isMeant || defaultPrevented || target.closest('input, textarea, select, dialog, [popover], .panel.open')) return;
     this.focus();

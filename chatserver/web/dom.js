@@ -80,6 +80,10 @@ export function openAt(popover, anchor) {
  */
 export const isForInputMethod = ({ isComposing, keyCode }) => isComposing || keyCode === 229;
 
+/** There Ctrl with a letter edits the text, and Option types characters. */
+export const isApple = /^(Mac|iP)/.test(navigator.platform);
+export const hasCommandKey = ({ ctrlKey, metaKey }) => (isApple ? metaKey : ctrlKey);
+
 /** Touch screens only: the keyboard is opened on request, and has no Shift+Enter. */
 export const hasFingers = () => matchMedia('(hover: none)').matches;
 

@@ -7,7 +7,7 @@ import { Actions } from './actions.js';
 import { ChatClient } from './client.js';
 import { Composer } from './composer.js';
 import { ConnectionLine, KINDS } from './connection-line.js';
-import { byId, hasFingers } from './dom.js';
+import { byId, hasFingers, isApple } from './dom.js';
 import { ME_KEY } from './identity.js';
 import { MessagesView } from './messages-view.js';
 import { Notifier } from './notify.js';
@@ -149,6 +149,10 @@ client.addEventListener('room', () => {
   byId('room-title').textContent = client.room;
   closeMenus();
 });
+if (isApple) {
+  byId('find').ariaKeyShortcuts = 'Meta+K';
+  for (const each of document.querySelectorAll('kbd')) each.textContent = each.textContent.replace('Ctrl', '⌘');
+}
 // The browser gives the focus back when the outer of two menus closes, but not to the outer one.
 byId('keys').addEventListener('toggle', ({ newState }) => newState === 'closed' && byId('show-keys').focus());
 

@@ -2,7 +2,7 @@
  * Ctrl-K: go to a room by a few letters of its name, or search messages, in one room with `in:room`.
  * Owns: the dialog, its list, which row is chosen. May not: open a room itself (the address does).
  */
-import { byId, choose, isForInputMethod, make, setText } from './dom.js';
+import { byId, choose, hasCommandKey, isForInputMethod, make, setText } from './dom.js';
 import { plain } from './markdown.js';
 import { badge, roomNamed } from './panels.js';
 import { clock, dayName, plural } from './text.js';
@@ -34,7 +34,7 @@ export class Switcher {
     this.rooms = rooms;
     byId('find').addEventListener('click', () => this.open());
     addEventListener('keydown', (event) => {
-      if (event.key.toLowerCase() !== 'k' || !(event.ctrlKey || event.metaKey) || event.shiftKey || event.altKey) return;
+      if (event.key.toLowerCase() !== 'k' || !hasCommandKey(event) || event.shiftKey || event.altKey) return;
       event.preventDefault();
       this.open();
     });

@@ -102,6 +102,22 @@ def test_enter_sends_no_half_of_a_code_block(shared_server: Server, visit: OpenW
     ann.expect_texts(["look:make run", "echo", "```"])
 
 
+def test_on_a_mac_the_command_key_is_the_pages_and_ctrl_and_option_are_the_systems(window: OpenWindow) -> None:
+    """Ctrl-K, which deletes up to the end of the line there, opened the search, and Ctrl-B set marks."""
+    ann = window(first="Object.defineProperty(navigator, 'platform', { value: 'MacIntel' })", room="mac")
+    text = ann.page.locator("#text")
+    text.fill("very")
+    for key, marked in (("Control+k", "very"), ("Control+b", "very"), ("Meta+b", "very****")):
+        ann.page.keyboard.press(key)
+        expect(text).to_have_value(marked)
+    expect(ann.page.locator("#switcher")).to_be_hidden()
+    key = "new KeyboardEvent('keydown', { key: '@', altKey: true, bubbles: true })"  # of a German keyboard
+    assert ann.page.evaluate(f"scroller.focus(), scroller.dispatchEvent({key}), document.activeElement.id") == "text"
+    expect(ann.page.locator("#find[aria-keyshortcuts='Meta+K'] kbd")).to_have_text("⌘ K")
+    ann.page.keyboard.press("Meta+k")
+    expect(ann.page.locator("#switcher")).to_be_visible()
+
+
 def test_keys_mark_the_selected_text_and_lead_to_the_next_room(shared_server: Server, window: OpenWindow) -> None:
     ann = window(room="lobby")
     shared_server.publish("lobby", "before")
