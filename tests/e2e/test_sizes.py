@@ -106,6 +106,17 @@ def test_letters_have_the_size_and_the_spacing_that_the_user_has_set(visit: Open
     devtools.detach()
 
 
+#: Where things end that stand below each other, while the banner says something.
+ENDS = """(text) => {
+    const [banner, words] = ['#banner', '#banner-text'].map((id) => document.querySelector(id));
+    banner.hidden = false;
+    words.textContent = text;
+    const endOf = (id) => document.querySelector(id).getBoundingClientRect().bottom;
+    const ends = ['header', '#banner', '#scroller', '#send'].map(endOf);
+    return [words.getBoundingClientRect().top < ends[0] ? 999 : ends[0], ...ends.slice(1)];
+}"""
+
+
 def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Server, visit: OpenWindow) -> None:
     """WCAG 1.4.10: at 320 by 256 pixels rooms are in sight, and Save and Leave can be pressed."""
     for number in range(10):
@@ -113,6 +124,17 @@ def test_everything_is_usable_with_letters_four_times_as_large(shared_server: Se
     ann = visit(width=320, height=256, room="large-0")
     expect(ann.texts).to_have_count(1)
     assert ann.page.evaluate("document.documentElement.scrollWidth") == 320
+    ann.page.fill("#text", "one\ntwo\nthree\nfour\nfive\nsix")
+    for height in (256, 180):
+        ann.page.set_viewport_size({"width": 320, "height": height})
+        ends = ann.page.evaluate(ENDS, "You are out of #large-0: you are banned from it for an hour. " * 3)
+        # The banner lay over the header; no message was in sight, nor the button that sends.
+        assert sorted(ends) == ends
+        assert ends[-1] <= height
+        assert ends[-2] - ends[-3] >= 24
+    ann.page.set_viewport_size({"width": 320, "height": 256})
+    ann.page.evaluate("document.querySelector('#banner').hidden = true")
+    ann.page.fill("#text", "")
     ann.page.click("#room-menu-button")
     assert ann.page.evaluate(OUT_OF_REACH, "#room-menu") == []
     ann.page.keyboard.press("Escape")
