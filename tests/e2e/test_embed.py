@@ -63,6 +63,8 @@ def test_the_example_of_the_docs(chat: Server, shop: str, window: OpenWindow) ->
     ann.page.press("input", "Enter")
     expect(state).to_have_text("stored as 2")
     expect(said.last).to_contain_text("hello from the shop")
+    ann.page.press("input", "Enter")  # the field is empty again
+    expect(state).to_have_text("text: missing")
     assert [message["text"] for message in chat.messages("lobby")] == ["welcome", "hello from the shop"]
 
 
