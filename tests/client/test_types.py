@@ -42,7 +42,7 @@ export const types: {
 IDS = """
 declare const talk: HTMLElement;
 declare const state: HTMLElement;
-declare const say: { elements: { text: HTMLInputElement }; onsubmit: () => void };
+declare const say: { elements: { text: HTMLInputElement }; onsubmit: () => void; reset(): void };
 """
 USE = """
 import { connect, ChatError, type Message, type Room } from 'https://chat.example/chat.js';
