@@ -250,6 +250,34 @@ async def test_half_a_connection_is_still_read(is_behind: bool) -> None:
         assert play.cohort.held == 1
 
 
+async def test_clients_that_come_back_are_not_held_back_by_those_that_come(monkeypatch: pytest.MonkeyPatch) -> None:
+    """400 clients of a server that closes after each answer waited 0.8 s for each other, and the server was blamed."""
+    monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 2)
+
+    class Waiting(Probe):
+        """Is established once the server speaks."""
+
+        __slots__ = ()
+
+        def on_connected(self) -> None:
+            """Wait."""
+
+        def on_data(self, data: bytes) -> None:
+            self.hold()
+
+    async with listening() as server, playing(server.url, Waiting, clients=8) as play:
+        for _ in range(4):
+            for _ in range(2):
+                stream = await server.accept()
+                await stream.send_all(b"welcome")
+        await until(lambda: play.cohort.held == 8)
+        for client in play.clients[:6]:
+            play.engine.reopen(client)
+        for _ in range(6):
+            await server.accept()
+        assert play.cohort.connects.count == 14
+
+
 @pytest.mark.parametrize("is_over", [False, True])
 async def test_a_client_that_waits_to_be_connected_again_is_connected_once(
     is_over: bool, monkeypatch: pytest.MonkeyPatch
@@ -259,14 +287,14 @@ async def test_a_client_that_waits_to_be_connected_again_is_connected_once(
     Its persona may set that timer after the end too: a typist whose write is broken plans the next piece.
     """
     async with established() as (server, _, play):
-        monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 0)
+        monkeypatch.setattr("loadgen.clients.opening.OPEN_BATCH", 0)
         if not is_over:
             play.client.wake_in(0.01)
         play.engine.reopen(play.client)
         if is_over:
             play.client.wake_in(0.01)
         await trio.sleep(0.1)
-        monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 64)
+        monkeypatch.setattr("loadgen.clients.opening.OPEN_BATCH", 16)
         play.engine.at(now(), lambda: None)
         await server.accept()
         with trio.move_on_after(0.1):
@@ -335,12 +363,12 @@ async def test_a_crowd_that_is_closed_does_not_return(monkeypatch: pytest.Monkey
         await until(lambda: play.cohort.held == 3)
         stays, leaves, queued = play.clients
         leaves.leave(0.05)
-        monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 0)
+        monkeypatch.setattr("loadgen.clients.opening.OPEN_BATCH", 0)
         play.engine.reopen(queued)
         await play.engine.close_cohorts([play.cohort])
         play.engine.reopen(stays)
         assert (stays.stage, play.cohort.held, play.cohort.left) == (Stage.OVER, 0, 1)
-        monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 64)
+        monkeypatch.setattr("loadgen.clients.opening.OPEN_BATCH", 16)
         await until(lambda: leaves.due == NEVER)
         assert play.engine.has_opened
         assert play.cohort.opened == 3

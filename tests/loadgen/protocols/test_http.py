@@ -207,13 +207,13 @@ async def test_what_meets_the_end_of_an_idle_connection_is_sent_once_more(
         await read_until(first, _whole)
         await first.send_all(OK)
         await until(lambda: not traffic.outstanding)
-        monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 0)
+        monkeypatch.setattr("loadgen.clients.opening.OPEN_BATCH", 0)
         send(traffic)
         await (read_until(first, _whole) if is_read else unread(first))
         await first.aclose()
         await until(lambda: play.cohort.held == 0)
         send(traffic)  # while it waits to be connected again, which it was twice then
-        monkeypatch.setattr("loadgen.clients.opening.OPENING_MAX", 64)
+        monkeypatch.setattr("loadgen.clients.opening.OPEN_BATCH", 16)
         play.engine.at(now(), lambda: None)
         second = await server.accept()
         for _ in range(2 if not error else 1):
