@@ -14,8 +14,8 @@ from loadgen.clients.client import Client
 from loadgen.net.answers import UNANSWERED
 from loadgen.net.timers import NEVER
 
-#: First handshakes outstanding at once. Enough to keep a server busy across round trips, and below the listen backlog of 100
-#: that several servers have, beyond which the kernel drops SYNs and the client waits a second.
+#: First handshakes outstanding at once. Enough to keep a server busy across round trips, and below the listen backlog
+#: of 100 that several servers have, beyond which the kernel drops SYNs and the client waits a second.
 OPENING_MAX: Final = 64
 
 #: Connections begun in one turn (about 30 us each), so that they delay no message of the schedule by a millisecond.
