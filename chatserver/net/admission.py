@@ -15,6 +15,7 @@ import msgspec
 import structlog
 
 from chatserver.fair import LongWork
+from chatserver.net import sockets
 from chatserver.net.connection import Connection, network_of, shared_address
 from chatserver.net.connections import Connections
 from chatserver.net.states import ENDING, ROWS, Priority, Reclaim, State
@@ -49,9 +50,16 @@ class Candidate(msgspec.Struct, gc=False, frozen=True):
 
     @property
     def stands(self) -> bool:
-        """Whether the connection is still in that state, without progress since the scan."""
+        """Whether the connection is still in that state, without progress since the scan.
+
+        A request that has arrived in the kernel is progress, except of a peer that does not take its answer, which is
+        not read.
+        """
         connection = self.connection
-        return connection.alive and connection.deadline == self.deadline and connection.state is self.state
+        if not connection.alive or connection.deadline != self.deadline or connection.state is not self.state:
+            return False
+        is_read = self.state is State.KEEPALIVE and connection.backlog is None
+        return not (is_read and sockets.unread(connection.descriptor))
 
 
 class Admission:
@@ -164,7 +172,8 @@ class Admission:
             begin = self._hand
             found = self._rank(self._look(SCAN_BUDGET))
             for candidate in reversed(found[(len(found) + 1) // 2 :][-surplus:]):
-                self._end(candidate.connection)
+                if candidate.stands:
+                    self._end(candidate.connection)
             yield
 
     def make_room(self, crowd: int = 0) -> bool:

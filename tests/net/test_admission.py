@@ -281,6 +281,31 @@ def test_candidates_that_changed_since_the_scan_are_skipped(it: Parked) -> None:
     assert sending.alive
 
 
+def test_a_request_that_has_arrived_is_read_before_its_connection_may_be_evicted(it: Parked) -> None:
+    """It got a reset for an answer, and its client could not know whether the message was stored."""
+    asking, peer = it.place(State.KEEPALIVE, address="192.0.2.1")
+    it.turn(seconds=8.0)
+    peer.send(b"POST /")
+    assert not it.makes_room("198.51.100.9")
+    it.admission.total = 1
+    for _ in it.admission._relieve():
+        assert asking.alive
+    it.turn_over()
+    it.turn(seconds=0.1)
+    assert it.details("received") == [b"POST /"]
+    assert it.makes_room("198.51.100.9"), "unread bytes spare it no longer than until they are read"
+
+
+def test_bytes_that_are_not_read_spare_no_peer_that_does_not_take_its_answer(it: Parked) -> None:
+    stuck, peer = it.connect_tcp()
+    it.connections.enter(stuck, State.KEEPALIVE)
+    it.connections.send(stuck, b"x" * 10_000_000)
+    it.turn(seconds=8.0)
+    peer.send(b"POST /")
+    assert it.makes_room("198.51.100.9")
+    assert not stuck.alive
+
+
 def test_scans_are_few(it: Parked, monkeypatch: pytest.MonkeyPatch) -> None:
     """A scan serves newcomers while it has candidates, and each tick has a budget for scans."""
     looks = mock.Mock(side_effect=it.admission._look)
