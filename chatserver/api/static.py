@@ -5,6 +5,7 @@ path outside the table; so there is no path traversal.
 """
 
 import gzip
+from base64 import b64encode
 from functools import cache
 from hashlib import sha256
 from pathlib import Path
@@ -16,10 +17,12 @@ from chatserver.chat.principal import new_token
 from chatserver.protocol.errors import Headers
 
 WEB = Path(__file__).parent.parent / "web"
-#: No inline scripts or styles, and no other hosts, so an injected tag cannot run anything.
+#: The script that loads the page again if a part of it is missing: inline, so that it is never missing itself.
+LOAD = (WEB / "load.js").read_bytes()
+#: No other inline scripts or styles, and no other hosts, so an injected tag cannot run anything.
 CONTENT_SECURITY_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; script-src 'self' 'sha256-{b64encode(sha256(LOAD).digest()).decode()}'; style-src 'self'; "
+    "connect-src 'self'; img-src 'self' data:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 
 _TYPES = {
@@ -35,8 +38,6 @@ _OWN = ("Cache-Control", "private, no-cache")
 _STATIC = "/page/"
 #: In the page: replaced by a link to each module, so that the browser asks for all of them at once.
 _MODULES = b"<!-- modules -->"
-#: Scripts that are no modules of the page.
-_OTHERS = ("load.js", "chat.js")
 #: Files under `/page/VERSION/` never change: a reload of the page asks for none of them. Those of another version, as
 #: while the nodes of a cluster are replaced, are not found here: a page of parts that do not fit could fail anywhere.
 _KEPT = ("Cache-Control", "public, max-age=31536000, immutable")
@@ -55,9 +56,14 @@ def _read_all() -> tuple[str, dict[tuple[str, bool], tuple[str, str, bytes]]]:
     """
     bodies = {file.name: file.read_bytes() for file in sorted(WEB.iterdir()) if file.suffix in _TYPES}
     version = sha256(b"".join(bodies.values())).hexdigest()[:20]
-    modules = [name for name in bodies if name.endswith(".js") and name not in _OTHERS]
+    del bodies["load.js"]
+    modules = [name for name in bodies if name.endswith(".js") and name != "chat.js"]
     links = "".join(f'<link rel="modulepreload" href="{_STATIC}{name}">' for name in modules)
-    page = bodies["index.html"].replace(_MODULES, links.encode())
+    page = (
+        bodies["index.html"]
+        .replace(b"<!-- load.js -->", b"<script>%b</script>" % LOAD)
+        .replace(_MODULES, links.encode())
+    )
     bodies["index.html"] = page.replace(_STATIC.encode(), f"{_STATIC}{version}/".encode())
     files = {}
     for name, plain in bodies.items():

@@ -1,6 +1,8 @@
 """Rooms, members, health, metrics, methods, cookies and the page."""
 
 import re
+from base64 import b64encode
+from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
 from unittest import mock
@@ -270,10 +272,12 @@ async def test_the_page_and_its_files_are_served_with_a_strict_policy(peer: Peer
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     references = References()
     references.feed(page.body.decode())
-    assert references.inline == []
+    assert references.inline == ["<script>"]
+    digest = sha256(page.body.split(b"<script>")[1].split(b"</script>")[0]).digest()
     policy = dict(part.strip().split(" ", 1) for part in page.headers["content-security-policy"].split(";"))
     assert policy["default-src"] == policy["frame-ancestors"] == policy["base-uri"] == "'none'"
-    assert policy["script-src"] == policy["style-src"] == policy["connect-src"] == "'self'"
+    assert policy["script-src"] == f"'self' 'sha256-{b64encode(digest).decode()}'"
+    assert policy["style-src"] == policy["connect-src"] == "'self'"
     assert page.headers["referrer-policy"] == "no-referrer"
     for path in ["", *(each for each in references.found if not each.startswith(("data:", "#")))]:
         answer = await peer.request("GET", f"/{path.lstrip('./')}")
