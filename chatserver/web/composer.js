@@ -227,7 +227,7 @@ export class Composer {
 
   /** What is typed or pasted outside any field goes into the composer: focused now, it gets this key. */
   #stray(event) {
-    const { key, ctrlKey, metaKey, altKey, defaultPrevented, target } = event;
+    const { key = '', ctrlKey, metaKey, altKey, defaultPrevented, target } = event; // none where Chrome fills in a field
     // AltGr types a character but reports Ctrl and Alt; a dead key combines with the next one.
     const isCommand = (ctrlKey || metaKey || (altKey && !isApple)) && !event.getModifierState('AltGraph');
     const isMeant = isCommand ? key === 'v' && !altKey : (key.length === 1 && key !== ' ') || key === 'Dead';

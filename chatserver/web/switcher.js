@@ -34,7 +34,7 @@ export class Switcher {
     this.rooms = rooms;
     byId('find').addEventListener('click', () => this.open());
     addEventListener('keydown', (event) => {
-      if (event.key.toLowerCase() !== 'k' || !hasCommandKey(event) || event.shiftKey || event.altKey) return;
+      if (!hasCommandKey(event) || event.key.toLowerCase() !== 'k' || event.shiftKey || event.altKey) return;
       event.preventDefault();
       this.open();
     });
