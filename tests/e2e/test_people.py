@@ -238,7 +238,7 @@ def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: Op
         expect(ann.page.locator("#text")).to_be_focused()
     key = "new KeyboardEvent('keydown', { key: 'k', ctrlKey: true, cancelable: true })"
     assert ann.page.evaluate(f"dispatchEvent({key})") is False  # the browser's own search does not open
-    ann.page.evaluate("document.body.dispatchEvent(new Event('keydown', { bubbles: true }))")  # as Chrome fills in a field
+    ann.page.evaluate("document.body.dispatchEvent(new Event('keydown', { bubbles: true }))")  # of autofill
     box, frame = field.bounding_box(), ann.page.locator("#switcher").bounding_box()
     assert box
     assert frame
