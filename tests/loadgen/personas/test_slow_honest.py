@@ -406,3 +406,10 @@ async def test_a_batch_that_is_not_answered_in_full_is_hurt(statuses: tuple[int,
             await answer(stream, status)
         await stream.aclose()
         await until(lambda: reason in {**play.cohort.ended, **play.cohort.refused})
+
+
+@pytest.mark.parametrize("name", ["slow-typist", "batch", "curl", "bandwidth"])
+def test_none_asks_again_just_when_usual_servers_end_idle_connections(name: str) -> None:
+    """A typist paused for 5 s, as long as stock uvicorn and Apache wait, and of 60 five were hurt by their own."""
+    pause = registry()[name].pause_seconds  # type: ignore[attr-defined]
+    assert min(abs(pause - usual) for usual in (5, 10, 15, 60, 65, 75)) >= 1
