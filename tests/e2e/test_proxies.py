@@ -11,6 +11,7 @@ import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from email.utils import formatdate
 from functools import partial
 from pathlib import Path
 
@@ -75,29 +76,30 @@ async def _behind(
 ) -> AsyncIterator[Address]:
     """The address of a proxy in front of a server, until the block ends. Of several nodes only the first is up."""
     config, flags = _printed(page, kind)
-    front, back = steady_port(), steady_port()
+    flags = ["127.0.0.1" if flag == "10.0.0.3" else flag for flag in flags]
+    if "--port" in flags:
+        del flags[(at := flags.index("--port")) : at + 2]
+    back = steady_port()
     _store_certificate(folder)
-    name, config = surround(config)
+    async with server_process(folder, *flags, "--port", str(back), "--log", "memory:", is_forked=True) as server:
+        assert len(server.lines) == 1, server.errors
+        async with _proxy(folder, *surround(config), command, back) as address:
+            yield address
+
+
+@asynccontextmanager
+async def _proxy(folder: Path, name: str, config: str, command: list[str], back: int) -> AsyncIterator[Address]:
+    """The address of a proxy in front of this port, until the block ends."""
+    front = steady_port()
     config = re.sub(r"(127\.0\.0\.1|10\.0\.0\.1):(8000|8443)", f"127.0.0.1:{back}", config)
     config = config.replace("10.0.0.2:8000", f"127.0.0.1:{steady_port()}")
-    flags = ["127.0.0.1" if flag == "10.0.0.3" else flag for flag in flags]
     config = config.replace("/etc/ssl/chat", str(folder))
     config = config.replace("listen 443", f"listen {front}").replace("bind :443", f"bind 127.0.0.1:{front}")
     (folder / name).write_text(config.replace(f"{NAME} {{", f"{NAME}:{front} localhost:{front} {{"))
-    if "--port" in flags:
-        del flags[(at := flags.index("--port")) : at + 2]
-    async with (
-        server_process(folder, *flags, "--port", str(back), "--log", "memory:", is_forked=True) as server,
-        trio.open_nursery() as nursery,
-    ):
-        assert len(server.lines) == 1, server.errors
-        with (folder / "proxy.err").open("wb") as errors:
-            environment = {
-                **os.environ,
-                "XDG_DATA_HOME": str(folder),
-                "XDG_CONFIG_HOME": str(folder),
-                "HOME": str(folder),
-            }
+    paths = dict.fromkeys(("XDG_DATA_HOME", "XDG_CONFIG_HOME", "HOME"), str(folder))
+    with (folder / "proxy.err").open("wb") as errors:
+        async with trio.open_nursery() as nursery:
+            environment = {**os.environ, **paths}
             run = partial(trio.run_process, stdout=errors, stderr=subprocess.STDOUT, cwd=folder, env=environment)
             proxy: trio.Process = await nursery.start(partial(run, command, check=False))
             with trio.fail_after(PATIENCE):
@@ -158,6 +160,51 @@ async def test_each_transport_works_behind_a_proxy_and_each_client_has_its_own_a
             fields = {**headers, "Origin": origin}
             answer = await ask(address, "POST", "/rooms/lobby/messages", b"from a page", headers=fields)
             assert answer.status == status, answer
+        async with connect(address) as leaving:
+            await leaving.send(request("GET", "/rooms/left/messages?wait=60&after=0", headers=headers))
+            await until(lambda: _held_polls(address, headers), lambda held: held == "1.0")
+        await until(lambda: _held_polls(address, headers), lambda held: held == "0.0")
+
+
+async def _held_polls(address: Address, headers: dict[str, str]) -> str:
+    metrics = (await ask(address, "GET", "/metrics", headers=headers)).body.decode()
+    [held] = [line for line in metrics.splitlines() if line.startswith("chatserver_held_polls ")]
+    return held.split()[1]
+
+
+@pytest.mark.parametrize(
+    ("kind", "surround", "command"),
+    [
+        pytest.param("nginx", nginx, NGINX, marks=_needs("nginx"), id="nginx"),
+        pytest.param("caddy", caddy, CADDY, marks=_needs("caddy"), id="caddy"),
+        pytest.param("haproxy", haproxy, HAPROXY, marks=_needs("haproxy"), id="haproxy"),
+    ],
+)
+async def test_a_proxy_does_not_pass_on_which_fields_the_client_wants_removed(
+    tmp_path: Path, nursery: trio.Nursery, kind: str, surround: Callable[[str], tuple[str, str]], command: list[str]
+) -> None:
+    """A proxy behind HAProxy removed `X-Forwarded-For`, so the client counted as HAProxy and had no limits."""
+    heads: list[str] = []
+
+    async def answer(stream: trio.SocketStream) -> None:
+        async with stream:
+            head = b""
+            while b"\r\n\r\n" not in head:
+                head += await stream.receive_some()
+            heads.append(head.decode().lower())
+            date = formatdate(usegmt=True)
+            await stream.send_all(f"HTTP/1.1 200 OK\r\nDate: {date}\r\nContent-Length: 2\r\n\r\nok".encode())
+
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1")
+    back = listener.socket.getsockname()[1]
+    nursery.start_soon(trio.serve_listeners, answer, [listener])
+    _store_certificate(tmp_path)
+    async with _proxy(tmp_path, *surround(_printed(OPERATIONS, kind)[0]), command, back) as address:
+        for named in ("X-Forwarded-For", "close, X-Forwarded-For", "keep-alive\r\nConnection: X-Forwarded-Proto"):
+            fields = {"Host": f"{NAME}:{address.port}", "Connection": named}
+            assert (await ask(address, "GET", "/", headers=fields)).status == 200
+    assert [head.count("x-forwarded-for") for head in heads] == [1] * 3
+    assert [re.findall("connection: .*x-.*", head) for head in heads] == [[]] * 3
 
 
 @_needs("caddy")
