@@ -221,8 +221,8 @@ def _explain(data: str | bytes, error: MessageError) -> MessageError:
     except (ValueError, RecursionError):
         return error if malformed else MessageError(ErrorCode.BAD_JSON, _OBJECT)
     id_ = _scalar(fields.id)
-    if malformed:
-        return MessageError(error.code, error.message, id_ if _is_id(id_) else None)
+    if malformed:  # an id that was altered is left out
+        return MessageError(error.code, error.message, id_ if _is_id(id_) and "\ufffd" not in str(id_) else None)
     if not _is_id(id_):
         return bad_field("id", _ID_RULE)
     kind = _scalar(fields.type)
@@ -234,8 +234,11 @@ def _explain(data: str | bytes, error: MessageError) -> MessageError:
 
 
 def _without_half_pairs(data: str | bytes) -> bytes:
-    """The message of a client that cut a text within an emoji, as JSON that can be read: its id tells which it was."""
-    return _HALF_PAIR.sub(rb"\\u0020", _as_bytes(data))
+    """The message of a client that cut a text within an emoji, as JSON that can be read: its id tells which it was.
+
+    An escape replaces a half, since what looks like one may be text behind an escaped backslash.
+    """
+    return _HALF_PAIR.sub(rb"\\ufffd", _as_bytes(data))
 
 
 def _as_bytes(data: str | bytes) -> bytes:

@@ -80,6 +80,7 @@ def test_a_refusal_names_the_field_and_has_the_id() -> None:
         *((data, BAD_JSON, "", None) for data in NO_JSON),
         ("", BAD_JSON, "JSON is empty or ends too early", None),
         *((f'{{"type":"publish","id":1,"room":"a","text":"{half}"}}', BAD_JSON, "half a", 1) for half in HALF_PAIRS),
+        ('{"type":"ping","id":"a\\ud83d"}', BAD_JSON, "half a", None),
         (b'{"type":"ping","id":"\xff"}', BAD_JSON, "", None),
         ("[" * 25_000, BAD_JSON, "", None),
         ('{"type":"ping","x":' + "[" * 12_500 + "]" * 12_500 + "}", *TOO_DEEP, None),
