@@ -26,6 +26,7 @@ from chatserver.protocol.moderation import SanctionBody, check_network, decode_k
 from chatserver.protocol.response import json_body
 from chatserver.protocol.validation import check_any_user_id
 from chatserver.reasons import ErrorCode
+from chatserver.settings.spec import plain
 
 #: Sanctions or entries in one answer: the default, and the most that can be asked for.
 DEFAULT_LISTED, MAX_LISTED = 100, 1_000
@@ -97,7 +98,7 @@ class ModerationHandlers:
             room, Penalty(asked.kind), asked.user or "", network, until, asked.reason or "", face.id,
             face.name, now, name,
         )  # fmt: skip
-        length = "" if asked.seconds is None else f"{asked.seconds:g} s"
+        length = "" if asked.seconds is None else f"{plain(asked.seconds)} s"
         entry = self._entry(principal, asked.kind, room, target, name, length, wanted.reason)
         try:
             sanction = await self._kept.add(wanted, entry)
