@@ -1,6 +1,7 @@
 """The client with the real server."""
 
 import time
+from collections.abc import AsyncIterable, AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,47 @@ async def test_a_proxy_may_have_no_route_to_the_server_for_a_while(transport: Tr
                 tried += 1
         async with answering(way.serve, port):
             assert await listener.texts(1) == ["hello"]
+
+
+class Outage(Link):
+    """Loses touch in the middle of the first long text: what comes after its first half never arrives."""
+
+    is_over = False
+
+    async def _pump(
+        self, source: AsyncIterable[bytes | bytearray], sink: trio.SocketStream, ends: trio.CancelScope
+    ) -> None:
+        await super()._pump(self._halved(source), sink, ends)
+
+    async def _halved(self, source: AsyncIterable[bytes | bytearray]) -> AsyncIterator[bytes | bytearray]:
+        async for data in source:
+            if len(data) < 8_000 or self.is_over:
+                yield data
+                continue
+            self.is_over = True
+            yield data[:4_000]
+            await trio.sleep_forever()
+
+
+@each_transport
+async def test_a_text_that_an_outage_made_too_late_is_sent_again_and_stored_once(transport: TransportName) -> None:
+    """At 3 KB/s, 8,000 characters and an outage of 10 s take longer than a body or a frame may."""
+    async with (
+        serving(body_deadline=0.3, body_deadline_max=0.3, message_deadline=0.3) as server,
+        trio.open_nursery() as nursery,
+    ):
+        way = Outage(server.address.port)
+        await nursery.start(way.run)
+        async with listening(f"127.0.0.1:{way.port}", transport=transport) as listener:
+            await listener.until(Entered)
+            listener.say("x" * 8_000, "and on")
+            assert await listener.texts(2) == ["x" * 8_000, "and on"]
+            await listener.acknowledged(2)
+            assert listener.errors == []
+        assert way.is_over
+        assert await server.closes("message-deadline" if transport == "ws" else "body-deadline") == 1
+        assert await server.metric("chatserver_messages_total") == 2
+        way.end()
 
 
 async def test_no_message_is_lost_or_doubled_while_servers_are_killed(tmp_path: Path) -> None:
