@@ -83,7 +83,7 @@ export class Room extends Target<RoomEvents> {
   typing(): void;
   markRead(offset: number): void;
   leave(): void;
-  /** Joins again after a kick. */
+  /** Joins again after a kick or a refusal. */
   comeBack(): void;
   /** Why the user is not in the room; null while in it. */
   readonly out: ChatError | null;
