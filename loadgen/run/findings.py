@@ -66,6 +66,9 @@ def report_of(measured: Measured) -> Report:
 def _verdict(measured: Measured, figures: Figures) -> Verdict:
     unread = measured.session.totals.reread.unreadable == UNANSWERED
     bar, late = (*_bar(measured, figures), *measured.plan.conditions), too_late(figures)
+    undue = [] if measured.experiment.probes is None else measured.operations.undue()
+    if undue:
+        bar = tuple(condition for condition in bar if figures[condition.figure] is not None)
     judges_times, faults = any(condition.is_time for condition in bar), _faults(measured, figures)
     unproven = _unproven(measured, figures)
     found = decide(
@@ -75,6 +78,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         faults=faults,
         doubts=[*causes(figures), *(["the floor itself gave no figures"] * bool(measured.floor_fault))],
         unsure=[
+            *undue,
             *(late if judges_times else []),
             *(measured.operations.loud_baseline() if judges_times and measured.experiment.compares else []),
             *filter(None, [_no_collateral(measured, figures)]),

@@ -142,6 +142,12 @@ class Operations:
             if result.phase in self.counts_as and result.expected != result.latency.count
         ]
 
+    def undue(self) -> list[str]:
+        """Why the figures of a phase are missing, if it was so short that no operation of a victim was due in it."""
+        due = {self.counts_as.get(each.phase) for each in self.phases if each.expected and each.kind in ESTABLISHED}
+        longer = "longer phases or more victims would tell"
+        return [f"no operation was due in the {phase}: {longer}" for phase in PHASES if phase not in due]
+
     def loud_baseline(self) -> list[str]:
         """Reasons why the bar is too loose: if the baseline itself had late answers, holding the bar proves nothing."""
         p99s, p50s = self.p99s("baseline"), self.p50s("baseline")

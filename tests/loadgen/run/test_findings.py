@@ -411,6 +411,19 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     assert report_of(quiet).verdict.notes[1:] == [told]
 
 
+@pytest.mark.parametrize("has_failed", [False, True])
+def test_a_phase_without_an_operation_is_not_the_targets_fault(has_failed: bool) -> None:
+    """A recovery of 0.12 s fell short: "recovery_failed was not measured". What did fail still counts."""
+    found = attacked()
+    phases = [each for each in found.session.totals.phases if each.phase != "recovery"]
+    total(found, phases=[*phases, *([failed("attack")] if has_failed else [])])
+    verdict = report_of(found).verdict
+    assert verdict.outcome is (Outcome.FELL_SHORT if has_failed else Outcome.INVALID)
+    told = "attack_failed is 1" if has_failed else "no operation was due in the recovery: longer phases or more victims"
+    assert verdict.reasons[0].startswith(told)
+    assert not any("was not measured" in reason for reason in verdict.reasons)
+
+
 def test_a_crowd_of_malformed_frames_is_not_said_to_be_judged() -> None:
     """A server that ignored all of them was held without a remark."""
     found = attacked()

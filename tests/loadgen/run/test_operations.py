@@ -114,6 +114,13 @@ def test_without_operations_there_is_no_measurement(results: list[PhaseResult], 
     assert all(each.startswith(fault) for each, fault in zip(told, faults, strict=True))
 
 
+def test_a_phase_in_which_no_operation_was_due_is_named() -> None:
+    operations = found(
+        result("before", "ws", 1), result("second wave", "new-ws", 1), result("after", "get", expected=1)
+    )
+    assert operations.undue() == ["no operation was due in the attack: longer phases or more victims would tell"]
+
+
 @pytest.mark.parametrize(
     ("before", "during", "is_loud"),
     [
