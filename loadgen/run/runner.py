@@ -4,7 +4,7 @@ Owns: the victims and newcomers, in a process of their own, so that neither crow
 """
 
 from collections import Counter
-from random import Random
+from secrets import token_hex
 
 import trio
 
@@ -19,8 +19,8 @@ from loadgen.victims.victim import ADDRESSES, Newcomers, Victim
 
 class ProbeRunner:
     def __init__(self, role: Role) -> None:
-        tag = f"v{Random(role.seed).getrandbits(32):08x}"  # noqa: S311  names, no secrets
-        self._context = Context(role.target, tag, role.endpoint)
+        # not by the seed: two runs may have the same one, at the same time
+        self._context = Context(role.target, f"v{token_hex(4)}", role.endpoint)
         self._probes: list[Probe] = []
         self._reread = Reread()
         self._made = trio.Event()

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
+from secrets import token_hex
 from typing import Final
 
 import msgspec
@@ -94,6 +95,7 @@ class Session:
         self.seconds = 0.0
         self.phase = START
         self._page_type: str | None = None  # of the target's page, once that was looked at
+        self._mark = f"lg{token_hex(4)}"  # not by the seed: two runs may have the same one, at the same time
         self._lost_worker = ""  # why the results of a process of our own are missing
         self._workers: list[Worker] = []
         self._heard: list[Worker] | None = None  # workers whose operations make the timeline; None = all
@@ -128,6 +130,7 @@ class Session:
             endpoint=msgspec.structs.replace(self.plan.endpoint, page_type=self._page_type),
             personas=list(self.plan.personas),
             niceness=niceness,
+            mark=self._mark,
         )
         worker = await spawn(self._nursery, part, role)
         self._workers.append(worker)

@@ -33,7 +33,7 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
     for client in [client for cohort in crowd._cohorts for client in cohort.clients]:
         client.stage = Stage.HELD
     for client in clients:
-        name = "lg00000000-0123abcd 1"
+        name = "lg-0123abcd 1"
         texts = [f"{name} text", f"{name}2 text"] if client.name == "poll" else ["what others say"]
         client.deliver([Message(text=text) for text in texts])
     sums = crc32(name.encode()) + crc32(f"{name}2".encode())
