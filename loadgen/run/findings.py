@@ -185,6 +185,8 @@ def _notes(measured: Measured, figures: Figures) -> list[str]:
         here = measured.plan.target.on_loopback
         why = "connections waited, as in a full backlog" if here else "the network loses packets"
         notes.append(f"{why}: {fmt.several(lossy, 'client')} sent packets again before the attack")
+    if measured.experiment.attackers and not measured.plan.target.spreads_sources:
+        notes.append("victims came from the attackers' address: a limit for each address hurts them too")
     if late := measured.operations.late():
         notes.append(f"late at the 99th percentile: {', '.join(late)}")
     if not figures["newcomers_came"]:

@@ -390,7 +390,9 @@ def test_how_hard_an_attack_was_and_what_was_left_out_is_noted() -> None:
     ]
     assert report_of(found).figures["floor_p99_ratio"] == 4.369
     found.plan = replace(found.plan, target=replace(found.plan.target, address="192.0.2.1"))
-    assert "the network loses packets: 2 clients sent packets again before the attack" in report_of(found).verdict.notes
+    notes = report_of(found).verdict.notes
+    assert "the network loses packets: 2 clients sent packets again before the attack" in notes
+    assert "victims came from the attackers' address: a limit for each address hurts them too" in notes
     alone = attacked()
     alone.floor = at_floor("it fell", attempts_per_s=20.0)
     alone.memory = {"baseline": [Size(0.0, 0)], "attack": [Size(5.0, 10 * 2**20)]}
