@@ -8,6 +8,7 @@ import sys
 def main() -> None:
     # Supervisors and `timeout` send it: the same as Ctrl-C, which trio holds back while it runs no task.
     signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's `&` has ignored in scripts
     try:
         from loadgen.cli import main as run  # noqa: PLC0415
 

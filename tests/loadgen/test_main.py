@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -14,16 +16,22 @@ def _done(program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
 
 
-def test_sigterm_never_interrupts_trio_itself() -> None:
-    """A second SIGTERM, or one before the first is awaited, ended in "internal error in Trio" and exit code 3."""
-    program = """if True:
+@pytest.mark.parametrize("before", ["", "signal.signal(signal.SIGINT, signal.SIG_IGN)"], ids=["", "as with &"])
+def test_sigterm_never_interrupts_trio_itself(before: str) -> None:
+    """A second SIGTERM, or one before the first is awaited, ended in "internal error in Trio" and exit code 3.
+
+    A script's `&` has SIGINT ignored, and with it SIGTERM was: the run went on to its end.
+    """
+    program = f"""if True:
         import signal, trio
+        {before}
         from loadgen import __main__, cli
         class Clock(trio.abc.Clock):
             start_clock = lambda self: None
             current_time = lambda self: 0.0
             def deadline_to_sleep_time(self, deadline):  # between two tasks
                 signal.raise_signal(signal.SIGTERM)
+                assert signal.getsignal(signal.SIGINT) is not signal.SIG_IGN
                 return 0.0
         cli.main = lambda: trio.run(trio.sleep_forever, clock=Clock())
         __main__.main()"""
