@@ -121,6 +121,14 @@ def test_a_phase_in_which_no_operation_was_due_is_named() -> None:
     assert operations.undue() == ["no operation was due in the attack: longer phases or more victims would tell"]
 
 
+@pytest.mark.parametrize(("after", "is_loud"), [(200, False), (140, False), (100, True), (1, True)])
+def test_a_baseline_is_not_too_loud_if_the_recovery_was_as_loud(after: float, is_loud: bool) -> None:
+    """A server whose slowest answers always took 72 ms was invalid in every run."""
+    results = [result("before", "ws", 1, 1, 200, 200), result("first wave", "ws", 60, 60, 60)]
+    told = found(*results, result("after", "ws", 1, 1, after, after)).loud_baseline()
+    assert bool(told) is is_loud
+
+
 @pytest.mark.parametrize(
     ("before", "during", "is_loud"),
     [
