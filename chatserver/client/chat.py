@@ -295,8 +295,8 @@ class Chat:
                 self._check_name(user)
             case events.Entered(resumed=False):
                 needed = True
-            case events.Complaint(str(room), code, message) if room in self._rooms:
-                self._rooms.pop(room).events().end(error_of(code, message))
+            case events.Complaint(str(room), code, message, wait) if room in self._rooms:
+                self._rooms.pop(room).events().end(error_of(code, message, wait))
                 needed = True
         for feed in self._feeds(getattr(outcome, "room", None)):
             if needed or not feed.full:

@@ -36,6 +36,7 @@ class Complaint(msgspec.Struct, frozen=True, tag_field="type", tag="complaint"):
     room: str | None
     code: str
     message: str
+    retry_after: float | None = None  # seconds until a ban or mute ends; None: no end, or not known
 
 
 class Postponed(msgspec.Struct, frozen=True, tag_field="type", tag="postponed"):

@@ -240,7 +240,7 @@ class Session:
             return [*refused]
         if error.room is not None:
             self._drop(error.room)
-        return [events.Complaint(error.room, error.code, error.message)]
+        return [events.Complaint(error.room, error.code, error.message, error.retry_after)]
 
     def _failed(self, error: wire.Error, now: float) -> Iterator[Outcome]:
         id_ = error.id or 0
@@ -262,7 +262,7 @@ class Session:
                 self._drop(name)
             else:
                 self.leave(name)  # without its history we cannot keep our promise
-            yield events.Complaint(name, error.code, error.message)
+            yield events.Complaint(name, error.code, error.message, error.retry_after)
 
     # -- rooms --------------------------------------------------------------------------------------------------------
 

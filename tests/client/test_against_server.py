@@ -185,7 +185,7 @@ async def test_a_user_taken_out_of_a_room_is_told_why_and_stays_in_the_others(
         ops = listener.chat.join("ops")
         await listener.until(Entered, times=2)
         user = await listener.chat.connected()
-        ban: dict[str, Any] = {"kind": "ban"} if where == "sanctions" else {}
+        ban: dict[str, Any] = {"kind": "ban", "seconds": 600} if where == "sanctions" else {}
 
         async def taken_out() -> bool:  # a kick finds a poll only while it is held
             answer = await moderate(server.address, "POST", f"/rooms/ops/{where}", user=user.id, **ban)
@@ -198,8 +198,10 @@ async def test_a_user_taken_out_of_a_room_is_told_why_and_stays_in_the_others(
         listener.say("still here")
         assert await listener.texts(1) == ["still here"]
         assert not listener.events(Reconnecting)
-        with pytest.raises(Forbidden):
+        with pytest.raises(Forbidden) as raised:
             await anext(aiter(ops))
+        for told in (complaint.retry_after, raised.value.retry_after):
+            assert (told is not None and 500 < told <= 600) if ban else told is None
 
 
 @pytest.mark.parametrize("transport", ["ws", "sse"])

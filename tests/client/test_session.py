@@ -278,7 +278,7 @@ def test_a_room_is_left_after_a_kick_and_what_was_refused_for_now_is_not_sent_la
     peer.push(3)
     peer.refuse("rate_limited", retry_after=1.0)
     out = peer.give("error", room="lobby", code="forbidden", message="banned", retry_after=60)
-    assert out == [events.Complaint("lobby", "forbidden", "banned")]
+    assert out == [events.Complaint("lobby", "forbidden", "banned", 60)]
     peer.now = 1.0
     assert (peer.push(9), peer.sends_nothing()) == ([], True)
     peer.session.join("lobby")
