@@ -28,7 +28,7 @@ from chatserver.log.sqlite_file import BUSY_TIMEOUT, FILE_ERRORS, WAL_KEPT
 #: them. That allows several attempts within the minute that is promised, and at most two scrubs a minute.
 SCRUB_AFTER, SCRUB_RETRY = 30.0, 5.0
 #: Seconds that the end of a server waits for a scrub, and between its attempts while other processes hold it up.
-FINISH_DEADLINE, FINISH_RETRY = 2.0, 0.1
+FINISH_DEADLINE, FINISH_RETRY = 1.5, 0.1
 #: Seconds between two scrubs for what retention alone has removed: on a busy server it removes something each minute.
 RETENTION_SCRUB = 3600.0
 #: Bytes of the file in one step: 2 ms, during which commits wait.
