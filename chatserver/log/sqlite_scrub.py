@@ -70,13 +70,12 @@ class ScrubSchedule:
             self._due.set()
 
     async def run(self) -> None:
-        """Scrub when it is due, until cancelled."""
-        self._due.set()  # texts may have been deleted shortly before a crash
-        pause = SCRUB_AFTER
+        """Scrub after the start (texts may have been deleted before a crash), and when it is due, until cancelled."""
+        await trio.sleep(SCRUB_AFTER)
         while True:
+            pause = SCRUB_AFTER if await self._try() else SCRUB_RETRY
             await self._due.wait()
             await trio.sleep(pause)
-            pause = SCRUB_AFTER if await self._try() else SCRUB_RETRY
 
     async def finish(self) -> None:
         """Do the scrub that is due when `run` has been cancelled: this file may never be opened again."""

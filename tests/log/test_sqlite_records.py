@@ -337,7 +337,6 @@ async def test_pages_that_may_be_of_another_kind_are_left_alone(
 async def test_a_scrub_syncs_in_the_step_that_writes(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The file was synced at the end: up to all of its bytes at once, while no commit could run."""
     monkeypatch.setattr(scrub_module, "STEP_BYTES", 65_536)
-    monkeypatch.setattr(scrub_module, "FINISH_DEADLINE", 0)
     async with running(SqliteLog(str(path))) as log:
         await submit_all(log, [draft("q" * 900, room="ab"[number % 2]) for number in range(1_000)])
     calls: list[str] = []
