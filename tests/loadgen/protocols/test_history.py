@@ -39,7 +39,7 @@ async def _run(url: str) -> tuple[ProbeRunner, list[Victim]]:
     """One victim of each kind says a few things and reads them again, with the seed of every other run."""
     runner = ProbeRunner(Role(target=target.find(url), seed=1, connect_rate=0.0))
     probes = Probes(victims={kind.name: 1 for kind in KINDS}, newcomers_per_s=0.0, timeout_seconds=PATIENCE)
-    runner.make(probes, interval_seconds=0.06)  # one that is said before the last one was heard is no change
+    runner.make(probes, interval_seconds=0.06)  # a message that is due before the last one was heard is no change
     victims = [probe for probe in runner._probes if isinstance(probe, Victim)]
     async with trio.open_nursery() as nursery:
         nursery.start_soon(runner.run)
