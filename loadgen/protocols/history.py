@@ -29,9 +29,11 @@ from loadgen.victims.victim import Victim, failure_in, number_in, text_of
 #: Rooms that are read again at once: enough to finish soon, and too few to be a load.
 AT_ONCE: Final = 8
 
-#: Time to read one room again, and all rooms; a page takes a few milliseconds.
-ROOM_SECONDS: Final = 20.0
+#: Time for a page of a room, and for all rooms: that, and more for each page that there must be. A page takes a few
+#: milliseconds, and from another continent a few hundred.
+PAGE_SECONDS: Final = 20.0
 REREAD_SECONDS: Final = 60.0
+MORE_SECONDS: Final = 0.5
 
 #: Time for a server that answers "not now", and the pause between two requests.
 NOT_NOW_SECONDS: Final = 5.0
@@ -103,8 +105,8 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
     async def history(said: _Said) -> tuple[set[int], bool] | str:
         """What the room still has, or why it was not read; a history that cannot be read has nothing."""
         try:
-            with trio.fail_after(ROOM_SECONDS):
-                return await _history(context, said)
+            with trio.fail_after(PAGE_SECONDS) as limit:
+                return await _history(context, said, limit)
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
             failure = failure_in(error)
             reason = context.reason_of(failure)
@@ -123,7 +125,8 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
         if kept == UNANSWERED and not any(each.asked for each in found):  # a server that answers at all has, by now
             limit.cancel()
 
-    with trio.move_on_after(REREAD_SECONDS) as limit:
+    pages = sum(-(-len(said.acknowledged) // _PAGE_MESSAGES) for said in rooms)
+    with trio.move_on_after(REREAD_SECONDS + MORE_SECONDS * pages) as limit:
         async with trio.open_nursery() as nursery:
             for said in rooms:
                 nursery.start_soon(read, said)
@@ -132,7 +135,7 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
     return reduce(merged, found, Reread())
 
 
-async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
+async def _history(context: Context, said: _Said, limit: trio.CancelScope) -> tuple[set[int], bool]:
     """Return the operations whose messages the room still has, and whether the server calls this history complete."""
     kept, undone = set[int](), set[int | None]()
     complete, last = True, 0
@@ -155,6 +158,7 @@ async def _history(context: Context, said: _Said) -> tuple[set[int], bool]:
     async with http_peer(context, said.reader) as peer:
         while True:
             query = f"after={quote(cursor, safe='')}&limit={_PAGE_MESSAGES}"
+            limit.deadline = trio.current_time() + PAGE_SECONDS
             page = await get_page(peer, f"/rooms/{said.room}/messages?{query}")
             complete = complete and page.recovered
             if not page.messages or page.cursor == cursor:
