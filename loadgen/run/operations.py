@@ -20,6 +20,9 @@ from loadgen.run.experiment import MEASURED
 #: Reasons of failures that are only late.
 _LATE: Final = frozenset((UNANSWERED, NO_TURN))
 
+#: The failure of a client that asks more often than the target allows one: of a victim, ten times a second.
+_LIMITED: Final = "answered 429"
+
 PHASES: Final = tuple(MEASURED.values())
 
 
@@ -135,6 +138,8 @@ class Operations:
         faults = []
         if not any(each.succeeded or each.failed.keys() - _LATE for each in before):
             faults.append("no operation was answered in time before the attack: there is nothing to compare with")
+        if {reason for each in before for reason in each.failed} == {_LIMITED}:
+            faults.append(f"the target allows a client less than a victim asks: {_LIMITED} before the attack")
         return faults + [
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
             f" {result.latency.count:,} were booked"

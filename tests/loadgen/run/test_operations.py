@@ -99,6 +99,12 @@ def test_the_worst_victim_is_judged_by_the_baseline_of_its_kind() -> None:
         ([result("before", "ws", 1)], []),
         ([result("before", "ws", 1, **{UNANSWERED: 1})], ["no operation was answered in time before the attack"]),
         ([result("before", "ws", 1, oops=1)], []),  # answered, and wrongly
+        # nginx with `limit_req` was blamed for its limit
+        (
+            [result("before", "get", 1, 2, **{"answered 429": 1})],
+            ["the target allows a client less than a victim asks"],
+        ),
+        ([result("before", "get", 1, 2, oops=1, **{"answered 429": 1})], []),
         ([result("before", "ws", 1, oops=1), result("before", "get", 1)], []),
         ([], ["no operation was answered in time before the attack"]),
         (
