@@ -33,6 +33,7 @@ from loadgen.output.exports import require
 from loadgen.report import format as fmt
 from loadgen.report.schema import Outcome, Report, Started, Table, verdict
 from loadgen.run import preflight
+from loadgen.run.player import NOT_FOLLOWED
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.progress import Progress
 from loadgen.run.session import Plan
@@ -151,7 +152,7 @@ class Comparison:
             seed=self.measured.seed,
             started=self._started.at,
             seconds=self._started.seconds,
-            verdict=verdict(self._outcome(), self._reasons()),
+            verdict=verdict(self._outcome(), self._reasons(), self._redirects()),
             tables=[*(table for each in self._results for table in each.tables(self.peers)), *self._servers()],
             parts=self._parts,
         )
@@ -170,6 +171,11 @@ class Comparison:
         done = [f"{fmt.several(len(self._parts), 'measurement')} of {fmt.several(servers, 'server')}"]
         skipped = [f"{name} skipped: {why}" for name, why in self._skipped.items()]
         return [*done, *skipped, *(f"{each.scenario.name}, {line}" for each in self._results for line in each.failures)]
+
+    def _redirects(self) -> Iterable[str]:
+        """The servers that served something else than a page, which is why they were quick; each once."""
+        notes = (f"{part.target}: {note}" for part in self._parts for note in part.verdict.notes)
+        return dict.fromkeys(note for note in notes if note.endswith(NOT_FOLLOWED))
 
     def _servers(self) -> Iterator[Table]:
         """The table of the servers of the catalogue and their versions; nothing is known of those that run already."""

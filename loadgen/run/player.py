@@ -60,6 +60,8 @@ RAMP_SECONDS: Final = 0.2
 
 _WATCH_SECONDS: Final = 0.5
 
+NOT_FOLLOWED: Final = "redirects are not followed, so name the page that it leads to"
+
 _ANY_SERVER: Final = (
     "for a server that does not speak chat.v1 say --request 'GET /path' or --mix echo=100, --victim 'GET /path' or"
     " --victim ws-echo, of capacity --protocol http or ws-echo; and --ws-path and --header, if it needs them"
@@ -127,7 +129,7 @@ class Player:
         status = statuses[0]
         if status in {301, 302, 303, 307, 308}:
             answer = f"GET {endpoint.path} was answered {status}"
-            self._measured.left_out.append(f"{answer}: redirects are not followed, so name the page that it leads to")
+            self._measured.left_out.append(f"{answer}: {NOT_FOLLOWED}")
 
     def _choose_neighbours(self, status: int | None) -> None:
         """Keep the neighbours that can play, and extend the attack until each has completed its cycle."""

@@ -116,6 +116,15 @@ def test_without_figures_of_both_there_is_nothing_to_compare(capsys: pytest.Capt
 
 
 @pytest.mark.usefixtures("without_pauses")
+def test_a_server_that_redirects_is_named(capsys: pytest.CaptureFixture[str]) -> None:
+    """It had a fiftieth of the other's time, and nothing said that it had served no page."""
+    with planted() as one, planted(Plant(page=302)) as other:
+        compare(one.url, other.url, clients=2, rate=20.0, duration=0.4, repeats=1)
+    note = f"{other.url}: GET / was answered 302: redirects are not followed, so name the page that it leads to"
+    assert capsys.readouterr().out.count(note) == 1
+
+
+@pytest.mark.usefixtures("without_pauses")
 def test_a_server_that_dies_while_it_is_measured_has_no_figures(capsys: pytest.CaptureFixture[str]) -> None:
     """It had those of answers that did not come, and the comparison held."""
     posting = Playing(request="POST /rooms/lobby/messages")
