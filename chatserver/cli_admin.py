@@ -7,8 +7,7 @@ Exit codes: 0 done, 1 the server failed or refused, 2 bad flags.
 """
 
 import sys
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
 from cyclopts import App, Parameter
@@ -18,7 +17,8 @@ from chatserver.settings.forms import span
 from chatserver.settings.spec import ConfigError
 
 if TYPE_CHECKING:
-    from chatserver.terminal.moderate import Admin
+    from chatserver.client.wire import Sanction
+    from chatserver.terminal.moderate import Admin, Entry
 
 admin = App(
     name="admin",
@@ -42,6 +42,8 @@ Token = Annotated[
     str, _flag("TOKEN", "A moderator's token; @FILE reads it from a file, where other users cannot see it.")
 ]
 Limit = Annotated[int, Parameter(help="The most entries to list, up to 1,000.", metavar="N")]
+_NEWEST = "there may be more: these are the newest {:,}"
+_FURTHER = "there may be more: go on with --after {}"
 
 
 @admin.command
@@ -96,27 +98,35 @@ def delete(
 @admin.command
 def sanctions(
     url: Url, /, *, room: Annotated[str, _flag("ROOM", "The room; the default is all of them.")] = "*",
-    user: User = "", network: Network = "", limit: Limit = 100, token: Token,
+    user: User = "", network: Network = "", limit: Limit = 1000, token: Token,
 ) -> int:  # fmt: skip
     """List the mutes and bans that are in force, the newest first."""
     from chatserver.terminal.moderate import print_sanctions  # noqa: PLC0415  (quick --help)
 
+    def show(found: "Sequence[Sanction]") -> None:
+        print_sanctions(found, sys.stdout)
+        if len(found) == limit:
+            complain(_NEWEST.format(limit))
+
     whom = _whom(user, network) if user or network else {}
-    return _run(
-        url, token, lambda it: it.sanctions(room, whom=whom, limit=limit), partial(print_sanctions, file=sys.stdout)
-    )
+    return _run(url, token, lambda it: it.sanctions(room, whom=whom, limit=limit), show)
 
 
 @admin.command
 def audit(
     url: Url, /, *,
     after: Annotated[int | None, _flag("ID", "List those after the entry with this id, not the latest.")] = None,
-    limit: Limit = 100, token: Token,
+    limit: Limit = 1000, token: Token,
 ) -> int:  # fmt: skip
     """List what moderators did and what others tried to do, the oldest first."""
     from chatserver.terminal.moderate import print_audit  # noqa: PLC0415  (quick --help)
 
-    return _run(url, token, lambda it: it.audit(after=after, limit=limit), partial(print_audit, file=sys.stdout))
+    def show(found: "Sequence[Entry]") -> None:
+        print_audit(found, sys.stdout)
+        if len(found) == limit:
+            complain(_NEWEST.format(limit) if after is None else _FURTHER.format(found[-1].id))
+
+    return _run(url, token, lambda it: it.audit(after=after, limit=limit), show)
 
 
 def _sanction(
