@@ -182,8 +182,10 @@ async def _send(options: Options, chat: Chat, nursery: trio.Nursery) -> None:
             code = _complain(f"standard input: {typed.failure}")
     except BaseException:
         if number > done or typed.has_more():
-            lost = f"line {max(number, done + 1)} and what follows may be lost"
-            _say("nothing is sent" if chat.user is None else lost)
+            left = f"line {done + 1} and what follows are not sent"
+            if number > done:  # also after a 429, which may answer a repetition of what is stored
+                left = f"line {number} may be lost, and what follows is not sent"
+            _say("nothing is sent" if chat.user is None else left)
         raise
     raise Done(code)
 
