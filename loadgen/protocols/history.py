@@ -34,6 +34,7 @@ AT_ONCE: Final = 8
 PAGE_SECONDS: Final = 20.0
 REREAD_SECONDS: Final = 60.0
 MORE_SECONDS: Final = 0.5
+LONGEST_SECONDS: Final = 1800.0  # 3,500 pages
 
 #: Time for a server that answers "not now", and the pause between two requests.
 NOT_NOW_SECONDS: Final = 5.0
@@ -126,7 +127,7 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
             limit.cancel()
 
     pages = sum(-(-len(said.acknowledged) // _PAGE_MESSAGES) for said in rooms)
-    with trio.move_on_after(REREAD_SECONDS + MORE_SECONDS * pages) as limit:
+    with trio.move_on_after(min(REREAD_SECONDS + MORE_SECONDS * pages, LONGEST_SECONDS)) as limit:
         async with trio.open_nursery() as nursery:
             for said in rooms:
                 nursery.start_soon(read, said)

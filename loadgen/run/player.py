@@ -14,7 +14,7 @@ import trio
 from loadgen.clients.client import Needs
 from loadgen.clients.opening import OPEN_DEADLINE_SECONDS
 from loadgen.net.timers import NEVER, now
-from loadgen.protocols import KEEPS_MESSAGES, served
+from loadgen.protocols import KEEPS_MESSAGES, history, served
 from loadgen.report.schema import Outcome, Report, verdict
 from loadgen.run import procfs
 from loadgen.run.crowd import Crowd
@@ -304,7 +304,7 @@ class Player:
         if reread:
             self._plan.progress.say("reading every acknowledged message again")
         await victims.call(ProbeRunner.end, reread=reread)
-        await self._session.until(lambda: victims.up_to_date, NEVER)  # it has a limit of its own
+        await self._session.until(lambda: victims.up_to_date, history.LONGEST_SECONDS)
 
     async def _see_what_is_left(self, victims: Worker) -> None:
         """Give the server time to close what the attackers left behind, and count its descriptors.
