@@ -195,7 +195,7 @@ def chat(
     """Chat from the terminal.
 
     Reconnects by itself and goes on from where it was: nothing is lost, nothing comes twice. At a terminal with a
-    prompt, /help lists the commands. With --send, publishes each line of standard input. Exit codes: 0 all is well,
+    prompt, /help lists the commands. With --send, publishes the lines of standard input. Exit codes: 0 all is well,
     with --send all lines are acknowledged; 1 the server refused, or a line is not acknowledged; 2 bad flags.
 
     Parameters
@@ -218,7 +218,7 @@ def chat(
     json
         As --plain, with one JSON object a line for everything that happens.
     send
-        Publish each line of standard input, then exit.
+        Publish each line of standard input that is not blank, then exit.
     retry_for
         With --send: give up on a line after this many seconds without an acknowledgement.
     """

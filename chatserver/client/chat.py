@@ -14,7 +14,7 @@ import trio
 from chatserver.client import events, requests, wire
 from chatserver.client.calls import Calls
 from chatserver.client.credentials import Credentials, checked_token
-from chatserver.client.errors import ChatError, Unavailable, error_of
+from chatserver.client.errors import ChatError, Invalid, Unavailable, error_of
 from chatserver.client.feed import Feed
 from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
@@ -25,6 +25,7 @@ from chatserver.client.stream import parse_target
 from chatserver.client.websocket import websocket
 
 ANSWER_TIMEOUT = 30.0  # s that a caller waits by default, including reconnects
+MOST_LATEST = 50  # records that a join brings
 MOST_SANCTIONS = 1000  # as many as the server lists
 
 TransportName = Literal["ws", "poll", "sse"]
@@ -60,6 +61,8 @@ class Chat:
         """
         if room not in self._rooms:
             requests.checked(requests.Join(room=room, after=after))
+            if not 0 <= latest <= MOST_LATEST:
+                raise Invalid("bad_field", f"latest: {latest} is not from 0 to {MOST_LATEST}")
             joined = self._rooms[room] = Room(self, room, after)
             if self._everything is not None:
                 joined.events().hand_over()

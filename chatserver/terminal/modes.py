@@ -6,7 +6,7 @@ Owns: standard input and output, signals and the exit code. May not: know frames
 - plain: one line a record on standard output (wrapped at a terminal), other events on standard error; lines of standard
   input are published, except commands that a person types
 - json: the same, with all events on standard output, as one JSON object a line
-- send: each line of standard input is published; done when all are acknowledged
+- send: each line of standard input that is not blank is published; done when all are acknowledged
 """
 
 import fcntl

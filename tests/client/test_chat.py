@@ -438,6 +438,9 @@ async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: F
         for room in ("\ud83d", None):  # over SSE and long-poll, that is part of a path
             with pytest.raises(Invalid):
                 chat.join(room)  # type: ignore[arg-type]
+        for latest in (-1, 51):  # these were taken, and gave 0 and 50
+            with pytest.raises(Invalid, match="latest"):
+                chat.join("lobby", latest=latest)
         for call in (chat.search, chat.rename):
             with pytest.raises(Invalid):
                 await call("\ud83d")
