@@ -217,7 +217,7 @@ def _demand_consent(target: Target, allow: str | None, wait: float = 0.0) -> Non
         raise TargetRefusedError(f"{target.host} does not consent: {CONSENT_PATH} could not be read ({page.error})")
     if page.status != 200 or page.body.decode("utf-8", "replace").strip() != CONSENT_TEXT:
         raise TargetRefusedError(
-            f"{target.host} does not consent: {CONSENT_PATH} answered {page.status}, not 200 with {CONSENT_TEXT!r}"
+            f"{target.host} does not consent: {CONSENT_PATH} answered {page.status} without {CONSENT_TEXT!r}"
         )
 
 
