@@ -190,6 +190,21 @@ def test_at_a_terminal_there_are_tables(monkeypatch: pytest.MonkeyPatch) -> None
         assert words in shown, words
 
 
+def test_a_narrow_terminal_gets_lines_without_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 60 columns a table cut each id and time into pieces of six characters."""
+    monkeypatch.setenv("COLUMNS", "60")
+    entry = {
+        "id": 3, "time": "2026-01-01T00:00:00.000Z", "by": {"id": "u_mod", "name": "Mod"}, "network": "192.0.2.1",
+        "action": "ban", "room": "lobby", "target": "g_976e5eaf475308c", "detail": "60 s",
+    }  # fmt: skip
+    file = Tty()
+    print_audit([msgspec.convert(entry, Entry)], file)
+    print_audit([], file)
+    line, nothing = file.getvalue().splitlines()
+    assert line.split("\t")[1::5] == ["2026-01-01T00:00:00.000Z", "g_976e5eaf475308c"]
+    assert "nothing is in the audit trail" in nothing
+
+
 def test_texts_of_users_move_no_cursor_and_make_no_line() -> None:
     """Any user can put such an entry into the trail, by a search for the messages of `user`."""
     target = "u\x1b]0;x\x07\n9\tban"

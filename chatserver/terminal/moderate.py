@@ -31,6 +31,7 @@ _FLAGS = {
 }  # fmt: skip
 #: Columns of times; "until" may say "no end".
 _TIMES = frozenset(("time", "until"))
+_LEAST_COLUMNS = 80  # of a terminal: in fewer a table cuts ids and times into pieces
 _SIGN_IN = frozenset(("unauthenticated", "forbidden"))
 #: Perhaps a name in place of an id: the server puts any id in force, since it knows no absent users.
 _ABSENT = "nobody with this id is there now; a name is no id, `/who NAME` in `chatserver chat` shows it"
@@ -146,7 +147,7 @@ def done(what: str, sanction: wire.Sanction) -> str:
 
 
 def print_sanctions(sanctions: Sequence[wire.Sanction], file: IO[str]) -> None:
-    """Print a table, or in a pipe lines with tabs between the columns."""
+    """Print a table; in a pipe or a narrow terminal lines with tabs between the columns."""
     rows = [
         (str(each.id), each.kind, _whom(each), each.room, each.until or "no end", each.by.name, each.reason)
         for each in sanctions
@@ -155,7 +156,7 @@ def print_sanctions(sanctions: Sequence[wire.Sanction], file: IO[str]) -> None:
 
 
 def print_audit(entries: Sequence[Entry], file: IO[str]) -> None:
-    """Print a table, or in a pipe lines with tabs between the columns."""
+    """Print a table; in a pipe or a narrow terminal lines with tabs between the columns."""
     rows = [
         (str(each.id), each.time, _named(each.by.id, each.by.name), each.network, each.action, each.room,
          _named(each.target, each.target_name), each.detail)
@@ -167,11 +168,12 @@ def print_audit(entries: Sequence[Entry], file: IO[str]) -> None:
 
 def _print(columns: Sequence[str], rows: Sequence[Sequence[str]], file: IO[str], *, none: str) -> None:
     rows = [[printable(cell) for cell in row] for row in rows]  # with escapes, a cell could control the terminal
-    if not file.isatty():
+    width = shutil.get_terminal_size().columns
+    if not file.isatty() or (rows and width < _LEAST_COLUMNS):
         for row in rows:
             print("\t".join(row), file=file)
         return
-    console = Console(file=file, width=shutil.get_terminal_size().columns)
+    console = Console(file=file, width=width)
     if not rows:
         console.print(none, style="dim")
         return

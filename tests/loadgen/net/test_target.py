@@ -113,7 +113,7 @@ def test_anything_else_is_refused_before_a_byte_is_sent() -> None:
         # it was refused, and told to be named as it was
         ("chat.example", "Chat.Example", b"loadgen may load this host", ""),
         ("2001:db8::1", "[2001:DB8::1]", b"loadgen may load this host\n", ""),
-        ("chat.example", "chat.example", b"no", "does not consent: .* answered 200 without 'loadgen may load this host'"),
+        ("chat.example", "chat.example", b"no", " answered 200 without 'loadgen may load"),
         ("chat.example", "chat.example", None, "does not consent"),
         ("chat.example", None, b"loadgen may load this host", "--allow-target"),
     ],
