@@ -85,6 +85,11 @@ async def listening(
         nursery.cancel_scope.cancel()
 
 
+async def texts(room: Room, count: int) -> list[str]:
+    with trio.fail_after(SOON):
+        return [(await anext(room)).text for _ in range(count)]
+
+
 async def until(room: Room, kind: type) -> object:
     """The next event of this kind in a room."""
     with trio.fail_after(SOON):
