@@ -11,6 +11,7 @@ import socket
 from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import chain
 
 import structlog
 
@@ -40,6 +41,11 @@ class Listening:
 
     workers: list[list[socket.socket]]
     operators: socket.socket | None
+
+    def close(self) -> None:
+        """Close all. Harmless the second time."""
+        for each in chain(*self.workers, [] if self.operators is None else [self.operators]):
+            each.close()
 
     def urls(self, settings: Settings) -> list[str]:
         """The addresses for clients."""

@@ -112,6 +112,7 @@ class Supervisor:
             task_status.started()
             self._nursery.start_soon(self._replace_at_hangup)
             await self._stopping.wait()
+            self._listening.close()  # else newcomers wait in a queue that nobody serves, until all have drained
         else:
             self._stop()
         await self._until_all_ended()

@@ -1,6 +1,7 @@
 """How the supervisor ends, with fake workers: signals, drains, what it removes."""
 
 import signal
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -37,6 +38,21 @@ async def test_all_drain_concurrently_and_a_second_signal_ends_them_at_once(
         took = trio.current_time() - began
         assert (took < 5) if signals == 2 else (20 <= took <= 28)
         assert [worker.returncode for worker in it.started] == [KILLED if signals == 1 else 0] * 2
+
+
+async def test_newcomers_are_refused_while_workers_drain(tmp_path: Path) -> None:
+    """Else the kernel would accept them for a queue that nobody serves, until the last worker has drained."""
+    async with supervised(tmp_path, metrics_listen="127.0.0.1:0") as it:
+        listening = it.supervisor._listening
+        assert listening.operators is not None
+        addresses = [each.getsockname() for each in (listening.workers[0][0], listening.operators)]
+        for worker in it.started:
+            worker.drains = False
+        signal.raise_signal(signal.SIGTERM)
+        await it.until(lambda: all(worker.stops for worker in it.started))
+        for address in addresses:
+            with pytest.raises(ConnectionRefusedError):
+                socket.create_connection(address)
 
 
 async def test_a_signal_ends_a_long_check_of_the_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
