@@ -3,13 +3,13 @@
 Owns: binding them as the settings say, the error when that fails, and their addresses as URLs. May not: accept.
 
 Several workers have a socket each for one address (SO_REUSEPORT), all made here, before there is a worker. A worker
-that ends leaves its socket and the queue of peers in it to the next.
+that ends leaves its socket and the queue of peers in it to the next, unless that cannot start.
 """
 
 import errno
 import socket
 from collections.abc import Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from itertools import chain
 
@@ -41,6 +41,12 @@ class Listening:
 
     workers: list[list[socket.socket]]
     operators: socket.socket | None
+
+    def refuse(self, worker: int) -> None:
+        """Let the kernel give the newcomers of a worker to the others, until the next one there listens again."""
+        for each in self.workers[worker]:
+            with suppress(OSError):  # ENOTCONN: the worker before it did not listen either
+                each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close all. Harmless the second time."""
@@ -84,15 +90,15 @@ def bind_all(settings: Settings, stack: ExitStack) -> Listening:
         return stack.enter_context(bound)
 
     def for_each_worker(host: str) -> list[socket.socket]:
-        port, several = settings.port, settings.workers > 1
-        if several and port:
-            # SO_REUSEPORT would let ours join the sockets of another server with workers, and take half its clients.
-            bind_one(host, port).close()
-        sockets: list[socket.socket] = []
-        for _ in range(settings.workers):
-            sockets.append(bind_one(host, port, reuse_port=several))
-            port = sockets[0].getsockname()[1]
-        return sockets
+        if settings.workers == 1:
+            return [bind_one(host, settings.port)]
+        # A given port without SO_REUSEPORT, with which ours would join the sockets of another server with workers, and
+        # take half its clients. One that the kernel chooses is bound by its number, or `refuse` would lose it.
+        with bind_one(host, settings.port, reuse_port=not settings.port) as first:
+            port = first.getsockname()[1]
+            if settings.port:
+                first.close()
+            return [bind_one(host, port, reuse_port=True) for _ in range(settings.workers)]
 
     by_host = [for_each_worker(host) for host in settings.host]
     operators = None

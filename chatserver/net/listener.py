@@ -62,6 +62,7 @@ class Listener:
         first: Callable[[str], State], refusals: Sequence[bytes], refused: Callable[[Reason, str], None],
         operators: bool = False,
     ) -> None:  # fmt: skip
+        listening.listen(LISTEN_BACKLOG)  # again, if no worker could start on it for a while
         self.descriptor = listening.fileno()
         self._socket = listening
         self._connections = connections

@@ -189,6 +189,8 @@ class Supervisor:
 
     async def _restart(self, slot: Slot, child: Child, lived: float) -> None:
         self._metrics.died(child)
+        if not child.ready:  # the next one may not start either, and peers in its queue would wait for good
+            self._listening.refuse(slot.index)
         pause = slot.pause_after(lived)
         _log.warning("worker_died", worker=child.number, code=child.code, again_in=pause)
         await trio.sleep(pause)

@@ -4,7 +4,9 @@ import errno
 import os
 import signal
 import socket
-from itertools import pairwise
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from itertools import chain, pairwise
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -13,12 +15,38 @@ from urllib.parse import quote
 import pytest
 import trio
 
+from chatserver.exits import EXIT_BAD_FLAGS
 from chatserver.workers.child import END_PATIENCE, MAX_SILENT_CHECKS, MAX_STARTING_CHECKS, Child
 from chatserver.workers.link import Ready, Setup
 from chatserver.workers.supervisor import MAX_RESTART_PAUSE, MAX_STARTING, RESTART_PAUSE, STABLE_AFTER
-from tests.workers.fakes import KILLED, FakeWorker, supervised, supervision
+from tests.workers.fakes import KILLED, FakeWorker, Supervision, supervised, supervision
 
 pytestmark = pytest.mark.jumping_clock
+
+
+@contextmanager
+def forty_peers(it: Supervision) -> Iterator[list[object]]:
+    """The addresses of peers that have connected: so many that each listening socket has some."""
+    port = int(it.supervisor.addresses[0].rpartition(":")[2])
+    with ExitStack() as stack:
+        peers = [stack.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(40)]
+        yield sorted(peer.getsockname() for peer in peers)
+
+
+def accepted_by(worker: FakeWorker) -> list[object]:
+    """The addresses of the peers in the queue of a worker."""
+    accepted = []
+    with listening_socket(worker) as listening, suppress(BlockingIOError):
+        while True:
+            taken, peer = listening.accept()
+            accepted.append(peer)
+            taken.close()
+    return sorted(accepted)
+
+
+def listening_socket(worker: FakeWorker) -> socket.socket:
+    [number] = worker.setup.listening
+    return socket.socket(fileno=os.dup(number))
 
 
 # -- start ------------------------------------------------------------------------------------------------------------
@@ -266,25 +294,30 @@ async def test_a_starting_worker_has_more_time(tmp_path: Path) -> None:
 async def test_the_next_worker_inherits_the_queue_of_a_dead_workers_socket(tmp_path: Path) -> None:
     """Peers that connect meanwhile are neither refused nor reset."""
     async with supervised(tmp_path) as it:
-        port = int(it.supervisor.addresses[0].rpartition(":")[2])
-        peers = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
-        for worker in it.started[:2]:
-            worker.end(KILLED)
-        await it.has_started(4)
-        accepted = []
-        for worker in it.running:
-            [number] = worker.setup.listening
-            with socket.socket(fileno=os.dup(number)) as listening:
-                while True:
-                    try:
-                        taken, peer = listening.accept()
-                    except BlockingIOError:
-                        break
-                    accepted.append(peer)
-                    taken.close()
-        assert sorted(accepted) == sorted(peer.getsockname() for peer in peers)
-        for peer in peers:
-            peer.close()
+        with forty_peers(it) as peers:
+            for worker in it.started[:2]:
+                worker.end(KILLED)
+            await it.has_started(4)
+            assert sorted(chain(*map(accepted_by, it.running))) == peers
+
+
+async def test_others_serve_the_newcomers_of_a_worker_that_cannot_start(tmp_path: Path) -> None:
+    """With a bad certificate, or a database that was away, they waited for as long as that lasted."""
+    async with supervised(tmp_path) as it:
+        dead, other = it.started
+        it.manner = {"code_at_start": EXIT_BAD_FLAGS}
+        dead.end(KILLED)
+        await it.logged("worker_died", 3)
+        with forty_peers(it) as peers:
+            assert accepted_by(other) == peers
+        it.manner = {}
+        await it.until(lambda: len(it.running) == 2)
+        with listening_socket(it.running[-1]) as listening:
+            listening.listen()  # as a server does
+        with forty_peers(it) as peers:
+            by_worker = [accepted_by(worker) for worker in it.running]
+            assert all(by_worker)
+            assert sorted(chain(*by_worker)) == peers
 
 
 async def test_no_message_overtakes_the_settings(
