@@ -25,7 +25,7 @@ pytestmark = pytest.mark.jumping_clock
 
 
 @contextmanager
-def forty_peers(it: Supervision) -> Iterator[list[object]]:
+def forty_peers(it: Supervision) -> Iterator[list[tuple[str, int]]]:
     """The addresses of peers that have connected: so many that each listening socket has some."""
     port = int(it.supervisor.addresses[0].rpartition(":")[2])
     with ExitStack() as stack:
@@ -33,7 +33,7 @@ def forty_peers(it: Supervision) -> Iterator[list[object]]:
         yield sorted(peer.getsockname() for peer in peers)
 
 
-def accepted_by(worker: FakeWorker) -> list[object]:
+def accepted_by(worker: FakeWorker) -> list[tuple[str, int]]:
     """The addresses of the peers in the queue of a worker."""
     accepted = []
     with listening_socket(worker) as listening, suppress(BlockingIOError):
