@@ -45,8 +45,10 @@ class Listening:
     def refuse(self, worker: int) -> None:
         """Let the kernel give the newcomers of a worker to the others, until the next one there listens again."""
         for each in self.workers[worker]:
-            with suppress(OSError):  # ENOTCONN: the worker before it did not listen either
-                each.shutdown(socket.SHUT_RDWR)
+            # Once only: Linux would shut down all that are accepted after the second time. macOS does not allow it.
+            if each.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                with suppress(OSError):
+                    each.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Close all. Harmless the second time."""

@@ -40,7 +40,8 @@ def accepted_by(worker: FakeWorker) -> list[tuple[str, int]]:
         while True:
             taken, peer = listening.accept()
             accepted.append(peer)
-            taken.close()
+            with taken, pytest.raises(BlockingIOError):  # it is open: to shut a socket down twice shuts these as well
+                taken.recv(1, socket.MSG_DONTWAIT)
     return sorted(accepted)
 
 
