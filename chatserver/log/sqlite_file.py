@@ -6,6 +6,7 @@ Everything here blocks, and is called in a thread.
 
 import errno
 import os
+import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -32,6 +33,8 @@ WAL_KEPT = 64 * 1024 * 1024
 MAX_CHECKED_AT_OPEN = 64 * 1024 * 1024
 #: Bytes of the longest path that SQLite opens: with the ending of a journal it has 512.
 LONGEST_PATH = 504
+#: On Linux, the mounts that this process sees.
+MOUNTS = Path("/proc/self/mountinfo")
 #: Errors for damage that SQLite does not notice, in JSON and in UTF-8.
 _DAMAGE = (msgspec.DecodeError, UnicodeDecodeError)
 #: Nanoseconds after which a change of a file gets another time: FAT keeps times to 2 s, and the kernel takes that of
@@ -89,7 +92,8 @@ def create_private(path: Path) -> None:
 
     SQLite gives its side files the same permissions. Opening for writing finds a missing permission now, and not at the
     first message; called only under the lock (see `lock_file`). A second name of the file would have a lock of its own,
-    and a write-ahead log: two servers would use the same offsets.
+    and a write-ahead log: two servers would use the same offsets. So would a container into which the file alone is
+    mounted, and the last commits would go with that container.
     """
     try:
         os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
@@ -99,6 +103,17 @@ def create_private(path: Path) -> None:
     if names > 1:
         message = f"{path} has {names} names (hard links), and SQLite keeps the last commits of each apart"
         raise LogOpenError(f"{message}; keep one name, that of the latest -wal file")
+    if _is_mount(path):
+        message = f"{path} is mounted alone, and SQLite keeps the last commits beside it, in another file system"
+        raise LogOpenError(f"{message}; mount its folder, and move {path.name}-wal there if there is one")
+
+
+def _is_mount(path: Path) -> bool:
+    where = re.sub(rb"[ \t\n\\]", lambda found: b"\\%03o" % ord(found[0]), os.fsencode(path))  # as the kernel writes it
+    try:
+        return any(line.split()[4] == where for line in MOUNTS.read_bytes().splitlines())
+    except OSError:  # another system, or no /proc
+        return False
 
 
 def connect_writer(path: Path, turn: AbstractContextManager[None] | None = None) -> tuple[sqlite3.Connection, Identity]:

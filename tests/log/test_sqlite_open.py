@@ -231,6 +231,19 @@ async def test_a_file_with_two_names_is_refused_while_it_is_open_and_after(path:
         assert await log.head("lobby") == Head(1, 1)
 
 
+async def test_a_file_that_is_mounted_alone(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As into a container, where its write-ahead log would stay."""
+    path = path.with_name("my chat.db")
+    await fill(path)
+    mounts = path.with_name("mounts")
+    monkeypatch.setattr(file_module, "MOUNTS", mounts)
+    line = "36 35 98:0 /chat.db {} rw,noatime master:1 - ext4 /dev/root rw\n"
+    mounts.write_text("".join(line.format(where) for where in ("/", str(path.parent).replace(" ", "\\040"))))
+    await fill(path)
+    mounts.write_text(line.format("/") + line.format(str(path).replace(" ", "\\040")))
+    assert f"{path} is mounted alone" in await refused(path)
+
+
 async def test_a_file_system_without_locks(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("fcntl.flock", Mock(side_effect=OSError(errno.ENOLCK, "No locks available")))
     assert "No locks available; put it on a local disk" in await refused(path)
