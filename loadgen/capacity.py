@@ -15,6 +15,7 @@ import trio
 from loadgen import flags
 from loadgen.common import COMMON, WATCHING, Common, ConnectRate, Url, Watching, finish, make_plan
 from loadgen.flags import Clients, Seconds
+from loadgen.net.target import UsageError
 from loadgen.personas import registry
 from loadgen.protocols import ADAPTERS
 from loadgen.report.bar import NOTICED_MS
@@ -223,6 +224,8 @@ def capacity(
         most: No more is tried; by default 10,000, of newcomers 1,000.
         duration: Seconds of each trial.
     """
+    if common.no_bar:
+        raise UsageError("--no-bar: the bar is what a size must hold; without one all of them would")
     most = MOST[of] if most is None else most
     largest = trial_of(of, protocol, most, duration)
     plan = make_plan(url, common, loading, largest, connect_rate=connect_rate, known=CAPACITY, rounds=8, fewer="--most")
