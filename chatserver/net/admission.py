@@ -10,6 +10,7 @@ people: the oldest is evicted.
 
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
+from heapq import nlargest
 
 import msgspec
 import structlog
@@ -253,9 +254,9 @@ class Admission:
         waited = max(self._connections.wheel.current + 2 - (connection.deadline - span), 1)
         return waited * self._crowd(connection.address)
 
-    def worst_of(self, connections: Iterable[Connection]) -> Connection:
-        """The first of these to evict: for a cap on one state."""
-        return max(connections, key=self._product)
+    def worst_of(self, connections: Iterable[Connection], count: int) -> list[Connection]:
+        """The first of these to evict, the worst first: for a cap on one state."""
+        return nlargest(count, connections, key=self._product)
 
     def _end(self, connection: Connection) -> None:
         self.reclaimed += 1

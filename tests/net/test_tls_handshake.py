@@ -130,9 +130,13 @@ def test_a_client_that_does_not_trust_us(tls: Sealed, version: ssl.TLSVersion) -
     assert tls.notes == [(Reason.TLS_FAILED, "tlsv1 alert unknown ca")]
 
 
-def test_half_open_handshakes_are_limited(tls: Sealed, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Over the limit the oldest of the most crowded network is evicted; a peer alone in its network stays."""
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_half_open_handshakes_are_limited(tls: Sealed, monkeypatch: pytest.MonkeyPatch, at_once: int) -> None:
+    """Over the limit the oldest of the most crowded network are evicted; a peer alone in its network stays."""
     monkeypatch.setattr(tls_handshake, "MAX_HALF_OPEN", 3)
+    monkeypatch.setattr(tls_handshake, "EVICTED_AT_ONCE", at_once)
+    rank = Mock(wraps=tls.admission.worst_of)
+    monkeypatch.setattr(tls.handshakes, "_worst_of", rank)
     addresses = ["192.0.2.1", "198.51.100.1", "192.0.2.1", "192.0.2.1", "192.0.2.1"]
     met = [tls.dial(address=address) for address in addresses]
     (first, _), (_, lone_client), (second, _), (third, _), (newest, _) = met
@@ -143,6 +147,7 @@ def test_half_open_handshakes_are_limited(tls: Sealed, monkeypatch: pytest.Monke
     assert [each.alive for each, _ in met] == [False, True, False, True, True]
     assert tls.of("closed") == [first, second]
     assert tls.details("closed") == [Reason.EVICTED] * 2
+    assert rank.call_count == 2 / at_once, "each time the oldest are evicted together"
     while not lone_client.shake():
         tls.turn_over()
     tls.turn_over()
