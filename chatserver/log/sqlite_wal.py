@@ -9,6 +9,7 @@ because each is synced before the next is written. The format: https://www.sqlit
 
 import struct
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from shlex import quote
 
@@ -54,7 +55,9 @@ def lost_commits(wal: Path) -> int:
         order = "<>"[magic & 1]  # of the bytes in the words of checksums
         sums = _checksum(header[:24], order, (0, 0))
         if magic | 1 != _MAGIC | 1 or sums != (first, second):
-            return 1 if any(file.read(_FRAME.size)) else 0  # the header was synced before the first frame was written
+            # The header was synced before the first frame was written. Zeros are what another program leaves that
+            # empties the file while a server writes: the frames after that are behind them.
+            return int(any(part.strip(b"\0") for part in iter(partial(file.read, 1 << 16), b"")))
         # Behind the damage, the first commit of a run of frames that continue each other was not acknowledged: it is
         # torn, or its sync failed and the next commit was written over its beginning. Those after it were.
         intact = belongs = True

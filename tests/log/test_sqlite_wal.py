@@ -54,6 +54,7 @@ async def test_damage_is_distinguished_from_the_remains_of_a_crash(left: Path) -
         ("its end is missing", content[:-100], False),
         ("power lost before any write", bytes(len(content)), False),
         ("no header", bytes(32) + content[32:], True),
+        ("emptied while a server wrote", bytes(32 + 9 * FRAME) + content[32 + 9 * FRAME :], True),
         ("a sector of zeros has a sound checksum", bytes(32) + b"\1" * (len(content) - 32), True),
         ("empty", b"", False),
     ):
