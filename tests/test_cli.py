@@ -14,8 +14,9 @@ import pytest
 
 from chatserver import __main__ as chatserver_program
 from chatserver import __version__, cli
+from chatserver.net.descriptors import MAX_DESCRIPTORS
 from chatserver.settings.describe import print_limits, shown_value
-from chatserver.settings.fields import SPECS, Settings, flag_name
+from chatserver.settings.fields import MAX_WORKERS, SPECS, Settings, flag_name
 from chatserver.settings.spec import Section
 from loadgen import __main__ as loadgen_program
 from tests.support.forking import fork
@@ -227,9 +228,14 @@ def test_limits_in_a_pipe_are_aligned_lines(capsys: pytest.CaptureFixture[str]) 
 def test_limits_show_how_many_connections_the_descriptors_allow(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Of the limit that operators ask for most there was `0 (from RLIMIT_NOFILE)`."""
-    monkeypatch.setattr("chatserver.net.descriptors.raise_descriptor_limit", lambda: 1064)
-    for workers, most in (("1", "1,000"), ("3", "3,000")):
+    """Of the limit that operators ask for most there was `0 (from RLIMIT_NOFILE)`.
+
+    Where a process may have 2^20 descriptors, as usual, two workers hold more than the flag allowed: it was an error.
+    """
+    for descriptors, workers, most in (
+        (1064, "1", "1,000"), (1064, "3", "3,000"), (MAX_DESCRIPTORS, str(MAX_WORKERS), "268,419,072"),
+    ):  # fmt: skip
+        monkeypatch.setattr("chatserver.net.descriptors.raise_descriptor_limit", Mock(return_value=descriptors))
         assert run("limits", "--workers", workers) == 0
         (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("--max-connections ")]
         assert line.split()[1:3] == [most, "connections"]

@@ -123,7 +123,7 @@ class Settings:
         0, "Connections held at once; at the limit a newcomer takes the place of a waiting one, or gets 503.",
         "64 descriptors stay free for the log and the listeners; at its worst a client takes 128 KiB, half of them in"
         " the kernel, so set it where the memory is little",
-        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS, zero="from RLIMIT_NOFILE", sharing=Sharing.DIVIDED,
+        Unit.CONNECTIONS, 1, _MOST_CONNECTIONS * MAX_WORKERS, zero="from RLIMIT_NOFILE", sharing=Sharing.DIVIDED,
     )
     per_ip: int = admission(
         512, "Connections from one network (an IPv4 address or an IPv6 /64); more get 503.",
