@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from chatserver.net.descriptors import connection_limit, raise_descriptor_limit
 from chatserver.net.states import State
 from loadgen.net.target import find
 from loadgen.report.schema import Sample
@@ -111,17 +110,18 @@ def run(plan: Plan, options: Options, outcome: Outcome, progress: Progress) -> N
         outcome.seconds = time.monotonic() - began
 
 
+def server_flags(plan: Plan, options: Options) -> list[str]:
+    """What the server is started with."""
+    flags = {"workers": plan.workers, "ping-interval": options.ping_interval, "pong-deadline": PONG_DEADLINE}
+    return [word for name, value in flags.items() for word in (f"--{name}", f"{value:g}")]
+
+
 @contextmanager
 def _server(plan: Plan, options: Options) -> Iterator[Process]:
     """The server; its workers end with the block."""
-    flags = {
-        "workers": plan.workers, "ping-interval": options.ping_interval, "pong-deadline": PONG_DEADLINE,
-        # By default the memory would limit them, to clients that take much more than these.
-        "max-connections": plan.workers * connection_limit(0, descriptors=raise_descriptor_limit()),
-    }  # fmt: skip
     family: list[procfs.Process] = []
     try:
-        with chatserver(*(word for name, value in flags.items() for word in (f"--{name}", f"{value:g}"))) as server:
+        with chatserver(*server_flags(plan, options)) as server:
             try:
                 yield server
             finally:

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from chatserver.cli import run_command
 from chatserver.net.admission import HIGH_WATER
 from chatserver.net.descriptors import connection_limit
 from loadgen.report.latency import Latency
@@ -22,7 +23,7 @@ from tests.million import table
 from tests.million.memory import Memory
 from tests.million.needs import MARGIN_BYTES, STUCK, UNEVENNESS, Machine, NotEnoughError, plan, reason_to_stop
 from tests.million.probes import Beside, Everywhere
-from tests.million.run import Idle, Options, Outcome, Row
+from tests.million.run import Idle, Options, Outcome, Row, server_flags
 from tests.support.forking import fork
 from tests.support.running import SESSION, all_running
 
@@ -120,6 +121,11 @@ def test_no_worker_evicts_connections() -> None:
     """With 53 workers at 990,000 connections, one that is too full would evict a connection and end the run."""
     fullest = 1_000_000 / plan(1_000_000, MACHINE).workers * UNEVENNESS
     assert fullest < HIGH_WATER * connection_limit(0, descriptors=MACHINE.descriptors)
+
+
+def test_the_server_takes_the_flags_for_a_million() -> None:
+    """It ended at once: --max-connections was 1.09648e+06, which is not a whole number."""
+    assert run_command(["limits", *server_flags(plan(1_000_000, MACHINE), OPTIONS)]) == 0
 
 
 def test_more_descriptors_need_fewer_workers() -> None:
