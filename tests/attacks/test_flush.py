@@ -3,7 +3,6 @@
 For a while both look the same: the kernel takes no more bytes. Acknowledged bytes tell them apart.
 """
 
-import sys
 from contextlib import AsyncExitStack
 
 import pytest
@@ -12,6 +11,7 @@ from trio.testing import MockClock
 
 from chatserver.net import flush
 from loadgen.net.sockets import deafen, undeafen
+from tests.support.darkness import needs_darkness
 from tests.support.peers import chatter, connect, publish, say, upgrade
 from tests.support.serving import Serving, eventually, neighbour, serving
 from tests.support.transports import TRANSPORTS, collect, subscribe
@@ -84,7 +84,7 @@ async def test_flush_an_honest_slow_reader_survives_and_gets_everything(mock_clo
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(sys.platform != "linux", reason="needs a socket filter to lose segments")
+@needs_darkness
 @pytest.mark.parametrize("speaks", [False, True])
 async def test_flush_a_member_survives_a_link_outage(speaks: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     """The link is down for longer than a window, and up again between two retransmissions of TCP.

@@ -31,6 +31,7 @@ from tests.loadgen.stage import (
     talking,
     until,
 )
+from tests.support.darkness import needs_darkness
 
 MEMBERS = ("phone-2g", "sleepy-tab", "tunnel", "office")
 MEMBER_PERSONAS = (slow_honest.Phone2G, slow_honest.SleepyTab, slow_honest.Tunnel)
@@ -175,6 +176,7 @@ async def test_the_phone_reads_little_at_a_time() -> None:
         assert trio.current_time() - begun >= (reads - 2) * slow_honest.READ_EVERY_SECONDS
 
 
+@needs_darkness
 async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatch) -> None:
     """What is said as soon as it is out of touch arrives when it is back."""
     lose, regain, arrived = slow_honest.Phone2G.lose_touch, slow_honest.Phone2G.regain_touch, list[int]()
@@ -198,6 +200,7 @@ async def test_the_phone_is_out_of_touch_and_back(monkeypatch: pytest.MonkeyPatc
         assert not play.cohort.ended
 
 
+@needs_darkness
 async def test_the_tunnel_is_dark_and_behind_it_the_same_connection_or_it_finds_out_that_it_was_forgotten() -> None:
     async with _joined("tunnel") as (play, room):
         for number in range(1, 3):

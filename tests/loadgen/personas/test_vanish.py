@@ -26,20 +26,9 @@ from tests.loadgen.stage import (
     reset,
     until,
 )
+from tests.support.darkness import needs_darkness
 
 VANISHING = ("vanish", "vanish-stream", "poll-abandon")
-
-
-def _may_go_dark() -> bool:
-    with socket.socket() as sock:
-        try:
-            sockets.deafen(sock.fileno())
-        except PermissionError:
-            return False
-        return True
-
-
-needs_darkness = pytest.mark.skipif(not _may_go_dark(), reason="this kernel wants CAP_NET_ADMIN for SO_ATTACH_FILTER")
 
 
 @pytest.fixture(autouse=True)

@@ -16,6 +16,7 @@ from loadgen.net.timers import now
 from loadgen.report.latency import LOOK_SECONDS
 from loadgen.victims.probe import Clock, Context, Recorder, Schedule
 from tests.loadgen.stage import listening
+from tests.support.darkness import needs_darkness
 
 
 async def test_who_comes_late_from_a_slow_server_is_not_our_own_lateness() -> None:
@@ -100,6 +101,7 @@ async def test_what_a_victim_read_late_is_noted() -> None:
     assert (late.reading.longest or 0) >= 0.2
 
 
+@needs_darkness
 async def test_victims_whose_packets_are_lost_before_the_attack_are_noted() -> None:
     """In the attack an overloaded target may drop packets itself."""
     async with listening() as server:
