@@ -283,12 +283,12 @@ export class Unconfirmed {
 
   /**
    * Forget the changes that the log has, of which nothing is missing up to `through`, or that were refused.
-   * @returns the offsets of their messages
+   * @returns these
    */
   forgetDone(through) {
     const done = this.#changes.filter(({ until }) => until <= through);
     if (done.length) this.#changes = this.#changes.filter(({ until }) => until > through);
-    return done.map(({ offset }) => offset);
+    return done;
   }
 
   #of(offset) {

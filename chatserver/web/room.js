@@ -320,7 +320,9 @@ export class Room extends EventTarget {
   tellOf(added, changed, isLive) {
     const { identity, outbox } = this.client;
     const done = this.unconfirmed.forgetDone(this.timeline.through);
-    changed = [...new Set([...changed, ...this.#loaded(done)])];
+    // A reaction that was there already has no new record, and its own may not be loaded.
+    this.reactors.note(done.map((change) => ({ ...change, target: change.offset, offset: change.until, user: identity.user })));
+    changed = [...new Set([...changed, ...this.#loaded(done.map(({ offset }) => offset))])];
     if (!added.length && !changed.length) return;
     for (const message of added) {
       outbox.arrived(message, identity.owns(message));

@@ -137,6 +137,26 @@ def test_older_messages_complete_quotes_and_reactions(shared_server: Server, vis
     expect(ann.page.locator(".quote")).to_have_text("You the question")
 
 
+def test_ones_own_reaction_to_an_old_message_can_be_taken_back(shared_server: Server, visit: OpenWindow) -> None:
+    """Where its record is not loaded, it looks like that of others. A click reacted again, so it stayed for ever."""
+    ann = visit(room="taken-back-desk")
+    room = f"{shared_server.url}/rooms/taken-back/messages"
+    assert ann.page.request.post(room, data={"text": "a question"}).ok
+    shared_server.publish("taken-back", *(f"message {number}" for number in range(60)))
+    assert ann.page.request.put(f"{room}/1/reactions/👍").ok
+    shared_server.publish("taken-back", *(f"message {number}" for number in range(60)))
+    ann.go("taken-back")
+    ann.page.evaluate("location.hash = 'taken-back/1'")
+    chip = ann.page.locator(".chip")
+    expect(chip).to_have_attribute("title", "1 person")
+    chip.click()
+    expect(chip).to_have_attribute("title", "You")
+    expect(chip).to_have_text("👍 1")
+    chip.click()
+    expect(chip).to_have_count(0)
+    ann.go("taken-back-desk")
+
+
 def test_a_mention_is_offered_counted_and_marked(window: OpenWindow, visit: OpenWindow) -> None:
     ann, ben = window(room="mentions"), visit(room="mentions")  # Ann has met nobody else with such a name
     name = ben.name
