@@ -103,9 +103,10 @@ export class Timeline {
     if (!message || message.deleted || !known || change.offset <= (known.get(aspect) ?? known.get(''))) return null;
     known.set(aspect, change.offset);
     if (change.type === 'edit') Object.assign(message, { text: change.text, edited: change.time });
-    else if (change.type === 'delete') Object.assign(message, { text: '', deleted: true, reactions: {} });
+    else if (change.type === 'delete') Object.assign(message, { text: '', deleted: true, edited: undefined, mentions: undefined, reactions: {} });
     else if (change.type === 'reaction' && change.emoji) {
       message.reactions = { ...message.reactions, [change.emoji]: change.count ?? 0 };
+      if (!change.count) delete message.reactions[change.emoji];
     } else return null;
     return message;
   }

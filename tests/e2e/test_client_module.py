@@ -285,6 +285,32 @@ def test_a_message_that_is_fetched_while_it_is_deleted_keeps_no_text(run: Run) -
     assert run("room-log.js", body) == ["", ""]
 
 
+def test_a_message_that_changes_here_is_as_the_server_lists_it(run: Run) -> None:
+    """It had a count of 0 for a reaction that was taken back, and when deleted still mentioned users."""
+    body = """
+        const chat = m.connect(location.origin);
+        const room = chat.join('changes-here');
+        const { offset } = await room.publish('hello', { mentions: ['u_ann'] });
+        const listed = `/rooms/changes-here/messages?before=${offset + 1}&limit=1`;
+        const state = ({ text, edited, deleted, mentions, reactions = {} }) =>
+            JSON.stringify({ text, edited, deleted, mentions, reactions });
+        const seen = [];
+        for (const [type, ...how] of [
+            ['react', '👍', true], ['react', '🎉', true], ['react', '👍', false], ['react', '👍', true],
+            ['edit', 'hi'], ['delete'],
+        ]) {
+            const { cursor } = await room[type](offset, ...how);
+            while (room.timeline.cursor !== cursor) await new Promise((resolve) => setTimeout(resolve));
+            const { messages } = await (await fetch(listed)).json();
+            seen.push([state(room.timeline.find(offset)), state(messages[0])]);
+        }
+        chat.close();
+        return seen;
+    """
+    seen = run("chat.js", body)
+    assert [here for here, _ in seen] == [there for _, there in seen]
+
+
 def test_a_page_of_another_tab_far_behind_leaves_no_hole(run: Run) -> None:
     """A tab that was frozen joins from where it was, and all tabs get its page and what follows.
 
