@@ -1,11 +1,13 @@
 """The page in a real Chromium against a real server, with several windows and `kill -9`."""
 
+import json
 from contextlib import suppress
 from itertools import chain
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import expect
+from websockets.sync.client import connect
 
 from tests.e2e.browser import PORTAL, after_next_frame, expect_at, wait_until
 from tests.e2e.conftest import OpenWindow
@@ -111,6 +113,24 @@ def test_what_answers_in_place_of_the_server_is_told_and_outlasted(window: OpenW
     expect(ann.page.locator("#banner")).to_be_hidden()
     ann.find_connection()
     ann.expect_live(transport)
+
+
+def test_who_came_and_went_during_an_outage_is_seen_after_it(shared_server: Server, window: OpenWindow) -> None:
+    """As many had come as had gone: the list named those who had left, until somebody else came or went."""
+    ann = window(is_played=True, room="relay")
+    people = ann.page.locator("#people")
+    url = f"ws{shared_server.url.removeprefix('http')}/ws"
+    with connect(url) as ben, connect(url) as cid:
+        names = [json.loads(each.recv())["user"]["name"] for each in (ben, cid)]
+        ben.send('{"type": "join", "room": "relay"}')
+        expect(people).to_contain_text(names[0])
+        ann.lose_connection()
+        ben.send('{"type": "leave", "room": "relay"}')
+        cid.send('{"type": "join", "room": "relay"}')
+        next(message for message in map(json.loads, cid) if message["type"] == "presence")  # all others have it too
+        ann.find_connection()
+        expect(people).to_contain_text(names[1])
+        expect(people).not_to_contain_text(names[0])
 
 
 def test_the_policy_is_in_force_and_text_stays_text(visit: OpenWindow) -> None:
