@@ -105,7 +105,8 @@ export class Notifier {
   async #show(message, isNew) {
     const { room, offset, user } = message;
     await sleep(READ_WITHIN);
-    if (isNew && (this.client.rooms.get(room)?.firstUnread ?? Infinity) > offset) return; // an edit is of any age
+    const isRead = isNew && (this.client.rooms.get(room)?.firstUnread ?? Infinity) > offset; // an edit is of any age
+    if (isRead || message.deleted) return;
     const shown = notification(`${user.name} in #${room}`, { body: inShort(message).slice(0, MAX_BODY), tag: `chat-${room}` });
     if (shown === null) return;
     shown.onclick = () => {

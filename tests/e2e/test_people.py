@@ -2,9 +2,11 @@
 
 import json
 import re
+from itertools import islice
 
 import pytest
 from playwright.sync_api import Route, WebSocketRoute, expect
+from websockets.sync.client import connect
 
 from chatserver.settings.fields import Settings
 from tests.e2e.browser import NOTIFICATIONS, PHONE, wait_until
@@ -253,7 +255,10 @@ def test_the_switcher_goes_to_another_room_at_once_or_by_a_few_letters(visit: Op
 
 
 def test_notifications_follow_the_setting_of_the_room(shared_server: Server, window: OpenWindow) -> None:
-    """Of each tab, also if another has changed it. Every object has a `constructor`: that room ended the page."""
+    """Of each tab, also if another has changed it. Every object has a `constructor`: that room ended the page.
+
+    Of a message that was deleted within a second it was told that it is deleted.
+    """
     room = "constructor"
     ann = window(first=NOTIFICATIONS, room=room)
     expect(ann.page.locator("#people li")).to_have_count(1)
@@ -266,6 +271,12 @@ def test_notifications_follow_the_setting_of_the_room(shared_server: Server, win
     ann.page.select_option("#notify", "all")
     ann.page.keyboard.press("Escape")
     ann.go("quiet")
+    with connect(f"ws{shared_server.url.removeprefix('http')}/ws") as ben:
+        ben.send(json.dumps({"type": "publish", "id": 1, "room": room, "text": "deleted at once"}))
+        (stored,) = (message for message in islice(map(json.loads, ben), 2) if message["type"] == "ack")
+        expect(badge).to_have_text("1 unread")
+        ben.send(json.dumps({"type": "delete", "room": room, "offset": stored["offset"]}))
+        expect(badge).to_have_count(0)
     shared_server.publish(room, "now they did")
     expect(badge).to_have_text("1 unread")
     ann.page.wait_for_function("() => window.notes.length > 0")
