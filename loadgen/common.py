@@ -182,9 +182,11 @@ def make_plan(
     endpoint = loading.endpoint(experiment.probes.path if experiment.probes else None)
     if loading.request and not experiment.sends(endpoint):
         raise UsageError(
-            f"--request: no client sends {loading.request!r}: victims and attackers GET a page (--victim 'GET /path',"
-            " --path), and only attackers' bodies go to 'POST /path'"
+            f"--request: no client sends {loading.request!r}: request=… in --mix does; victims and attackers GET a page"
+            " (--victim 'GET /path', --path), and only attackers' bodies go to 'POST /path'"
         )
+    if loading.body and not experiment.requests:
+        raise UsageError("--body: no client sends it: request=… in --mix does, and attackers have bodies of their own")
     require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)
     if server is not None:

@@ -166,10 +166,15 @@ class Experiment:
         comes_late = any(names & phase.open.keys() for phase in self.phases if phase.counts_as in MEASURED)
         return self.echoes and not comes_late
 
+    @property
+    def requests(self) -> bool:
+        """Whether honest load sends plain requests."""
+        return any(persona.needs is Needs.HTTP for group in self.load for persona in group.counts)
+
     def sends(self, endpoint: Endpoint) -> bool:
         """Whether some client sends what --request asks for: load, or attackers that fetch it or post to it."""
-        if self.probes is None or self.load:
-            return True
+        if self.probes is None or self.requests:
+            return self.requests
         if endpoint.method == "POST":
             return bool(self.groups)
         return endpoint.method == "GET" and endpoint.path == endpoint.asked

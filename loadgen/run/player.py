@@ -121,8 +121,7 @@ class Player:
     def _look_at_page(self, statuses: list[int | None]) -> None:
         """Require the page that victims fetch; a redirect is one, but not what was asked for."""
         endpoint, probes = self._plan.endpoint, self._experiment.probes
-        requests = any(persona.needs is Needs.HTTP for group in self._experiment.load for persona in group.counts)
-        if not ("get" in probes.victims if probes else requests and endpoint.method == "GET"):
+        if not ("get" in probes.victims if probes else self._experiment.requests and endpoint.method == "GET"):
             return
         if probes and (why := fault_of_page(endpoint.path, statuses)):
             raise InvalidRunError(why)

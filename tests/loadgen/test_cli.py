@@ -73,7 +73,14 @@ AT_ONCE = (
                 ("attack --kind slow-head", "PUT /api"),
                 ("attack --kind slow-head --victim GET", "GET /api"),
                 ("capacity --of newcomers --protocol http", "POST /api"),
+                ("run --mix echo=1 --clients 1", "GET /api"),
+                ("run --mix chat=1 --clients 1", "POST /api"),
+                ("capacity --of messages", "GET /api"),
             )
+        ),
+        *(
+            ([*command.split(), "http://127.0.0.1:1", "--body", __file__], "--body: no client sends it")
+            for command in ("run --mix echo=1 --clients 1", "attack --kind slow-body", "capacity --of newcomers")
         ),
         (["attack", "http://127.0.0.1:1"], "--kind is missing. See loadgen attack --help"),
         (["attack", "http://127.0.0.1:1", "--kind", ","], "--kind"),
@@ -81,6 +88,8 @@ AT_ONCE = (
         (["atack"], "atack"),
         (["run", "http://127.0.0.1:1", "--wait", "-1"], "--wait"),
         (["capacity", "http://127.0.0.1:1", "--of", "joy"], "joy"),
+        # a server that answered 400 a second and refused the rest held any number: exit code 0, also for a threshold
+        (["capacity", "http://127.0.0.1:1", "--no-bar"], "--no-bar: the bar is what a size must hold"),
     ],
 )
 def test_bad_flags_are_one_line_that_names_them(
