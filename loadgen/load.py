@@ -15,7 +15,9 @@ from loadgen.flags import Clients, File, Mix, PerSecond, Seconds
 from loadgen.net.target import UsageError
 from loadgen.personas import registry, summary
 from loadgen.run import experiment
+from loadgen.run.experiment import Experiment
 from loadgen.run.player import Player
+from loadgen.run.session import Plan
 
 DEFAULT_RATE: Final = 10.0
 
@@ -60,8 +62,7 @@ def run(
         seconds=duration,
     )
     plan = make_plan(url, common, loading, what, connect_rate=connect_rate)
-    unsaid = ["not exercised: messages and requests, none were sent (--rate 0)"] if speakers and not what.speaks else []
-    return finish(trio.run(Player(plan, what, left_out=unsaid).reported), common)
+    return _play(plan, what, common)
 
 
 def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Common = COMMON) -> int:
@@ -76,7 +77,13 @@ def play(url: Url, /, *, scenario: File, loading: Loading = LOADING, common: Com
     loaded = scenariofile.read(scenario)
     common = replace(common, fail_if=(*loaded.fail_if, *common.fail_if), no_bar=loaded.no_bar or common.no_bar)
     plan = make_plan(url, common, loading, loaded.experiment, connect_rate=loaded.connect_rate, fewer="--scenario")
-    return finish(trio.run(Player(plan, loaded.experiment).reported), common)
+    return _play(plan, loaded.experiment, common)
+
+
+def _play(plan: Plan, what: Experiment, common: Common) -> int:
+    speakers = any(persona.speaks for group in what.load for persona in group.counts)
+    unsaid = ["not exercised: messages and requests, none were sent (no rate)"] if speakers and not what.speaks else []
+    return finish(trio.run(Player(plan, what, left_out=unsaid).reported), common)
 
 
 def list_() -> int:

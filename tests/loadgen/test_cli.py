@@ -207,24 +207,32 @@ def test_what_is_announced_is_as_long_as_the_neighbours_need_beside_all_that_is_
 
 
 @pytest.mark.parametrize(
-    ("asked", "is_said"),
+    ("mix", "rate", "is_said"),
     [
-        (["--request", "GET /", "--rate", "0"], True),
-        (["--mix", "idle=1,chat=1", "--rate", "0"], True),
-        (["--mix", "idle=1", "--rate", "0"], False),  # they have nothing to say
-        (["--request", "GET /", "--rate", "1"], False),
+        ("request=1", 0, True),
+        ("idle=1,chat=1", 0, True),
+        ("idle=1", 0, False),  # they have nothing to say
+        ("request=1", 1, False),
     ],
 )
-def test_a_run_that_sends_nothing_says_so(asked: list[str], is_said: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A server that accepts connections and answers nobody was held without a word."""
+def test_a_run_that_sends_nothing_says_so(
+    mix: str, rate: int, is_said: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A server that accepts connections and answers nobody was held without a word, and then in scenarios still."""
+    (tmp_path / "it.toml").write_text(
+        f'[[groups]]\nname = "a"\nclients = 2\nmix = "{mix}"\n'
+        '[[phases]]\nname = "b"\nseconds = 1\nopen = { a = 1.0 }\n' + "rate = 1\n" * rate
+    )
 
     async def not_played(player: Player) -> Report:
         return player.report_without("", Outcome.HELD)
 
     monkeypatch.setattr(Player, "reported", not_played)
     with planted() as server:
-        ran = call("run", server.url, "--clients", "2", *asked)
-    assert ("messages and requests, none were sent (--rate 0)" in ran.stdout) is is_said
+        ran = call("run", server.url, "--clients", "2", "--mix", mix, "--rate", f"{rate}")
+        played = call("play", server.url, "--scenario", f"{tmp_path / 'it.toml'}")
+    for found in (ran, played):
+        assert ("messages and requests, none were sent" in found.stdout) is is_said
 
 
 def _noting_starts(folder: Path, port: int, most: int) -> str:
