@@ -3,6 +3,7 @@
 Owns: which facts count, and the rows of the report. The figures come from measured.py.
 """
 
+from collections import Counter
 from collections.abc import Mapping
 from typing import Final
 
@@ -37,6 +38,9 @@ _SHORT: Final = 0.1
 
 #: What such a process may itself cause: clients that the server ends, and answers that came and were not read in time.
 _OF_STANDING_STILL: Final = ("ended", "unacknowledged", "unreturned", "missed")
+
+#: Reasons that are named beside the verdict.
+_NAMED: Final = 3
 
 #: What can be judged on a machine that is never quiet, of a load and of an attack.
 _COUNTS: Final = "refused>0,failed>0,ended>0,unacknowledged>0,message_errors>0"
@@ -86,7 +90,7 @@ def _verdict(measured: Measured, figures: Figures) -> Verdict:
         ],
         unproven=unproven,
         not_exercised=_not_exercised(measured),
-        notes=[*_notes(measured, figures), *([] if judges_times else late)],
+        notes=[*_notes(measured, figures), *_why_failed(measured), *([] if judges_times else late)],
         interrupted=measured.session.stopped,
     )
     if found.outcome is Outcome.INVALID and judges_times and not (faults or unproven):
@@ -218,6 +222,22 @@ def _notes_on_load(measured: Measured) -> list[str]:
     is_mute = echoes and measured.experiment.speaks and not measured.session.totals.traffic.acknowledged_in
     mute = "nothing that was sent came back: name with --ws-path where the target echoes each message to its sender"
     return [*[made][: bool(again)], *[mute][:is_mute]]
+
+
+def _why_failed(measured: Measured) -> list[str]:
+    """The most common reasons; the table of the report has all."""
+    operations, clients = Counter(measured.session.totals.traffic.errors), Counter[str]()
+    for phase in measured.operations.in_order():
+        operations.update(phase.failed)
+    for group in (group for load in measured.experiment.load for group in measured.groups(load.name)):
+        for reasons in (group.refused, group.failed, group.ended):
+            clients.update(reasons)
+    failed = {"operations failed": +operations, "clients failed": +clients}
+    return [
+        f"{what}: {', '.join(f'{reason}: {number:,}' for reason, number in found.most_common(_NAMED))}"
+        for what, found in failed.items()
+        if found
+    ]
 
 
 def _intensity(measured: Measured, figures: Figures) -> str:

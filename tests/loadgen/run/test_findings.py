@@ -331,6 +331,18 @@ def test_a_load_is_held_or_measured_nothing() -> None:
     assert any("name with --ws-path where the target echoes" in note for note in report_of(found).verdict.notes)
 
 
+def test_why_something_failed_is_said_beside_the_verdict() -> None:
+    """ "message_errors is 42" was all, and why was in a table of the report."""
+    found = loaded()
+    traffic(found, errors={"closed": 2, "answered 503": 40, "answered 500": 0})
+    total(found, groups=[group("chat", "crowd", held=7, refused={"answered 503": 1}, ended={"reset": 2})])
+    why = ["operations failed: answered 503: 40, closed: 2", "clients failed: reset: 2, answered 503: 1"]
+    assert report_of(found).verdict.notes == why
+    found = attacked()
+    more(operations("attack", "ws", 5000, failed=1))(found)
+    assert "operations failed: answered 500: 1" in report_of(found).verdict.notes
+
+
 @pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])
 @pytest.mark.parametrize(
     ("what", "words"),
