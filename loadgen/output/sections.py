@@ -4,6 +4,7 @@ Owns: which facts are shown, under which headings, in which order. May not: know
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Final, NamedTuple, TypeVar
 
@@ -54,18 +55,25 @@ def everything(report: Report, *, wide: bool = False) -> list[Section]:
 
 def measured(report: Report) -> list[Section]:
     """The results of victims, attackers, honest clients and the server; empty sections are left out."""
+    who = _names(report.cohorts)
     attackers = [row for row in report.cohorts if not row.honest]
     slow = [row for row in report.cohorts if row.honest and row.slow]
     clients = [row for row in report.cohorts if row.honest and not row.slow]
     found = (
         _latency(report.phases),
         _server(report.phases),
-        _cohorts("attackers", attackers, ended="killed", honest=False),
-        _cohorts("honest slow clients", slow, ended="ended", honest=True),
-        _cohorts("clients", clients, ended="ended", honest=True),
-        _reasons(report),
+        _cohorts("attackers", who, attackers, ended="killed", honest=False),
+        _cohorts("honest slow clients", who, slow, ended="ended", honest=True),
+        _cohorts("clients", who, clients, ended="ended", honest=True),
+        _reasons(report, who),
     )
     return [_without_empty_columns(section) for section in found if section.rows]
+
+
+def _names(cohorts: Sequence[CohortRow]) -> Callable[[CohortRow], str]:
+    """The persona, and its group if several have it."""
+    often = Counter(row.persona for row in cohorts)
+    return lambda row: f"{row.persona}, {row.group}" if often[row.persona] > 1 else row.persona
 
 
 def _without_empty_columns(section: Section) -> Section:
@@ -110,9 +118,11 @@ def _server(phases: Iterable[PhaseRow]) -> Section:
     return _table_of("server", rows, columns)
 
 
-def _cohorts(title: str, cohorts: Iterable[CohortRow], *, ended: str, honest: bool) -> Section:
+def _cohorts(
+    title: str, who: Callable[[CohortRow], str], cohorts: Iterable[CohortRow], *, ended: str, honest: bool
+) -> Section:
     columns: list[tuple[Column, Callable[[CohortRow], str]]] = [
-        (Column("persona"), lambda row: row.persona),
+        (Column("persona"), who),
         (Column("wanted"), lambda row: f"{row.wanted:,}"),
         (Column("held"), lambda row: f"{row.held:,}"),
         (Column("peak", 4), lambda row: f"{row.peak:,}"),
@@ -131,14 +141,14 @@ def _cohorts(title: str, cohorts: Iterable[CohortRow], *, ended: str, honest: bo
     return _table_of(title, cohorts, columns)
 
 
-def _reasons(report: Report) -> Section:
+def _reasons(report: Report, who: Callable[[CohortRow], str]) -> Section:
     victims = [
         (f"{row.what}, {row.name}", f"failed: {reason}", f"{number:,}")
         for row in report.phases
         for reason, number in row.failed.items()
     ]
     clients = [
-        (row.persona, f"{kind}: {reason}", f"{number:,}")
+        (who(row), f"{kind}: {reason}", f"{number:,}")
         for row in report.cohorts
         for kind, reasons in _fates(row)
         for reason, number in reasons.items()

@@ -102,6 +102,7 @@ class CohortRow(Tally, kw_only=True):
     """The results of one persona's clients."""
 
     persona: str  # see `loadgen list`
+    group: str = ""  # of the scenario
     honest: bool  # not an attacker
     slow: bool  # honest on a bad network: its failures are collateral
     lifetime: Spread  # from connect until the server ended it

@@ -306,6 +306,7 @@ def _cohort_rows(measured: Measured) -> list[CohortRow]:
     return [
         CohortRow(
             persona=group.persona,
+            group=group.group,
             honest=known[group.persona].honest,
             slow=known[group.persona].slow,
             lifetime=group.lifetime.spread(),

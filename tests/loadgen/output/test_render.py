@@ -9,7 +9,8 @@ from rich.console import Console
 from loadgen.output import sections
 from loadgen.output.render import show
 from loadgen.report.figures import Column
-from loadgen.report.schema import Outcome, Report, Table, Tone, verdict
+from loadgen.report.latency import Spread
+from loadgen.report.schema import Outcome, PhaseRow, Report, Table, Tone, verdict
 from tests.loadgen import reports
 
 _COLOUR = re.compile(r"\x1b\[[0-9;]*m")
@@ -102,6 +103,55 @@ def test_an_attack_and_a_run_have_their_tables() -> None:
     run = {each.title: each for each in sections.everything(reports.run())}
     assert list(run) == ["latency", "clients", "figures"]
     assert [row[0] for row in run["clients"].rows] == ["idle", "poll", "chat"]
+
+
+def test_each_column_has_what_its_heading_says() -> None:
+    """Each has another number: two columns that changed places were noticed by no test."""
+    report = reports.attack()
+    lasted = Spread(count=9, p50_ms=1000, p90_ms=2000, p99_ms=3000, p999_ms=4000, max_ms=5000)
+    report.cohorts = [
+        reports.cohort(
+            "slow-head", 1, held=2, peak=3, opened=4, refused={"429": 5}, failed={"closed": 6}, ended={"408": 7},
+            left=8, lifetime=lasted, sent_bytes=9, received_bytes=10, deliveries=11,
+        )
+    ]  # fmt: skip
+    took = Spread(count=9, p50_ms=1, p90_ms=2, p99_ms=3, p999_ms=4, max_ms=5)
+    report.phases = [
+        PhaseRow(
+            name="attack", what="GET", seconds=6.0, succeeded=3, failed={"closed": 1}, spread=took,
+            server_cpu_percent=7.0, server_pss_bytes=8 * 2**20,
+        )
+    ]  # fmt: skip
+    found = {
+        section.title: dict(zip((column.name for column in section.columns), section.rows[0], strict=True))
+        for section in sections.measured(report)
+    }
+    assert found == {
+        "latency": {
+            "of": "GET", "phase": "attack", "succeeded": "3", "failed": "1", "%": "75", "p50 ms": "1.00",
+            "p90 ms": "2.00", "p99 ms": "3.00", "p99.9 ms": "4.00", "max ms": "5.00",
+        },
+        "server": {"phase": "attack", "CPU %": "7.0", "memory MiB, PSS": "8.0"},
+        "attackers": {
+            "persona": "slow-head", "wanted": "1", "held": "2", "peak": "3", "opened": "4", "refused": "5",
+            "failed": "6", "killed": "7", "at age p50 s": "1.00", "p99 s": "3.00", "max s": "5.00", "left": "8",
+            "sent": "9 B", "received": "10 B", "deliveries": "11",
+        },
+        "why": {"who": "GET, attack", "what": "failed: closed", "count": "1"},
+    }  # fmt: skip
+
+
+def test_a_persona_in_two_groups_is_told_apart() -> None:
+    """A scenario with two groups of chats had two rows "chat"."""
+    report = reports.run()
+    report.cohorts = [
+        reports.cohort("chat", 3, honest=True, group="staff", ended={"closed": 1}),
+        reports.cohort("chat", 5, honest=True, group="guests"),
+        reports.cohort("idle", 7, honest=True, group="staff"),
+    ]
+    clients, why = sections.measured(report)[-2:]
+    assert [row[0] for row in clients.rows] == ["chat, staff", "chat, guests", "idle"]
+    assert why.rows == [("chat, staff", "ended: closed", "1")]
 
 
 def test_what_alarms_and_what_judges_has_a_tone() -> None:

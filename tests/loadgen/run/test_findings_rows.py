@@ -30,9 +30,9 @@ def test_rows_are_those_of_the_phases_with_what_failed() -> None:
     attack = report.phases[1]
     assert (attack.server_cpu_percent, attack.server_pss_bytes) == (10.0, 2**21)
     assert attack.histogram == lasted(2, 5000).encoded()
-    assert [(row.persona, row.honest, row.slow) for row in report.cohorts] == [
-        ("slow-head", False, False),
-        ("sleepy-tab", True, True),
+    assert [(row.persona, row.group, row.honest, row.slow) for row in report.cohorts] == [
+        ("slow-head", "attackers", False, False),
+        ("sleepy-tab", "neighbours", True, True),
     ]
 
 
