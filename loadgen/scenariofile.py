@@ -15,6 +15,7 @@ import msgspec
 from loadgen import flags
 from loadgen.clients.client import Client
 from loadgen.net.target import PER_ADDRESS, UsageError
+from loadgen.report import conditions
 from loadgen.run import experiment
 from loadgen.run.experiment import BESIDE, Counts, Experiment, Group, Name, Phase, Probes
 
@@ -64,7 +65,7 @@ class Scenario(NamedTuple):
 def read(file: str) -> Scenario:
     """Read a scenario; every error is one line that names the file and the key."""
     try:
-        text = Path(file).read_text(encoding="utf-8")
+        text = Path(file).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"--scenario: {file}: {getattr(error, 'strerror', None) or error}") from None
     try:
@@ -114,6 +115,7 @@ def _scenario(file: _File) -> Scenario:
         drain_seconds=file.drain,
         longest_cycle=0.0 if file.victims is None or file.victims.fixed_duration else math.inf,
     )
+    conditions.parse(file.fail_if, played.known, server_pid=True)  # in the name of this file
     return Scenario(played.beside(slow), tuple(file.fail_if), file.no_bar, file.connect_rate)
 
 

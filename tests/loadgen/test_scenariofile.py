@@ -101,6 +101,8 @@ WRONG: list[tuple[str, str]] = [
     (_phase("steady", 'counts_as = "opening"', seconds="nan"), "phases.steady.seconds: nan is below 0"),
     (_phase("steady", 'counts_as = "load"', seconds=0), "phases.steady.seconds: 0 is not above 0"),
     (_phase("steady", seconds=5000), "phases.steady.seconds: 5,000.0 is above 3,600"),
+    # the flag was blamed, which nobody had said
+    ("fail_if = ['ack>1']\n" + CROWD + _phase("steady", OPEN), r"it\.toml: --fail-if: there is no figure 'ack'"),
 ]
 
 
@@ -118,6 +120,10 @@ def test_what_cannot_be_read_is_named(tmp_path: Path) -> None:
     (tmp_path / "latin.toml").write_bytes(b"name = 'caf\xe9'")
     with pytest.raises(UsageError, match=r"--scenario: .*latin\.toml: .*can't decode byte 0xe9"):
         scenariofile.read(str(tmp_path / "latin.toml"))
+
+
+def test_a_file_of_an_editor_that_marks_its_encoding_is_read(tmp_path: Path) -> None:
+    assert _read(tmp_path, "\ufeff[victims]\n" + _phase("baseline") + STEADY + _phase("recovery")).probes
 
 
 def test_phases_count_by_their_names_unless_they_say_otherwise(tmp_path: Path) -> None:
