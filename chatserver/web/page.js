@@ -231,10 +231,10 @@ for (const type of ['dragover', 'drop', 'paste']) addEventListener(type, refuseF
 let outOf = ''; // a room, to come back to
 let shown = ''; // in the banner; a browser may have translated it there
 
-function showBanner(text, room = '') {
+function showBanner(text, room = '', mayComeBack = false) {
   outOf = room;
   byId('banner-text').textContent = shown = text;
-  byId('banner-action').hidden = room === '';
+  byId('banner-action').hidden = !mayComeBack;
   byId('banner').hidden = false;
 }
 
@@ -251,7 +251,7 @@ client.addEventListener('refused', ({ detail }) => {
   const { room, error } = detail;
   if (room !== client.room) return;
   const wasIn = client.current.timeline.epoch !== null;
-  showBanner(`${wasIn ? `You are out of #${room}` : `#${room} did not open`}: ${error.message}.`, error.code === 'forbidden' ? room : '');
+  showBanner(`${wasIn ? `You are out of #${room}` : `#${room} did not open`}: ${error.message}.`, room, error.code === 'forbidden');
 });
 client.addEventListener('caughtup', ({ detail }) => detail.room === outOf && hideBanner());
 // The header is too narrow for the reason on a phone

@@ -8,7 +8,7 @@ from playwright.sync_api import Locator, expect
 from tests.e2e.browser import Window
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.servers import Server, serving
-from tests.e2e.signed_in import sign_in
+from tests.e2e.signed_in import banner, sign_in
 from tests.support.tokens import secret_file, token
 
 pytestmark = pytest.mark.browser
@@ -85,6 +85,18 @@ def test_a_guest_signs_in_to_write(server: Server, window: OpenWindow) -> None:
     ann.say("by Ina")
     ann.expect_texts(["by Ina"])
     expect(field(ann)).to_have_attribute("placeholder", "Message #staff-tea")  # she has chosen to be Ina
+
+
+def test_a_guest_signs_in_to_enter(server: Server, window: OpenWindow) -> None:
+    """The banner went on telling that the room did not open."""
+    ann = window()
+    ann.page.goto(f"{server.url}/#vault")
+    expect(ann.page.locator("#account-problem")).to_have_text("Sign in to enter #vault.")
+    expect(banner(ann)).to_contain_text("#vault did not open")
+    ann.page.keyboard.type(token(sub="ina", name="Ina"))
+    ann.page.keyboard.press("Enter")
+    ann.expect_live()
+    expect(banner(ann)).to_be_hidden()
 
 
 @pytest.mark.parametrize("transport", ["ws", "poll"])
