@@ -10,7 +10,7 @@ const ASK_EACH = 200; // ms a room
 const MAX_FAILURES = 3; // then the room is shown, for which people wait
 
 export class ReadMarkers {
-  #marks = new Map(); // of the server: {read, mentions}, by room
+  #marks = new Map(); // of the server: {read, unread, mentions}, by room
   #takenAt = -Infinity;
   #asking = null;
   #reading = new Map(); // timers, by room
@@ -88,10 +88,11 @@ export class ReadMarkers {
   mark(room, head) {
     const marked = this.#marks.get(room.name);
     if (!marked) return;
-    const { epoch } = splitCursor(head);
+    const { epoch, offset } = splitCursor(head);
     const ours = room.read === null ? null : splitCursor(room.read);
     if (ours?.epoch === epoch && ours.offset > marked.read) return this.reads(room, ours.offset); // it has not got ours, or not yet
     room.read = `${epoch}-${marked.read}`;
     room.counted = marked.mentions ?? 0;
+    if (room.marked !== marked) Object.assign(room, { marked, markedAt: offset });
   }
 }

@@ -36,6 +36,9 @@ export class Room extends EventTarget {
   head = null;
   /** Unread mentions of the user, as the server counted last. */
   counted = 0;
+  /** @type {{read: number, unread?: number} | null} what the server said last */
+  marked = null;
+  markedAt = 0; // the end of the log then
   unconfirmed = new Unconfirmed();
   #typists = new Map(); // {user, timer}, by id
   #typedAt = -Infinity;
@@ -145,23 +148,28 @@ export class Room extends EventTarget {
     return this.unread ? this.#readOffset + 1 : null;
   }
 
-  /** Unread messages of others, while the user is in. Of records that are not loaded, each counts. */
+  /**
+   * Unread messages of others, while the user is in. Where not all are loaded, the server has counted them up to `markedAt`;
+   * until it has, each record counts.
+   */
   get unread() {
     if (this.read === null || this.out) return 0;
-    const { timeline } = this;
+    const { timeline, marked } = this;
     const read = this.#readOffset;
     const head = this.head === null ? 0 : splitCursor(this.head).offset;
     if (timeline.epoch === null) return Math.max(0, head - read);
-    return Math.max(0, timeline.first - 1 - read) + this.#unreadHere.length + Math.max(0, head - Math.max(timeline.head, read));
+    const isTold = timeline.first - 1 > read && marked?.read === read && marked.unread >= 0;
+    const [before, from] = isTold ? [marked.unread, this.markedAt] : [Math.max(0, timeline.first - 1 - read), read];
+    return before + this.#unreadAfter(from).length + Math.max(0, head - Math.max(timeline.head, from));
   }
 
   get mentions() {
     if (this.read === null || this.out) return 0;
-    return Math.max(this.counted, this.#unreadHere.filter((message) => this.client.mentionsUs(message)).length);
+    return Math.max(this.counted, this.#unreadAfter(this.#readOffset).filter((message) => this.client.mentionsUs(message)).length);
   }
 
-  get #unreadHere() {
-    const here = this.timeline.messages.slice(this.timeline.place(this.#readOffset + 1));
+  #unreadAfter(offset) {
+    const here = this.timeline.messages.slice(this.timeline.place(offset + 1));
     return here.filter((message) => !this.client.identity.owns(message) && !message.deleted);
   }
 

@@ -1,11 +1,13 @@
 """A user who has signed in on two devices."""
 
+import json
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Route, expect
+from websockets.sync.client import connect
 
 from tests.e2e.browser import wait_until
 from tests.e2e.conftest import OpenWindow
@@ -53,6 +55,26 @@ def test_a_new_browser_has_the_rooms_of_the_user_and_knows_what_is_unread(server
     expect(phone.page.get_by_text("Fetching messages…")).to_be_visible()
     phone.find_connection()
     phone.expect_texts(["old"])
+
+
+def test_on_another_device_the_edits_of_a_message_are_one_unread_message(server: Server, window: OpenWindow) -> None:
+    """Each record that was not loaded counted as one."""
+    desk, phone = window(), window()
+    for each in (desk, phone):
+        sign_in(each, server, "bea")
+    server.publish("drafts", "old")
+    desk.open(server, room="drafts")
+    desk.expect_texts(["old"])
+    wait_until(desk.page, lambda: "drafts" in desk.page.request.get(f"{server.url}/unread").json()["rooms"])
+    desk.page.goto("about:blank")
+    with connect(f"ws{server.url.removeprefix('http')}/ws") as bot:
+        bot.send('{"type": "publish", "id": 0, "room": "drafts", "text": "a draft"}')
+        for number in range(1, 81):
+            bot.send(f'{{"type": "edit", "id": {number}, "room": "drafts", "offset": 2, "text": "draft {number}"}}')
+        next(answer for answer in map(json.loads, bot) if answer.get("id") == 80)
+    phone.open(server)
+    expect(phone.page.locator("#rooms a[href='#drafts'] .badge")).to_have_text("1 unread")
+    expect(phone.page).to_have_title("(1) #lobby · chat")
 
 
 def test_of_too_many_rooms_a_new_browser_has_those_with_mentions_and_finds_the_others(
