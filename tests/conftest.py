@@ -1,5 +1,5 @@
 """Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, which worker runs which tests, a log with time
-enough on a busy machine, temporary files in memory, and a garbage collector that ignores imported objects.
+enough on a busy machine, no proxy, temporary files in memory, and a garbage collector that ignores imported objects.
 
 Hypothesis tries the same examples in every run of the same tests, so a failure is due to the present change (it takes
 constants from the imported modules, so other tests beside it lead to other examples). Their number:
@@ -33,6 +33,11 @@ from tests.support.side_by_side import TESTS
 
 # A run in the background of a script ignores Ctrl-C, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# The network in which the tests run may have a proxy; programs and browsers under test would ask it for this machine.
+for variable in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
+    os.environ.pop(variable, None)
+    os.environ.pop(variable.upper(), None)
 
 # Servers in this process then use the class for macOS, over a model of its kernel.
 if os.environ.get("TEST_READINESS") == "kqueue":

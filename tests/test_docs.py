@@ -166,7 +166,7 @@ async def run_curl(command: str, lines: int, *more: str) -> str:
     assert curl == "curl", f"only curl is run: {command}"
     stream = any(re.match(r"-\w*N", argument) for argument in arguments)
     process = await trio.lowlevel.open_process(
-        ["curl", "-q", "--noproxy", "*", *more, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
+        ["curl", "-q", *more, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     output = b""

@@ -1,4 +1,4 @@
-"""Fixtures of the client's tests: no proxy, no identity from an earlier start, and a scripted server."""
+"""Fixtures of the client's tests: no identity from an earlier start, and a scripted server."""
 
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -7,14 +7,6 @@ import pytest
 
 from tests.client.fake import FakeServer
 from tests.client.scripted_session import Peer
-
-
-@pytest.fixture(autouse=True)
-def _no_proxy(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network in which the tests run may have one."""
-    for name in ("http_proxy", "https_proxy", "no_proxy"):
-        monkeypatch.delenv(name, raising=False)
-        monkeypatch.delenv(name.upper(), raising=False)
 
 
 @pytest.fixture(autouse=True)
