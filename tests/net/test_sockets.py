@@ -1,10 +1,8 @@
 """The few socket calls on bare descriptor numbers, and the size of the kernel's descriptor table."""
 
-import ctypes
 import os
 import select
 import socket
-import struct
 import sys
 import time
 from collections.abc import Iterator
@@ -14,13 +12,10 @@ import pytest
 
 from chatserver.net import sockets
 from chatserver.net.descriptors import RESERVED_DESCRIPTORS, grow_table
+from loadgen.net.sockets import deafen
+from tests.support.darkness import needs_darkness
 from tests.support.parked import descriptors, pair, reset, tcp_pair
 from tests.support.serving import free_flags, server_process
-
-# SO_ATTACH_FILTER with the program "return 0": a socket that receives nothing, so that its peer seems lost.
-_SO_ATTACH_FILTER = 26
-_RETURN_NOTHING = ctypes.create_string_buffer(struct.pack("HBBI", 0x06, 0, 0, 0))
-_DROP_ALL = struct.pack("HP", 1, ctypes.addressof(_RETURN_NOTHING))
 
 
 @pytest.fixture
@@ -72,13 +67,13 @@ def test_every_call_borrows_the_descriptor(tcp: tuple[socket.socket, socket.sock
     assert ours.fileno() >= 0
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="needs TCP_INFO and SO_ATTACH_FILTER")
+@needs_darkness
 def test_an_outage_tells_a_lost_peer_from_a_peer_that_does_not_read(tcp: tuple[socket.socket, socket.socket]) -> None:
     ours, peer = tcp
     reader, lazy = tcp_pair()
     with reader, lazy:
         assert sockets.outage(ours.fileno()) is None
-        peer.setsockopt(socket.SOL_SOCKET, _SO_ATTACH_FILTER, _DROP_ALL)
+        deafen(peer.fileno())
         ours.send(b"into the dark")
         stuffed(reader)
         tries: set[float] = set()
