@@ -175,7 +175,7 @@ class Comparison:
     def _redirects(self) -> Iterable[str]:
         """The servers that served something else than a page, which is why they were quick; each once."""
         notes = (f"{part.target}: {note}" for part in self._parts for note in part.verdict.notes)
-        return dict.fromkeys(note for note in notes if note.endswith(NOT_FOLLOWED))
+        return (note for note in notes if note.endswith(NOT_FOLLOWED))
 
     def _servers(self) -> Iterator[Table]:
         """The table of the servers of the catalogue and their versions; nothing is known of those that run already."""

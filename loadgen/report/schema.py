@@ -160,7 +160,7 @@ class Report(msgspec.Struct, kw_only=True):
 
 
 def verdict(outcome: Outcome, reasons: Iterable[str], notes: Iterable[str] = ()) -> Verdict:
-    return Verdict(outcome=outcome, reasons=list(reasons), notes=list(notes))
+    return Verdict(outcome=outcome, reasons=list(dict.fromkeys(reasons)), notes=list(dict.fromkeys(notes)))
 
 
 class Started:

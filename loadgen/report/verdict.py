@@ -56,7 +56,7 @@ def decide(
     if not_exercised:
         return verdict(Outcome.NOT_EXERCISED, not_exercised, [*doubts, *in_times, *notes])
     if in_times or unsure:
-        return verdict(Outcome.INVALID, dict.fromkeys([*doubts, *unsure, *in_times]), notes)
+        return verdict(Outcome.INVALID, [*doubts, *unsure, *in_times], notes)
     return verdict(Outcome.HELD, [], notes)
 
 

@@ -127,6 +127,7 @@ def test_a_generator_that_was_too_late_is_told_once() -> None:
         "the generator itself was 25.1 ms late at the 99th percentile",
         "data for the generator lay unread for 500 ms at the 99th percentile",
     ]
+    assert decide(HARD, (COUNT,), doubts=told, notes=told).notes == told, "no time is judged, as with --no-bar"
     assert too_late({"lag_p99_ms": 25.0, "backlog_p99_ms": 25.0}) == too_late({"lag_p99_ms": None}) == []
     assert too_late({"own_cpu_percent": 99.0}) == [], "a reason to doubt what is late, but not what is in time"
 
