@@ -20,8 +20,8 @@ from loadgen.run.experiment import MEASURED
 #: Reasons of failures that are only late.
 _LATE: Final = frozenset((UNANSWERED, NO_TURN))
 
-#: The failure of a client that asks more often than the target allows one: of a victim, ten times a second.
-_LIMITED: Final = "answered 429"
+#: The failures of a client that asks more often than the target allows one: of a victim, ten times a second.
+_LIMITED: Final = frozenset(("answered 429", "error rate_limited"))
 
 PHASES: Final = tuple(MEASURED.values())
 
@@ -138,8 +138,10 @@ class Operations:
         faults = []
         if not any(each.succeeded or each.failed.keys() - _LATE for each in before):
             faults.append("no operation was answered in time before the attack: there is nothing to compare with")
-        if {reason for each in before for reason in each.failed} == {_LIMITED}:
-            faults.append(f"the target allows a client less than a victim asks: {_LIMITED} before the attack")
+        reasons = {reason for each in before for reason in each.failed}
+        if reasons and reasons <= _LIMITED:
+            why = " and ".join(sorted(reasons))
+            faults.append(f"the target allows a client less than a victim asks: {why} before the attack")
         return faults + [
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
             f" {result.latency.count:,} were booked"
