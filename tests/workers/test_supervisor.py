@@ -312,7 +312,7 @@ async def test_others_serve_the_newcomers_of_a_worker_that_cannot_start(tmp_path
         with forty_peers(it) as peers:
             assert accepted_by(other) == peers
         it.manner = {}
-        await it.until(lambda: len(it.running) == 2)
+        await it.logged("worker_ready", 3)
         with listening_socket(it.running[-1]) as listening:
             listening.listen()  # as a server does
         with forty_peers(it) as peers:
