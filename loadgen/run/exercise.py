@@ -26,7 +26,7 @@ MOST_ABSENT: Final = 0.05
 
 #: Statuses that blame the request, however little there is to do: all but timeout, too early and too many requests.
 _MISTAKES: Final = frozenset(range(400, 500)) - {408, 425, 429}
-_NOT_SERVED: Final = NOT_SERVED | {f"answered {status}" for status in _MISTAKES}
+_NOT_SERVED: Final = NOT_SERVED | {f"answered {status}" for status in _MISTAKES} | {"forbidden", "unauthenticated"}
 
 #: How a target fails all alike: by statuses and close codes that blame itself, or by ending the connection.
 _FAILED: Final = re.compile(
@@ -78,12 +78,12 @@ def has_failed(reasons: Iterable[str]) -> bool:
     return any(map(_FAILED.fullmatch, reasons))
 
 
-def nothing_served(path: str, errors: Mapping[str, int], acknowledged: int) -> str:
+def nothing_served(what: str, errors: Mapping[str, int], acknowledged: int) -> str:
     """Why a load measured nothing; empty if a request was served, or refused for another reason than what it asked."""
     if acknowledged or not errors or errors.keys() - _NOT_SERVED:
         return ""
     answers = ", ".join(f"{answer}: {number:,}" for answer, number in sorted(errors.items()))
-    return f"nothing was measured, as no request for {path} was served: {answers}; {_NAME_IT}"
+    return f"nothing was measured, as no {what} was served: {answers}; {_NAME_IT}"
 
 
 def whole_cycles(neighbours: Numbers, seconds: float) -> tuple[Numbers, list[str]]:

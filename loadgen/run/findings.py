@@ -127,7 +127,8 @@ def _faults(measured: Measured, figures: Figures) -> list[str]:
         return faults  # they explain whatever else is missing
     if measured.experiment.probes is None:
         traffic, endpoint = measured.session.totals.traffic, measured.plan.endpoint
-        why = nothing_served(endpoint.request_path, traffic.errors, sum(traffic.acknowledged_in.values()))
+        what = f"request for {endpoint.request_path}" if measured.experiment.requests else "message"
+        why = nothing_served(what, traffic.errors, sum(traffic.acknowledged_in.values()))
         hurt = any(figures[name] for name in _OF_STANDING_STILL)
         still = _stood_still(figures, _CROWD_STOOD_STILL) if hurt else ""
         return [*filter(None, [why, still])]

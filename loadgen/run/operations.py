@@ -23,6 +23,9 @@ _LATE: Final = frozenset((UNANSWERED, NO_TURN))
 #: The failures of a client that asks more often than the target allows one: of a victim, ten times a second.
 _LIMITED: Final = frozenset(("answered 429", "error rate_limited"))
 
+#: Those of a client that may not do what a victim does, as a guest of a chat that only its users write in.
+_FORBIDDEN: Final = frozenset(("answered 401", "answered 403", "error unauthenticated", "error forbidden"))
+
 PHASES: Final = tuple(MEASURED.values())
 
 
@@ -139,9 +142,12 @@ class Operations:
         if not any(each.succeeded or each.failed.keys() - _LATE for each in before):
             faults.append("no operation was answered in time before the attack: there is nothing to compare with")
         reasons = {reason for each in before for reason in each.failed}
+        why = f"{' and '.join(sorted(reasons))} before the attack"
         if reasons and reasons <= _LIMITED:
-            why = " and ".join(sorted(reasons))
-            faults.append(f"the target allows a client less than a victim asks: {why} before the attack")
+            faults.append(f"the target allows a client less than a victim asks: {why}")
+        of_some = any(each.succeeded and each.failed.keys() & _FORBIDDEN for each in before)
+        if reasons & _FORBIDDEN and reasons <= _FORBIDDEN | _LATE and not of_some:
+            faults.append(f"the target does not let a victim do its work: {why}; say who it is (--header)")
         return faults + [
             f"{result.expected:,} operations were due in the {result.phase} ({WHAT[result.kind]}) and"
             f" {result.latency.count:,} were booked"

@@ -323,24 +323,14 @@ def test_a_load_is_held_or_measured_nothing() -> None:
     again = "made again, after planned ends or between two requests: 31 connections"
     assert report_of(found).verdict.notes == [again], "a server that ended all idle clients was held without a word"
     nothing = partial(traffic, errors={"answered 404": 2}, acknowledged_in={})
-    assert "no request for / was served: answered 404: 2" in decided(loaded(), nothing, Outcome.INVALID)[0]
+    assert "no message was served: answered 404: 2" in decided(loaded(), nothing, Outcome.INVALID)[0]
+    nothing = partial(traffic, errors={"forbidden": 2}, acknowledged_in={})  # guests of this chat may only read
+    assert "no message was served: forbidden: 2" in decided(loaded(), nothing, Outcome.INVALID)[0]
     found = loaded()
     found.experiment = experiment.honest_load({registry()["echo"]: 10}, rate=1, seconds=10)
     total(found, groups=[group("echo", "crowd")])
     decided(found, partial(traffic, acknowledged_in={}, unacknowledged=2), Outcome.FELL_SHORT)
     assert any("name with --ws-path where the target echoes" in note for note in report_of(found).verdict.notes)
-
-
-def test_why_something_failed_is_said_beside_the_verdict() -> None:
-    """ "message_errors is 42" was all, and why was in a table of the report."""
-    found = loaded()
-    traffic(found, errors={"closed": 2, "answered 503": 40, "answered 500": 0})
-    total(found, groups=[group("chat", "crowd", held=7, refused={"answered 503": 1}, ended={"reset": 2})])
-    why = ["operations failed: answered 503: 40, closed: 2", "clients failed: reset: 2, answered 503: 1"]
-    assert report_of(found).verdict.notes == why
-    found = attacked()
-    more(operations("attack", "ws", 5000, failed=1))(found)
-    assert "operations failed: answered 500: 1" in report_of(found).verdict.notes
 
 
 @pytest.mark.parametrize("hurt", ["ended", "unacknowledged", "unreturned", "missed", ""])

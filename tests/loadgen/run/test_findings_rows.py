@@ -1,4 +1,4 @@
-"""The rows of a report: which phases, and what of them."""
+"""The rows of a report: which phases, and what of them; and its note on why some failed."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ from loadgen.run import experiment
 from loadgen.run.experiment import Counts
 from loadgen.run.findings import report_of
 from loadgen.run.span import Span
-from tests.loadgen.readings import attacked, lasted, loaded, more, operations, read, traffic
+from tests.loadgen.readings import attacked, group, lasted, loaded, more, operations, read, total, traffic
 
 
 def test_rows_are_those_of_the_phases_with_what_failed() -> None:
@@ -60,3 +60,15 @@ def test_what_is_said_beside_an_attack_is_of_all_the_time_in_which_it_is_said() 
     ]  # fmt: skip
     assert report_of(found).figures["messages_per_s"] == 0.2
     assert {(row.name, row.seconds) for row in report_of(found).phases} == {("calm to wave", 10.0)}
+
+
+def test_why_something_failed_is_said_beside_the_verdict() -> None:
+    """ "message_errors is 42" was all, and why was in a table of the report."""
+    found = loaded()
+    traffic(found, errors={"closed": 2, "answered 503": 40, "answered 500": 0})
+    total(found, groups=[group("chat", "crowd", held=7, refused={"answered 503": 1}, ended={"reset": 2})])
+    why = ["operations failed: answered 503: 40, closed: 2", "clients failed: reset: 2, answered 503: 1"]
+    assert report_of(found).verdict.notes == why
+    found = attacked()
+    more(operations("attack", "ws", 5000, failed=1))(found)
+    assert "operations failed: answered 500: 1" in report_of(found).verdict.notes

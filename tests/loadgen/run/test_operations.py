@@ -107,9 +107,18 @@ def test_the_worst_victim_is_judged_by_the_baseline_of_its_kind() -> None:
         ([result("before", "get", 1, 2, oops=1, **{"answered 429": 1})], []),
         # and a chat for its limit of a user, which all victims are with the token of one
         (
-            [result("before", "ws", **{"error rate_limited": 1}), result("before", "poll", 1, **{"answered 429": 1})],
+            [
+                result("before", "ws", 1, 1, **{"error rate_limited": 1}),
+                result("before", "poll", 1, **{"answered 429": 1}),
+            ],
             ["the target allows a client less than a victim asks: answered 429 and error rate_limited"],
         ),
+        # a chat whose guests may only read: its page is served, and nobody's message
+        (
+            [result("before", "ws", 1, **{"error forbidden": 1}), result("before", "get", 1, 2, **{UNANSWERED: 1})],
+            ["the target does not let a victim do its work: error forbidden"],
+        ),
+        ([result("before", "ws", 1, 1, **{"error forbidden": 1})], []),  # others are let
         ([result("before", "ws", 1, oops=1), result("before", "get", 1)], []),
         ([], ["no operation was answered in time before the attack"]),
         (
