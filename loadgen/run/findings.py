@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from loadgen.clients.client import Needs, Threat
-from loadgen.net.answers import UNANSWERED
+from loadgen.net.answers import NO_TURN, UNANSWERED
 from loadgen.protocols import KEEPS_MESSAGES, NEWCOMERS, WHAT
 from loadgen.report import format as fmt
 from loadgen.report.bar import NOTICED_MS
@@ -230,6 +230,7 @@ def _why_failed(measured: Measured) -> list[str]:
     operations, clients = Counter(measured.session.totals.traffic.errors), Counter[str]()
     for phase in measured.operations.in_order():
         operations.update(phase.failed)
+    del operations[NO_TURN]  # late, not failed
     for group in (group for load in measured.experiment.load for group in measured.groups(load.name)):
         for reasons in (group.refused, group.failed, group.ended):
             clients.update(reasons)

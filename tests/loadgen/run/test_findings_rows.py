@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+from loadgen.net.answers import NO_TURN
 from loadgen.report.schema import Sample
 from loadgen.run import experiment
 from loadgen.run.experiment import Counts
@@ -70,5 +71,6 @@ def test_why_something_failed_is_said_beside_the_verdict() -> None:
     why = ["operations failed: answered 503: 40, closed: 2", "clients failed: reset: 2, answered 503: 1"]
     assert report_of(found).verdict.notes == why
     found = attacked()
-    more(operations("attack", "ws", 5000, failed=1))(found)
+    waited = operations("recovery", "poll", 5000, failed=1, how=NO_TURN)  # which counts as late alone
+    more(operations("attack", "ws", 5000, failed=1), waited)(found)
     assert "operations failed: answered 500: 1" in report_of(found).verdict.notes
