@@ -252,7 +252,7 @@ class Request(Speaking):
 @lru_cache
 def encoded(endpoint: Endpoint, host: str) -> bytes:
     fields = list(endpoint.fields)
-    if endpoint.body:
+    if endpoint.body or endpoint.method in {"POST", "PUT", "PATCH"}:  # some servers answer 411 without
         fields.append(f"Content-Length: {len(endpoint.body)}")
     return wire.request(endpoint.method, endpoint.request_path, host, *fields) + endpoint.body
 

@@ -12,7 +12,7 @@ from loadgen.clients.traffic import Traffic
 from loadgen.net.answers import OTHER_TYPE
 from loadgen.net.target import Endpoint
 from loadgen.net.timers import now
-from loadgen.protocols.http import UNASKED
+from loadgen.protocols.http import UNASKED, encoded
 from tests.loadgen.protocols.speaking import schedule, send
 from tests.loadgen.stage import (
     Play,
@@ -71,6 +71,15 @@ async def test_what_is_asked_is_what_was_said() -> None:
         assert (request.method, request.target) == (b"POST", b"/api")
         fields = dict(request.headers)
         assert (fields[b"authorization"], fields[b"content-length"]) == (b"Bearer t", b"2")
+
+
+@pytest.mark.parametrize(
+    ("method", "length"), [("POST", True), ("PUT", True), ("PATCH", True), ("GET", False), ("HEAD", False)]
+)
+def test_an_empty_body_is_announced_where_the_method_has_a_meaning_for_one(method: str, length: bool) -> None:
+    """lighttpd and IIS answer 411 without (RFC 9110 section 8.6), and that was blamed on the path."""
+    request, _ = parsed(encoded(Endpoint(asked="/api", method=method), "localhost"))
+    assert (dict(request.headers).get(b"content-length") == b"0") is length
 
 
 @pytest.mark.parametrize(
