@@ -25,7 +25,7 @@ from chatserver.reasons import Reason
 #: ClientHello of the largest size, after a HelloRetryRequest). A core begins some 500 a second, so peers up to half a
 #: second away all have room. FreeBSD's syncache is bounded in the same way.
 MAX_HALF_OPEN = 256
-#: Handshakes evicted for one more: to rank 256 takes 0.1 ms, a quarter of a handshake.
+#: Handshakes of crowds that are evicted together for one more: to rank 256 takes 0.1 ms, a quarter of a handshake.
 EVICTED_AT_ONCE = 8
 
 

@@ -143,6 +143,9 @@ def test_of_several_the_one_that_waited_longest_in_the_largest_crowd_is_the_wors
     it.turn(seconds=2.0)
     assert it.admission.worst_of([alone, second, first], 2) == [first, second]
     assert it.admission.worst_of([alone, second], 1) == [second]
+    newcomers = [it.place(State.TLS_HANDSHAKE, address=f"203.0.113.{number}")[0] for number in range(3)]
+    assert it.admission.worst_of([*newcomers, first, second], 5) == [first, second]
+    assert len(it.admission.worst_of(newcomers, 3)) == 1
 
 
 def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(it: Parked) -> None:

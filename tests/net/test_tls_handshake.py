@@ -143,7 +143,7 @@ def test_half_open_handshakes_are_limited(tls: Sealed, monkeypatch: pytest.Monke
     for _, client in met:
         client.socket.send(client.step())
         tls.turn_over()
-        tls.turn(seconds=0.1)
+        tls.turn(seconds=0.4)
     assert [each.alive for each, _ in met] == [False, True, False, True, True]
     assert tls.of("closed") == [first, second]
     assert tls.details("closed") == [Reason.EVICTED] * 2
