@@ -255,7 +255,7 @@ class Admission:
         return waited * self._crowd(connection.address)
 
     def worst_of(self, connections: Iterable[Connection], count: int) -> list[Connection]:
-        """The first of these to evict, for a cap on one state: the worst, and others that may be evicted at any time."""
+        """The first of these to evict, for a cap on one state: the worst, and others that admission may evict too."""
         worst, *others = nlargest(count, connections, key=self._product)
         return [worst, *(each for each in others if self._product(each) >= self._after)]
 
