@@ -156,7 +156,7 @@ class SqliteLog(DatabaseLog[sqlite3.Connection]):
 
         def close_writer() -> None:
             with close_lock:  # a reader whose query has just ended may be closing too
-                self._writer.close()
+                self._writer.close(is_copied_over=self._scrubber.is_copied_over)
 
         await opened.searcher.close()
         await opened.readers.close()

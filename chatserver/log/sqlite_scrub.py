@@ -16,6 +16,7 @@ import os
 import sqlite3
 import struct
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 
 import structlog
@@ -113,6 +114,13 @@ class Scrubber:
     def close(self) -> None:
         """Close the descriptor; the connection must be closed already."""
         os.close(self._file)
+
+    @property
+    def is_copied_over(self) -> bool:
+        """Whether the file has become another database, such as a backup: one that has no write-ahead log."""
+        with suppress(OSError):
+            return os.pread(self._file, 2, 18) != b"\2\2"  # its file format, for writers and for readers
+        return False
 
     @property
     def is_wal_long(self) -> bool:

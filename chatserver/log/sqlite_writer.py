@@ -114,9 +114,9 @@ class SqliteWriter:
         self._keys_since_expiry = 0
         self._lacks_room = False  # the last change failed for that reason
 
-    def close(self) -> None:
-        """Write the write-ahead log back and close."""
-        if self._files.belong_to_others:
+    def close(self, *, is_copied_over: bool = False) -> None:
+        """Write the write-ahead log back and close. Not into a database that was copied over this one."""
+        if is_copied_over or self._files.belong_to_others:
             # Closing would write back an old state of their log, and delete it. The end of the process closes the file:
             # until then a thread keeps the connection, which Python would else close.
             Thread(target=lambda _: Event().wait(), args=(self._connection,), daemon=True).start()

@@ -2,6 +2,7 @@
 
 import gc
 import resource
+import shutil
 import sqlite3
 import threading
 import weakref
@@ -293,18 +294,24 @@ async def test_another_program_that_removes_a_room_begins_an_epoch(
             assert texts(await log.read(Range(room, 9, last=True))) == ["new"]
 
 
-async def test_closing_deletes_no_commits_of_processes_with_another_shm_file(
-    path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("change", ["another -shm file", "a backup copied over it"])
+async def test_closing_writes_nothing_into_the_files_of_others(
+    path: Path, monkeypatch: pytest.MonkeyPatch, change: str
 ) -> None:
+    """A server that was stopped only after a restore damaged the restored database."""
     monkeypatch.setattr(index_module, "INDEX_INTERVAL", 0)
-    shm, wal = (path.with_name(f"{path.name}{suffix}") for suffix in ("-shm", "-wal"))
+    shm, wal, backup = (path.with_name(f"{path.name}{suffix}") for suffix in ("-shm", "-wal", "-backup"))
 
     async def run_and_close() -> tuple[list[bytes], weakref.ref[SqliteLog]]:
         async with running(SqliteLog(str(path))) as log:
             await append(log, draft("one"))
             await eventually(lambda: not log.index.behind)  # which writes, too
-            shm.unlink()
-            shm.touch()
+            if change == "another -shm file":
+                shm.unlink()
+                shm.touch()
+            else:
+                execute(path, f"VACUUM INTO '{backup}'")
+                shutil.copyfile(backup, path)
             return [file.read_bytes() for file in (path, wal)], weakref.ref(log)
 
     before, log = await run_and_close()
