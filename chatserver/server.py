@@ -372,6 +372,8 @@ class Server:
     async def _drain(self, *, is_replaced: bool) -> None:
         """Accept no peer, send all connections away with a time to come back, and wait until they are closed."""
         parts, timeout = self.parts, self.settings.drain_timeout
+        if self._supervised is not None and not is_replaced:  # else its supervisor's sockets go on listening
+            self._attempt(partial(self._supervised.listening.refuse, 0))
         self._attempt(parts.poller.stop_accepting)  # other processes may have these sockets too, and serve their queues
         with trio.move_on_after(timeout * (1 - FAREWELL_SHARE)):
             if is_replaced:

@@ -197,10 +197,12 @@ async def test_a_worker_that_starts_while_the_provider_is_away_has_the_keys_of_t
     ids=["without its supervisor", "after a signal"],
 )
 async def test_a_worker_that_is_told_to_stop_drains(tell: Callable[[Working], None], stays: bool, folder: Path) -> None:
-    """Without a supervisor, nobody else removes the folder of the sockets."""
+    """Without a supervisor, nobody else removes the folder of the sockets. Newcomers wait in no queue meanwhile."""
     async with working(folder) as one, chatter(one.address) as friend:
-        tell(one)
-        assert (await friend.next("goaway"))["reason"] == "restart"
+        with one.worker.listening.workers[0][0].dup() as of_supervisor:
+            tell(one)
+            assert (await friend.next("goaway"))["reason"] == "restart"
+            assert not of_supervisor.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
     assert await trio.Path(folder).exists() == stays
 
 
@@ -209,8 +211,10 @@ async def test_a_new_connection_is_answered_while_its_worker_is_replaced(folder:
     """Its request comes seconds later, as after a TLS handshake over a slow link; it was closed after half a second."""
     async with working(folder) as one, connect(one.address) as early, chatter(one.address) as friend:
         await eventually(lambda: one.server.parts.connections.held == 2)
-        await one.link.send(Stop(replaced=True))
-        await eventually(lambda: not one.server.parts.poller._listeners)
+        with one.worker.listening.workers[0][0].dup() as of_supervisor:
+            await one.link.send(Stop(replaced=True))
+            await eventually(lambda: not one.server.parts.poller._listeners)
+            assert of_supervisor.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
         await trio.sleep(3)
         await friend.ask("ping")
         answer = await early.request("GET", "/healthz")
