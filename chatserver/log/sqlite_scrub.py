@@ -24,6 +24,7 @@ import trio
 
 from chatserver.log.interface import LogUnavailable
 from chatserver.log.sqlite_file import BUSY_TIMEOUT, FILE_ERRORS, WAL_KEPT
+from chatserver.log.sqlite_wal import FORMAT_AT, WAL_FORMAT
 
 #: Seconds from the first deletion or edit to a scrub of the files, and between attempts while another program reads
 #: them. That allows several attempts within the minute that is promised, and at most two scrubs a minute.
@@ -119,7 +120,7 @@ class Scrubber:
     def is_copied_over(self) -> bool:
         """Whether the file has become another database, such as a backup: one that has no write-ahead log."""
         with suppress(OSError):
-            return os.pread(self._file, 2, 18) != b"\2\2"  # its file format, for writers and for readers
+            return os.pread(self._file, len(WAL_FORMAT), FORMAT_AT) != WAL_FORMAT
         return False
 
     @property

@@ -20,12 +20,14 @@ _FRAME = struct.Struct(">6I")  # page, pages of the database after a commit or e
 #: The first number; its last bit is the order of bytes in the words of checksums.
 _MAGIC = 0x377F0682
 _WORD = 0xFFFFFFFF
+#: In the first page of a database: where its format is, for writers and for readers, and that of one with such a log.
+FORMAT_AT, WAL_FORMAT = 18, b"\2\2"
 #: Opening the database drops the lost commits; without a new epoch their offsets would be used again.
 _NEW_EPOCH = "UPDATE identity SET epoch = lower(hex(randomblob(3)))"
 
 
 def check_wal(database: Path) -> None:
-    """Refuse a database whose write-ahead log has lost commits, and one that has lost its database.
+    """Refuse a database whose write-ahead log has lost commits, and one that has lost its database, or has another.
 
     Raises LogOpenError.
     """
@@ -38,11 +40,22 @@ def check_wal(database: Path) -> None:
             f"{database} is missing or empty, but {wal} has commits of it, which SQLite would delete; bring the two "
             "together again, or remove that file to begin a new log"
         )
+    if size > _HEADER.size and not _has_wal(database):
+        raise LogOpenError(
+            f"{wal} has commits of another database, which would damage {database}; if that is a backup that you "
+            "restore, remove the first file"
+        )
     if lost:
         raise LogOpenError(
             f"{wal} is damaged, and at least {lost:,} of its commits would be lost; restore a backup, or go on without "
             f'them, as a new log for clients: sqlite3 {quote(str(database))} "{_NEW_EPOCH}"'
         )
+
+
+def _has_wal(database: Path) -> bool:
+    with suppress(OSError), database.open("rb") as file:
+        return file.read(FORMAT_AT + len(WAL_FORMAT))[FORMAT_AT:] == WAL_FORMAT
+    return True  # SQLite will say why it cannot be read
 
 
 def lost_commits(wal: Path) -> int:

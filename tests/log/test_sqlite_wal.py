@@ -1,5 +1,6 @@
 """A damaged write-ahead log: SQLite alone would go on without the commits after the damage."""
 
+import filecmp
 import re
 import shutil
 import sqlite3
@@ -12,7 +13,7 @@ from chatserver.log.sqlite import SqliteLog
 from chatserver.log.sqlite_wal import lost_commits
 from chatserver.workers.shared_log import check_log
 from tests.log.support import draft, offsets, running
-from tests.log.test_sqlite_open import refused
+from tests.log.test_sqlite_open import execute, refused
 from tests.support.groups import append
 
 FRAME = 24 + 4096
@@ -148,5 +149,17 @@ async def test_a_log_without_its_database_is_refused_and_left_alone(left: Path, 
     assert f"{left} is missing or empty, but {wal_of(left)} has commits" in await refused(left)
     assert wal_of(left).read_bytes() == content
     shutil.move(left.with_name("moved.db"), left)
+    async with running(SqliteLog(str(left))) as log:
+        assert (await log.head("lobby")).last == 50
+
+
+async def test_a_backup_is_not_damaged_by_the_write_ahead_log_that_a_crash_has_left(path: Path, left: Path) -> None:
+    """SQLite wrote the commits of the old file into the new one."""
+    backup = path.with_name("backup.db")
+    execute(path, f"VACUUM INTO '{backup}'")
+    shutil.copyfile(backup, left)
+    assert f"{wal_of(left)} has commits of another database" in await refused(left)
+    assert filecmp.cmp(left, backup, shallow=False)
+    wal_of(left).unlink()
     async with running(SqliteLog(str(left))) as log:
         assert (await log.head("lobby")).last == 50
