@@ -136,8 +136,12 @@ def _require_sense(groups: tuple[Group, ...], phases: tuple[Phase, ...]) -> None
             raise UsageError(f"{where}.rate: nobody speaks; open a group with chat in its mix by then")
         left.update(phase.close)
     for group in groups:
-        if not opened.get(group.name):
+        share = opened.get(group.name)
+        if not share:
             raise UsageError(f"groups.{group.name}: no phase opens it")
+        if group.attacks and share < 1:
+            why = f"its phases open {share:g} of it, and an attack takes place when all have come"
+            raise UsageError(f"groups.{group.name}: {why}; say fewer clients")
 
 
 def _only_once(what: str, names: Counter[str]) -> None:

@@ -70,6 +70,14 @@ WRONG: list[tuple[str, str]] = [
     ("[victims]\ntimeout = 0\n" + STEADY, "victims.timeout: 0 is below 0.1"),
     (CROWD + STEADY, "groups.crowd: no phase opens it"),
     (CROWD + STEADY + "open = { crowd = 0.0 }\n", "groups.crowd: no phase opens it"),
+    (  # "not exercised: only 2 of 5 came", of which no more were to come
+        "[victims]\n"
+        + CROWD.replace('mix = "idle=80,chat=20"', 'kind = "slow-head"')
+        + _phase("baseline")
+        + _phase("steady", HALF)
+        + _phase("recovery"),
+        "groups.crowd: its phases open 0.5 of it, and an attack takes place when all have come",
+    ),
     (CROWD + _phase("all", OPEN) + _phase("less", HALF), "phases.less.open.crowd: 0.5 is less than the 1 that are"),
     (
         CROWD + _phase("half", HALF, CLOSE) + _phase("again", OPEN),
