@@ -136,7 +136,7 @@ def _require_sense(groups: tuple[Group, ...], phases: tuple[Phase, ...]) -> None
             raise UsageError(f"{where}.rate: nobody speaks; open a group with chat in its mix by then")
         left.update(phase.close)
     for group in groups:
-        share = opened.get(group.name)
+        share = opened.get(group.name, 0.0)
         if not share:
             raise UsageError(f"groups.{group.name}: no phase opens it")
         if group.attacks and share < 1:
