@@ -34,10 +34,11 @@ from tests.support.side_by_side import TESTS
 # A run in the background of a script ignores Ctrl-C, and the programs under test would inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# The network in which the tests run may have a proxy; programs and browsers under test would ask it for this machine.
-for variable in ("http_proxy", "https_proxy", "all_proxy", "no_proxy"):
-    os.environ.pop(variable, None)
-    os.environ.pop(variable.upper(), None)
+# What a person, a company or a CI system has set for programs like those under test, and for browsers.
+os.environ["TERM"] = "xterm"
+for variable in list(os.environ):
+    if variable.lower().endswith("_proxy") or variable.startswith(("CHATSERVER_", "PG")) or variable == "NO_COLOR":
+        del os.environ[variable]
 
 # Servers in this process then use the class for macOS, over a model of its kernel.
 if os.environ.get("TEST_READINESS") == "kqueue":
