@@ -37,7 +37,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 # What a person, a company or a CI system has set for programs like those under test, and for browsers.
 os.environ["TERM"] = "xterm"
 for variable in list(os.environ):
-    if variable.lower().endswith("_proxy") or variable.startswith(("CHATSERVER_", "PG")) or variable == "NO_COLOR":
+    if variable.lower().endswith("_proxy") or variable.startswith(("CHATSERVER_", "PG", "NO_COLOR", "FORCE_COLOR")):
         del os.environ[variable]
 
 # Servers in this process then use the class for macOS, over a model of its kernel.
