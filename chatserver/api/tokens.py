@@ -29,9 +29,6 @@ from chatserver.reasons import ErrorCode
 
 #: Seconds that an issuer's clock may be ahead of ours.
 CLOCK_SKEW = 10.0
-#: Seconds by which the wall clock may leave the monotonic one before verified tokens are forgotten. It does so when the
-#: clock is set, and when the machine was suspended.
-CLOCK_STEP = 1.0
 #: Seconds from now for which a token may be valid: as long as sign-outs are remembered.
 MAX_LIFETIME = 400 * 24 * 3600.0
 #: Verified tokens that are remembered, 1 KB each: a bot sends the same one with each request.
@@ -94,7 +91,7 @@ class Verified(msgspec.Struct, frozen=True, gc=False):
     packed: bytes  # see `SignedIn`
     rights: Rights
     issued: float  # on the wall clock; 0: not in the token
-    expires: float  # on trio's clock
+    expires: float  # on the wall clock
 
 
 _headers = msgspec.json.Decoder(_Header)
@@ -118,19 +115,16 @@ class Tokens:
         self._options: Any = {"require": ["exp", "sub"], "verify_aud": bool(audience)}
         self._verified: dict[str, Verified] = {}
         self._generation = keys.generation
-        self._ahead = 0.0  # the wall clock less the monotonic one, when tokens were verified
         self._failures: KeyedBuckets[str] = KeyedBuckets(FAILURE_RATE, burst=FAILURE_BURST)
         self._lines = Limiter()
 
     def verify(self, token: str, network: str) -> Verified:
         """Verify a token, and return its user. Raises RefusedError."""
-        now = self._clock()
-        ahead = self._wall() - now
-        if self._generation != self._keys.generation or abs(ahead - self._ahead) > CLOCK_STEP:
+        if self._generation != self._keys.generation:
             self._verified.clear()
-            self._generation, self._ahead = self._keys.generation, ahead
+            self._generation = self._keys.generation
         known = self._verified.get(token)
-        if known is not None and known.expires > now:
+        if known is not None and known.expires > self._wall():
             return known
         try:
             found = self._verify(token, network)
@@ -173,9 +167,9 @@ class Tokens:
         self._check_signature(token, header, network)
         chat = claims.chat or _Chat()
         rights = rights_of(chat.role, None if chat.rooms is None else tuple(chat.rooms.items()))
-        expires = self._clock() + left
         face = User(user_id, self._name(claims.name) or name_of(user_id))
-        return Verified(user_number(user_id, self._secret), pack(face, expires), rights, claims.iat or 0.0, expires)
+        number, packed = user_number(user_id, self._secret), pack(face, claims.exp)
+        return Verified(number, packed, rights, claims.iat or 0.0, claims.exp)
 
     def _name(self, name: object) -> str:
         """The name that a token gives, if it can be shown; an unusable one does not prevent a sign-in."""

@@ -12,6 +12,7 @@ import math
 import re
 import secrets
 import struct
+import time
 from base64 import urlsafe_b64decode, urlsafe_b64encode
 from functools import lru_cache
 from hashlib import blake2b
@@ -31,6 +32,9 @@ TOKEN_MAX = 64
 NUMBER_BITS = 60
 #: Publishing guests, and publishing users, whose id and name are cached; making a guest's again costs 1 µs.
 CACHED_GUESTS = 1024
+
+#: The clock of sign-ins; a test with a clock of its own replaces it.
+wall = time.time
 
 _GUEST_ID = re.compile("g_[0-9a-f]{15}")
 _QUALITIES = """
@@ -89,15 +93,9 @@ class Principal(msgspec.Struct, gc=False, frozen=True, eq=False):
     is_guest: ClassVar[bool] = True
 
     @property
-    def expires(self) -> float | None:
-        """When its sign-in expires, on trio's clock; checked when an idle WebSocket is pinged."""
-        return None
-
-    @property
     def seconds_left(self) -> float:
-        """Seconds until its sign-in expires; infinite if it never does."""
-        expires = self.expires
-        return math.inf if expires is None else expires - trio.current_time()
+        """Seconds until its sign-in expires, infinite if it never does; checked when an idle WebSocket is pinged."""
+        return math.inf
 
     @property
     def face(self) -> User:
@@ -140,14 +138,13 @@ class NamedGuest(Principal, gc=False, frozen=True, eq=False):
 
 
 class Newcomer(Principal, gc=False, frozen=True, eq=False):
-    """A guest on a WebSocket of a server where guests may do nothing: it has until `expires` to sign in."""
+    """A guest on a WebSocket of a server where guests may do nothing, and its time to sign in."""
 
-    until: float
+    until: float  # on trio's clock
 
     @property
-    def expires(self) -> float | None:
-        """When its time to sign in is over, on trio's clock."""
-        return self.until
+    def seconds_left(self) -> float:
+        return self.until - trio.current_time()
 
 
 class SignedIn(Principal, gc=False, frozen=True, eq=False):
@@ -155,13 +152,14 @@ class SignedIn(Principal, gc=False, frozen=True, eq=False):
 
     is_guest: ClassVar[bool] = False
 
-    packed: bytes  # expiry, id and name: as separate objects they would take 200 bytes
+    packed: bytes  # expiry on the wall clock, id and name: as separate objects they would take 200 bytes
     granted: Rights
 
     @property
-    def expires(self) -> float | None:
-        [when] = _TIME.unpack_from(self.packed)
-        return None if when == math.inf else when
+    def seconds_left(self) -> float:
+        """By the wall clock: trio's stands still while the machine is suspended."""
+        [expires] = _TIME.unpack_from(self.packed)
+        return cast(float, expires) - wall()
 
     @property
     def face(self) -> User:

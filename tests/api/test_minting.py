@@ -26,7 +26,7 @@ def test_a_minted_token_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixtur
         assert (ann.face.id, ann.face.name) == ("u_ann", "Ann")
         assert [ann.may(Action.MODERATE, room) for room in ("team-a", "ops", "lobby")] == [True, False, False]
         assert ann.may(Action.READ, "ops")
-        assert ann.expires == pytest.approx(7200, abs=30)
+        assert ann.seconds_left == pytest.approx(7200, abs=30)
 
 
 def test_a_token_without_options_is_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

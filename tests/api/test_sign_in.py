@@ -15,6 +15,7 @@ from chatserver import fair
 from chatserver.api import tokens as tokens_module
 from chatserver.api.conversation import Conversation
 from chatserver.api.websocket_session import WebSocketSession
+from chatserver.chat import principal
 from chatserver.chat.hub import Hub
 from chatserver.chat.member import Member
 from chatserver.chat.principal import Principal
@@ -201,7 +202,7 @@ async def test_keys_are_read_again_at_sighup(house: Serving, key: str) -> None:
 
 
 def in_seconds(seconds: float, **claims: Any) -> str:
-    return token(exp=time.time() + seconds, **claims)
+    return token(exp=principal.wall() + seconds, **claims)
 
 
 @pytest.mark.jumping_clock
@@ -275,6 +276,27 @@ async def test_streams_and_polls_end_with_the_sign_in(house: Serving) -> None:
         await stream.rest()
         assert trio.current_time() - started < 19, "not only at the next heartbeat"
         await house.counted("expired")
+
+
+@pytest.mark.jumping_clock
+async def test_a_sign_in_ends_by_the_clock_of_the_system(house: Serving) -> None:
+    """Deadlines stand still while a machine is suspended, and people wrote on although their tokens had expired."""
+    mine = bearer(in_seconds(600))
+    async with (
+        chatter(house.address, headers=mine) as idle,
+        chatter(house.address, headers=mine) as busy,
+        chatter(house.address, headers=bearer(in_seconds(6000))) as other,
+        connect(house.address) as stream,
+    ):
+        await stream.send(request("GET", "/rooms/members/events", headers=mine))
+        assert (await stream.head()).status == 200
+        with mock.patch.object(principal, "wall", return_value=time.time() + 3600):
+            await busy.say(type="publish", id=1, room="members", text="late")
+            assert (await busy.closed()).code == 4503
+            assert (await idle.closed()).code == 4503
+            await stream.rest()
+            assert (await other.ask("ping"))["type"] == "pong"
+        await house.counted("expired", 3)
 
 
 @pytest.mark.jumping_clock

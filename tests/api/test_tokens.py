@@ -83,7 +83,7 @@ def test_each_kind_of_key_verifies_its_own_algorithm_and_no_other(tmp_path: Path
         verifier = Verifier(tmp_path, key_file(algorithm))
         ann = verifier.who(token(algorithm))
         assert (ann.face.id, ann.face.name, ann.is_guest, ann.network) == ("u_ann", "Ann", False, "here")
-        assert ann.expires == pytest.approx(4600.0, abs=5)
+        assert ann.seconds_left == pytest.approx(3600.0, abs=5)
         assert ann.rights is rights_of(None, None)
         for other in ALGORITHMS:
             verifier.refuses(token(other, number=1))

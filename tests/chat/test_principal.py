@@ -1,11 +1,14 @@
 """Principals: a guest is one person everywhere and is not stored; other users take little memory."""
 
+import math
 import re
 import sys
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from chatserver.chat import principal
 from chatserver.chat.policy import OPEN, Access, Action, Policies, rights_of
 from chatserver.chat.principal import (
     NUMBER_BITS,
@@ -89,11 +92,13 @@ def signed_in(user: User, expires: float | None = None) -> SignedIn:
     return SignedIn(user_number(user.id, SECRET), "here", pack(user, expires), rights_of(None, None))
 
 
-def test_each_kind_has_a_face_and_an_end() -> None:
+def test_each_kind_has_a_face_and_an_end(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(principal, "wall", lambda: 10.0)
     bare, named = Principal(5, "here"), NamedGuest(5, "here", "Ann")
     ann = signed_in(User("u_1", "Ånn "), 12.25)
     assert [each.is_guest for each in (bare, named, ann)] == [True, True, False]
-    assert [each.expires for each in (bare, named, ann, signed_in(User("u", "n")))] == [None, None, 12.25, None]
+    ends = [each.seconds_left for each in (bare, named, ann, signed_in(User("u", "n")))]
+    assert ends == [math.inf, math.inf, 2.25, math.inf]
     assert (named.face, ann.face) == (User("g_000000000000005", "Ann"), User("u_1", "Ånn "))
     assert [each.author == each.face for each in (bare, named, ann)] == [True] * 3
     assert len({bare.label, named.label, ann.label, NamedGuest(5, "here", "Bob").label}) == 4

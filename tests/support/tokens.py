@@ -57,7 +57,7 @@ def jwk(algorithm: str, number: int = 0, **fields: Any) -> dict[str, Any]:
 
 
 def verified(token: str, *key_files: Path | str, **options: Any) -> SignedIn:
-    """The user of a token that the server accepts with these keys, on a clock that begins at 0. Raises RefusedError."""
+    """The user of a token that the server accepts with these keys. Raises RefusedError."""
     found = Tokens(KeyRing([*map(str, key_files)]), bytes(16), clock=lambda: 0.0, **options).verify(token, "here")
     return SignedIn(found.number, "here", found.packed, found.rights)
 
