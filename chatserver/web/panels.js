@@ -240,7 +240,7 @@ export class PeopleView {
     client.addEventListener('identity', () => client.current && this.#changed(true)); // over HTTP nothing else says that we have a new name
     client.addEventListener('presence', ({ detail }) => detail.room === client.room && this.#changed(detail.joined?.length + detail.left?.length === 0));
     client.addEventListener('caughtup', ({ detail }) => {
-      // As many may have come as have gone meanwhile. Over HTTP each answer of a poll comes here: the first asks, then the interval.
+      // As many may have come as gone. Over HTTP each answer of a poll comes here: only the first asks, then the interval does.
       if (detail.room === client.room && (detail.members !== null || client.current.members === null)) this.#changed(true);
     });
     setInterval(() => this.#repeat(), ASK_PEOPLE_EVERY);

@@ -36,9 +36,9 @@ export class Room extends EventTarget {
   head = null;
   /** Unread mentions of the user, as the server counted last. */
   counted = 0;
-  /** @type {{read: number, unread?: number} | null} what the server said last */
+  /** What the server said last of the marker, and the end of the log then. */
   marked = null;
-  markedAt = 0; // the end of the log then
+  markedAt = 0;
   unconfirmed = new Unconfirmed();
   #typists = new Map(); // {user, timer}, by id
   #typedAt = -Infinity;
@@ -148,18 +148,16 @@ export class Room extends EventTarget {
     return this.unread ? this.#readOffset + 1 : null;
   }
 
-  /**
-   * Unread messages of others, while the user is in. Where not all are loaded, the server has counted them up to `markedAt`;
-   * until it has, each record counts.
-   */
+  /** Unread messages of others, while the user is in. Of those not loaded, as the server counted; until then each record counts. */
   get unread() {
     if (this.read === null || this.out) return 0;
     const { timeline, marked } = this;
     const read = this.#readOffset;
     const head = this.head === null ? 0 : splitCursor(this.head).offset;
     if (timeline.epoch === null) return Math.max(0, head - read);
-    const isTold = timeline.first - 1 > read && marked?.read === read && marked.unread >= 0;
-    const [before, from] = isTold ? [marked.unread, this.markedAt] : [Math.max(0, timeline.first - 1 - read), read];
+    const above = Math.max(0, timeline.first - 1 - read);
+    const isTold = above && marked?.read === read && marked.unread >= 0;
+    const [before, from] = isTold ? [marked.unread, this.markedAt] : [above, read];
     return before + this.#unreadAfter(from).length + Math.max(0, head - Math.max(timeline.head, from));
   }
 
@@ -328,7 +326,7 @@ export class Room extends EventTarget {
   tellOf(added, changed, isLive) {
     const { identity, outbox } = this.client;
     const done = this.unconfirmed.forgetDone(this.timeline.through);
-    // A reaction that was there already has no new record, and its own may not be loaded.
+    // A reaction that was there before has no new record.
     this.reactors.note(done.map((change) => ({ ...change, target: change.offset, offset: change.until, user: identity.user })));
     changed = [...new Set([...changed, ...this.#loaded(done.map(({ offset }) => offset))])];
     if (!added.length && !changed.length) return;

@@ -105,7 +105,7 @@ export class Timeline {
     if (change.type === 'edit') Object.assign(message, { text: change.text, edited: change.time });
     else if (change.type === 'delete') Object.assign(message, { text: '', deleted: true, edited: undefined, mentions: undefined, reactions: {} });
     else if (change.type === 'reaction' && change.emoji) {
-      message.reactions = { ...message.reactions, [change.emoji]: change.count ?? 0 };
+      message.reactions = { ...message.reactions, [change.emoji]: change.count };
       if (!change.count) delete message.reactions[change.emoji];
     } else return null;
     return message;
