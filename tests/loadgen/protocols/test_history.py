@@ -181,11 +181,12 @@ async def test_a_long_history_may_take_as_long_as_it_has_pages(monkeypatch: pyte
         while await stream.receive_some():
             await trio.sleep(0.1)
             number = next(numbers)
-            page = {"cursor": f"e-{min(number, 5)}", "messages": [{"text": f"run-0 {number}"}], "recovered": True}
+            page = {"cursor": f"e-{min(number, 10)}", "messages": [{"text": f"run-0 {number}"}], "recovered": True}
             await stream.send_all(_answer(200, json.dumps(page)))
 
-    monkeypatch.setattr(history, "PAGE_SECONDS", 0.4)
-    monkeypatch.setattr(history, "REREAD_SECONDS", 0.4)
+    monkeypatch.setattr(history, "PAGE_SECONDS", 1.0)
+    monkeypatch.setattr(history, "REREAD_SECONDS", 1.0)
+    monkeypatch.setattr(history, "MORE_SECONDS", 60.0)
     assert await _reread([WebSocketVictim], serve) == Reread(asked=2, lost=0)
 
 
