@@ -428,15 +428,6 @@ def test_a_phase_without_an_operation_is_not_the_targets_fault(has_failed: bool)
     assert not any("was not measured" in reason for reason in verdict.reasons)
 
 
-def test_a_crowd_of_malformed_frames_is_not_said_to_be_judged() -> None:
-    """A server that ignored all of them was held without a remark."""
-    found = attacked()
-    found.experiment = config({"malformed-frames": 10})
-    total(found, groups=[group("malformed-frames", "attackers", came=10, opened=10, sent_bytes=1, due=10)])
-    told = "the answers to malformed frames are not judged: `loadgen conform` does that"
-    assert told in report_of(found).verdict.notes
-
-
 def test_what_was_taken_and_must_be_refused_is_named() -> None:
     found = attacked()
     found.experiment = config({"malformed-http": 10})

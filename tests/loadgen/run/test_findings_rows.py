@@ -1,4 +1,4 @@
-"""The rows of a report: which phases, and what of them; and its note on why some failed."""
+"""The rows of a report: which phases, and what of them; and some notes beside its verdict."""
 
 from dataclasses import replace
 
@@ -8,6 +8,7 @@ from loadgen.run import experiment
 from loadgen.run.experiment import Counts
 from loadgen.run.findings import report_of
 from loadgen.run.span import Span
+from tests.loadgen.plays import config
 from tests.loadgen.readings import attacked, group, lasted, loaded, more, operations, read, total, traffic
 
 
@@ -74,3 +75,12 @@ def test_why_something_failed_is_said_beside_the_verdict() -> None:
     waited = operations("recovery", "poll", 5000, failed=1, how=NO_TURN)  # which counts as late alone
     more(operations("attack", "ws", 5000, failed=1), waited)(found)
     assert "operations failed: answered 500: 1" in report_of(found).verdict.notes
+
+
+def test_a_crowd_of_malformed_frames_is_not_said_to_be_judged() -> None:
+    """A server that ignored all of them was held without a remark."""
+    found = attacked()
+    found.experiment = config({"malformed-frames": 10})
+    total(found, groups=[group("malformed-frames", "attackers", came=10, opened=10, sent_bytes=1, due=10)])
+    told = "the answers to malformed frames are not judged: `loadgen conform` does that"
+    assert told in report_of(found).verdict.notes
