@@ -64,6 +64,8 @@ settings.load_profile("explore" if EXPLORED else "fixed")
 
 #: Seconds in which the log answers, and SQLite waits for a lock, however busy the machine is.
 LOG_PATIENCE, LOCK_PATIENCE = 60.0, 20.0
+#: Thresholds of the three generations: with Python's own, collections take 8% of the CPU of the tests, with these 4%.
+COLLECTIONS = (10_000, 20, 20)
 
 
 def pytest_sessionstart(session: pytest.Session) -> None:
@@ -132,3 +134,4 @@ def pytest_collection_finish() -> None:
     """
     gc.freeze()
     gc.enable()
+    gc.set_threshold(*COLLECTIONS)
