@@ -169,6 +169,7 @@ def test_selected_messages_are_copied_with_author_and_time_apart(shared_server: 
     shared_server.publish("copied", "one", "two")
     ann = visit(room="copied")
     expect(ann.texts).to_have_count(2)
+    expect(ann.page.locator("#messages .guest").first).to_be_hidden()  # once the server has said that nobody signs in
     selected = ann.page.evaluate("getSelection().selectAllChildren(messages), getSelection().toString()")
     by = [ann.page.locator(f"#messages .head {part}").first.inner_text() for part in (".author", "time")]
     assert selected.split() == " ".join(["Today", *by, "one", *by, "two"]).split()
