@@ -1,5 +1,6 @@
 """Shared by all tests: the mark `jumping_clock`, Hypothesis's examples, which worker runs which tests, a log with time
-enough on a busy machine, no proxy, temporary files in memory, and a garbage collector that ignores imported objects.
+enough on a busy machine, no settings of a person or a CI system, temporary files in memory, and a garbage collector
+that ignores imported objects.
 
 Hypothesis tries the same examples in every run of the same tests, so a failure is due to the present change (it takes
 constants from the imported modules, so other tests beside it lead to other examples). Their number:

@@ -228,7 +228,7 @@ function refuseFiles(event) {
 
 for (const type of ['dragover', 'drop', 'paste']) addEventListener(type, refuseFiles);
 
-let outOf = ''; // a room, to come back to
+let outOf = ''; // the room that the banner is about
 let shown = ''; // in the banner; a browser may have translated it there
 
 function showBanner(text, room = '', mayComeBack = false) {
