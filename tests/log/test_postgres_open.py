@@ -32,7 +32,7 @@ from tests.log.test_sanctions import ENTRY, sanction
 from tests.log.test_signouts import sign_out
 from tests.support.groups import append
 from tests.support.ports import steady_port
-from tests.support.postgres import KEEPER, PostgresServer
+from tests.support.postgres import PostgresServer, private_server
 from tests.support.serving import eventually
 
 SECRET = "correct-horse"
@@ -225,20 +225,18 @@ async def test_a_pooler_in_session_mode_is_used_and_one_in_transaction_mode_refu
 
 
 @pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
-async def test_a_pooler_that_has_known_the_database_read_only(
-    postgres_server: PostgresServer, postgres_schema: str
-) -> None:
+async def test_a_pooler_that_has_known_the_database_read_only(postgres_server: PostgresServer) -> None:
     """It tells each client what it was told first: of a standby that was promoted since, that it is read-only."""
-    name = postgres_schema.rpartition("/")[2]
-    async with pooler(postgres_server, "session") as port:
-        url = postgres_schema.replace(str(postgres_server.port), str(port))
-        execute(postgres_schema, f"ALTER DATABASE {name} SET default_transaction_read_only = on")
-        assert "session is read-only" in await complaint(url)
-        execute(postgres_schema, f"BEGIN READ WRITE; ALTER DATABASE {name} RESET ALL; COMMIT")
-        others = f"datname = '{name}' AND pid != pg_backend_pid() AND application_name != '{KEEPER}'"
-        execute(postgres_schema, f"SELECT pg_terminate_backend(pid, 60000) FROM pg_stat_activity WHERE {others}")
-        async with running(PostgresLog(url)) as log:
-            assert (await append(log, draft())).record.offset == 1
+    with private_server(postgres_server) as standby:
+        signal = standby.data / "standby.signal"
+        signal.touch()
+        shutil.chown(signal, standby.data.owner())
+        standby.start(max_wal_senders="10")  # as many as when the cluster was made
+        async with pooler(standby, "session") as port:
+            assert "session is read-only" in await complaint(standby.url(port=port))
+            standby.execute("SELECT pg_promote()")
+            async with running(PostgresLog(standby.url(port=port))) as log:
+                assert (await append(log, draft())).record.offset == 1
 
 
 @pytest.mark.skipif(shutil.which("pgbouncer") is None, reason="PgBouncer is not installed")
