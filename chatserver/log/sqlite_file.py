@@ -237,7 +237,8 @@ def _refuse_foreign(connection: sqlite3.Connection, path: Path) -> None:
 
 
 def _damaged(path: Path, what: str) -> LogOpenError:
-    command = f"sqlite3 {quote(str(path))} .dump"  # Debian's has no `.recover`
+    file = quote(str(path))  # SQLite 3.53's `.dump` stops at the damage without an error, Debian 12's has no `.recover`
+    command = f"sqlite3 {file} '.recover --ignore-freelist' || sqlite3 {file} .dump"
     return LogOpenError(f"{path} is damaged ({what}); restore a backup, or save what is left with: {command}")
 
 

@@ -158,7 +158,7 @@ def test_a_file_that_is_no_log_is_refused_and_left_alone(path: Path) -> None:
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 on this machine")
 def test_the_command_in_the_refusal_of_a_damaged_file_prints_the_messages_that_are_left(tmp_path: Path) -> None:
-    """Debian's sqlite3 has no `.recover`."""
+    """Debian 12's sqlite3 has no `.recover`; the `.dump` of newer ones left out what comes after the damage."""
     path = tmp_path / "a folder" / "chat.db"
     path.parent.mkdir()
     trio.run(fill, path, 100)
