@@ -131,14 +131,18 @@ async def test_times_from_a_clock_that_was_ahead_can_be_set_right(tmp_path: Path
 
 @pytest.mark.skipif(shutil.which("sqlite3") is None, reason="no sqlite3 on this machine")
 async def test_a_damaged_file_is_saved_as_far_as_it_can_be_read(tmp_path: Path) -> None:
-    """A server refused what `.dump` had saved as the database of another program."""
+    """A server refused what was saved: as the database of another program, or for the damage of its search index."""
     database, saved = tmp_path / "chat.db", tmp_path / "saved.db"
     async with serving(log=f"sqlite:{database}") as server:
         for number in range(9):
             made = await publish(server.address, "lobby", f"number{number} {'x' * 2_000}")
-    content = database.read_bytes()
-    at = content.index(b"number4") // 4096 * 4096
-    database.write_bytes(content[:at] + bytes(range(256)) * 16 + content[at + 4096 :])
+    connection = sqlite3.connect(database)
+    [[index]] = connection.execute("SELECT rootpage FROM sqlite_schema WHERE name = 'search_data'")
+    connection.close()
+    content = bytearray(database.read_bytes())
+    for at in (content.index(b"number4") // 4096 * 4096, (index - 1) * 4096):
+        content[at : at + 4096] = bytes(range(256)) * 16
+    database.write_bytes(content)
     with pytest.raises(LogOpenError, match="damaged"):
         await SqliteLog(str(database)).run(lambda records: None)
     await trio.run_process(["/bin/sh", "-c", fence("sh salvage")], cwd=tmp_path)
