@@ -157,7 +157,7 @@ class Hub:
         if altering:
             self._note_altered(altering)
         for name, batch in by_room.items():
-            self.reader.written(name)
+            self.reader.written(name, batch)
             room = self.rooms.get(name)
             if room is not None:
                 try:

@@ -9,13 +9,16 @@ the old text for ever. So each change of a room is noted for all that hold resul
 `altered_meanwhile`: reads under way, and callers whose results wait for more.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from msgspec.structs import replace
 
 from chatserver.fair import SingleFlight, in_steps
 from chatserver.log.interface import Head, Log, Range, Record
+
+#: Records of news kept during the load of a room; what follows is read from the log afterwards.
+MOST_NEWS = 256
 
 
 class Alterations:
@@ -54,6 +57,7 @@ class LogReader:
         self._flights: SingleFlight[tuple[Range, int], list[Record]] = SingleFlight()  # by `_generation` as well
         self._generation = 0  # a new one begins with news of a room that is being read
         self._noting: dict[str | None, list[Alterations]] = {}  # see `altered_meanwhile`; None: in all rooms
+        self._news: dict[str, list[Record]] = {}  # of rooms that are being loaded
 
     async def head(self, room: str) -> Head:
         return await self._log.head(room)
@@ -75,10 +79,23 @@ class LogReader:
             return noted.up_to_date(await self._flights.get((wanted, self._generation), begin))
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
-        """As of `Log`; not shared, since a room is loaded once."""
-        with self.altered_meanwhile(room) as meanwhile:
-            head, records = await self._log.newest(room, limit)
-            return head, meanwhile.up_to_date(records, after=head.last)
+        """As of `Log`, with the news that came meanwhile; not shared, since a room is loaded once.
+
+        A publisher may look for its message as soon as the room is there.
+        """
+        news: list[Record] = []
+        self._news[room] = news
+        try:
+            with self.altered_meanwhile(room) as meanwhile:
+                head, records = await self._log.newest(room, limit)
+                last = head.last
+                for record in news:
+                    if record.offset == last + 1:
+                        records.append(replace(record, alters=(), empties=0))  # `meanwhile` has these
+                        last += 1
+                return replace(head, last=last), meanwhile.up_to_date(records, after=head.last)
+        finally:
+            del self._news[room]
 
     async def encoded(self, room: str, records: list[Record], encode: Callable[[Record], bytes]) -> list[bytes]:
         """Encode records of a room, in steps; the result is as they are at the end."""
@@ -109,10 +126,12 @@ class LogReader:
                 if not noting:
                     del self._noting[place]
 
-    def written(self, room: str) -> None:
+    def written(self, room: str, batch: Sequence[Record]) -> None:
         """There is news of this room."""
         if room in self._noting:
             self._generation += 1
+            if room in self._news:
+                self._news[room].extend(batch[: MOST_NEWS - len(self._news[room])])
 
     def altered(self, room: str, records: Iterable[Record], empties: int = 0, *, by: int) -> None:
         """Note what the record at offset `by` has altered, and that the edit at offset `empties` has lost its text."""

@@ -8,6 +8,7 @@ import pytest
 import trio
 
 from chatserver.chat import registry
+from chatserver.chat.log_reader import MOST_NEWS
 from chatserver.chat.presence import Presence
 from chatserver.chat.registry import EMPTY_ROOM_SECONDS, LATEST
 from chatserver.chat.room import Room
@@ -71,6 +72,22 @@ async def test_retention_during_a_load_is_not_forgotten(it: Chatting) -> None:
         assert it.hub.registry.room("lobby") is None
         it.hub.retained(await it.log.retain(lambda _: (3, 0)))
     assert it.hub.rooms["lobby"].first == 8
+
+
+@pytest.mark.parametrize("count", [1, 3 * MOST_NEWS])
+async def test_what_is_acknowledged_during_a_load_is_in_the_room_when_it_is_ready(it: Chatting, count: int) -> None:
+    """A publisher that asked for the latest messages did not get its own, until the follower had read it."""
+    await it.publish("lobby", "one")
+    it.log.delay = 1.0
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(it.load, "lobby")
+        await trio.sleep(3.5)  # the records are read, and the answer is on its way
+        it.log.delay = 0.0
+        await it.publish("lobby", *["more"] * count)
+        reads = it.log.reads
+    assert it.hub.rooms["lobby"].last == 1 + min(count, MOST_NEWS)
+    await it.until_idle()
+    assert (it.hub.rooms["lobby"].last, it.log.reads > reads) == (1 + count, count > MOST_NEWS)
 
 
 async def test_a_room_that_retention_has_emptied_goes_on_where_it_was(it: Chatting) -> None:

@@ -1,8 +1,10 @@
 """Shared reads of the log, and changes of messages during a read."""
 
+import pytest
 import trio
 from msgspec.structs import replace
 
+from chatserver.chat import log_reader
 from chatserver.chat.log_reader import LogReader
 from chatserver.log.interface import Kind, MessageState, Range, Record
 from tests.support.chatting import Chatting, ControlledLog, change
@@ -48,17 +50,25 @@ def test_a_record_read_after_a_later_edit_is_kept() -> None:
         assert meanwhile.up_to_date([later, gone, replace(first, text="plain", state=None)]) == [later, gone, first]
 
 
-async def test_a_room_is_loaded_without_a_text_deleted_during_the_load(it: Chatting) -> None:
+@pytest.mark.parametrize("most", [0, 2, 64])
+async def test_a_room_is_loaded_without_a_text_deleted_during_the_load(
+    it: Chatting, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Otherwise the room gives the text to members until the record of the deletion is read."""
+    monkeypatch.setattr(log_reader, "MOST_NEWS", most)
     await it.publish("lobby", "one", "secret")
     it.log.delay = 1.0
     async with trio.open_nursery() as nursery:
         nursery.start_soon(it.load, "lobby")
         await trio.sleep(3.5)  # the log has been looked at, and has not answered yet
-        await append(it.log, change(Kind.DELETE, 2))
+        await append(it.log, change(Kind.EDIT, 2, "a better secret"))
+        await it.publish("lobby", "another secret")
+        for target in (2, 4):
+            await append(it.log, change(Kind.DELETE, target))
     ring = it.hub.rooms["lobby"].ring
     assert ring is not None
-    assert (ring.last, [b"secret" in item for item in ring.after(0, 2)]) == (2, [False, False])
+    assert ring.last == min(6, 2 + most)
+    assert not any(b"secret" in item for item in ring.after(0, 6))
 
 
 async def test_a_text_deleted_while_records_are_encoded_is_encoded_again(it: Chatting) -> None:
