@@ -20,10 +20,8 @@ export class ConnectionLine {
   #spoken = byId('connection-spoken');
   #ticking = 0;
 
-  /** `giveFocus` is called when the button that has it is hidden, which no press need do. */
-  constructor(client, giveFocus) {
+  constructor(client) {
     this.client = client;
-    this.giveFocus = giveFocus;
     for (const event of ['state', 'room', 'refused', 'caughtup']) client.addEventListener(event, () => this.#show());
     client.addEventListener('typing', () => this.#showTyping());
     byId('reconnect').addEventListener('click', () => client.connection.checkNow());
@@ -40,10 +38,7 @@ export class ConnectionLine {
     this.#line.title = state.reason;
     setText(this.#text, words);
     this.#showTyping();
-    const button = byId('reconnect');
-    const hides = state.phase !== 'waiting' && state.phase !== 'stopped';
-    if (hides && document.activeElement === button) this.giveFocus();
-    button.hidden = hides;
+    byId('reconnect').hidden = state.phase !== 'waiting' && state.phase !== 'stopped';
     clearInterval(this.#ticking);
     if (state.phase === 'waiting') this.#ticking = setInterval(() => setText(this.#text, inWords(state, isOut)), 250);
     // Screen readers hear each change once, without the countdown.

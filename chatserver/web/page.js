@@ -40,7 +40,7 @@ const client = new ChatClient(location.origin, {
   browser,
   socket: hasLocks() ? (origin, handlers) => new TabLink(origin, handlers) : undefined,
 });
-new ConnectionLine(client, focusRoom);
+new ConnectionLine(client);
 const messages = new MessagesView(client);
 const rooms = new RoomsView(client, browser);
 const personMenu = new PersonMenu(client, showToast);
@@ -132,12 +132,19 @@ function focusRoom() {
   else composer.focus();
 }
 
-// Without this the focus of the keyboard is lost with a button that its own press hides or removes.
-addEventListener('click', ({ target }) => {
-  const button = target.closest('button');
-  const isLost = button && !button.checkVisibility() && [button, document.body].includes(document.activeElement);
-  if (isLost) focusRoom();
-});
+let focused = null; // or pressed: Safari gives no focus to a button that is clicked
+
+/** Without this the focus of the keyboard is lost with what is hidden or removed, by a press or by an event. */
+function keepFocus() {
+  const { activeElement, body } = document;
+  const last = activeElement === body ? focused : activeElement;
+  if (last?.checkVisibility() === false) focusRoom();
+}
+
+addEventListener('focusin', ({ target }) => (focused = target));
+addEventListener('click', ({ target }) => ((focused = target.closest('button') ?? focused), keepFocus()));
+for (const type of ['close', 'toggle', 'scroll']) addEventListener(type, keepFocus, true); // they do not bubble
+for (const event of ['messages', 'outbox', 'presence', 'rights', 'state', 'caughtup']) client.addEventListener(event, keepFocus);
 
 /** What is open is about this room, or about a message that is another one in a new log. */
 function closeMenus() {

@@ -81,7 +81,7 @@ def test_a_guest_signs_in_to_write(server: Server, window: OpenWindow) -> None:
     expect(ann.page.locator("#account")).to_have_accessible_name("Who are you? Sign in to write in #staff-tea.")
     ann.page.keyboard.type(token(sub="ina", name="Ina"))
     ann.page.keyboard.press("Enter")
-    expect(field(ann)).to_be_visible()
+    expect(field(ann)).to_be_focused()  # the button that opened the dialog is gone
     ann.say("by Ina")
     ann.expect_texts(["by Ina"])
     expect(field(ann)).to_have_attribute("placeholder", "Message #staff-tea")  # she has chosen to be Ina
