@@ -27,7 +27,7 @@ export function replaceRows(list, rows) {
   if (list.matches(':active')) return void (list.waiting = setTimeout(replaceRows, 50, list, rows));
   const { href, value } = list.contains(document.activeElement) ? document.activeElement : {};
   list.replaceChildren(...rows);
-  [...list.querySelectorAll('a, button')].find((each) => each.href === href && each.value === value)?.focus();
+  [...list.querySelectorAll('a, button')].find((each) => each.href === href && each.value === value)?.focus({ preventScroll: true });
 }
 
 /** Choose an option of a list, after the last one the first; the field keeps the focus, and tells screen readers. */

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from tests.e2e.browser import after_next_frame
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.servers import Server
 from tests.e2e.signed_in import serving_tokens, sign_in
@@ -55,3 +56,25 @@ def test_a_dialog_whose_button_was_drawn_anew_gives_the_focus_to_the_field(tmp_p
         ann.page.click("#leave")
         expect(people).to_have_count(2)
         expect(field).to_be_focused()
+
+
+def test_a_list_that_is_drawn_anew_does_not_scroll_to_what_has_the_focus(
+    shared_server: Server, visit: OpenWindow
+) -> None:
+    """With each message in another room the list of rooms jumped back to the focused one."""
+    for number in range(10):
+        shared_server.publish(f"jumpy-{number}", "hello")
+    ann = visit(room="jumpy-0", height=500)
+    rooms = ann.page.locator("#rooms")
+    expect(rooms.locator("a").nth(9)).to_be_attached()
+    ann.go("jumpy-1")
+    first = rooms.locator("a").first
+    first.focus()
+    rooms.evaluate("rooms => { rooms.scrollTop = 9_999; }")
+    top = rooms.evaluate("rooms => rooms.scrollTop")
+    assert top > 0
+    shared_server.publish("jumpy-0", "news")
+    expect(rooms.locator("a[href='#jumpy-0'] .badge")).to_have_count(1)
+    after_next_frame(ann.page)
+    assert rooms.evaluate("rooms => rooms.scrollTop") == top
+    expect(first).to_be_focused()
