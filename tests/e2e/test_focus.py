@@ -78,3 +78,21 @@ def test_a_list_that_is_drawn_anew_does_not_scroll_to_what_has_the_focus(
     after_next_frame(ann.page)
     assert rooms.evaluate("rooms => rooms.scrollTop") == top
     expect(first).to_be_focused()
+
+
+def test_the_list_of_keys_is_a_dialog_that_has_the_focus(visit: OpenWindow) -> None:
+    """It stayed at a button of the menu below, which is not shown meanwhile: nothing was said, and no key scrolled.
+
+    The Tab key led to the other buttons of that menu, one of which leaves the room.
+    """
+    ann = visit(height=300, room="keys-shown")
+    ann.page.click("#room-menu-button")
+    ann.page.get_by_role("button", name="Formatting and keys").press("Enter")
+    keys = ann.page.get_by_role("dialog", name="Formatting and keys")
+    expect(keys).to_be_focused()
+    ann.page.keyboard.press("PageDown")
+    ann.page.wait_for_function("() => keys.scrollTop > 0")
+    ann.page.keyboard.press("Tab")
+    expect(ann.page.locator("#room-menu :focus")).to_have_count(0)
+    ann.page.keyboard.press("Escape")
+    expect(ann.page.get_by_role("button", name="Formatting and keys")).to_be_focused()
