@@ -38,7 +38,7 @@ export class Notifier {
     for (const event of ['room', 'unread', 'left']) client.addEventListener(event, () => this.#showTitle());
     client.addEventListener('messages', ({ detail }) => this.#heard(detail));
     this.#choice.addEventListener('change', () => this.#chosen());
-    byId('notify-allow').addEventListener('click', () => this.#askPermission());
+    byId('notify-allow').addEventListener('click', () => (this.#choice.focus(), this.#askPermission())); // it goes
     byId('room-menu').addEventListener('beforetoggle', () => this.#showPermission());
   }
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
-from tests.e2e.browser import after_next_frame
+from tests.e2e.browser import NOTIFICATIONS, after_next_frame
 from tests.e2e.conftest import OpenWindow
 from tests.e2e.servers import Server
 from tests.e2e.signed_in import serving_tokens, sign_in
@@ -96,3 +96,12 @@ def test_the_list_of_keys_is_a_dialog_that_has_the_focus(visit: OpenWindow) -> N
     expect(ann.page.locator("#room-menu :focus")).to_have_count(0)
     ann.page.keyboard.press("Escape")
     expect(ann.page.get_by_role("button", name="Formatting and keys")).to_be_focused()
+
+
+def test_who_allows_notifications_stays_in_the_menu(window: OpenWindow) -> None:
+    """The button goes, and the focus went to the field behind the open menu."""
+    ann = window(first=NOTIFICATIONS, room="allowing")
+    ann.page.click("#room-menu-button")
+    ann.page.get_by_role("button", name="Allow notifications").press("Enter")
+    expect(ann.page.get_by_role("button", name="Allow notifications")).to_be_hidden()
+    expect(ann.page.get_by_label("Notify me of")).to_be_focused()
