@@ -61,7 +61,7 @@ new PendingView(client, composer);
 new Actions(client, {
   composer,
   tell: showToast,
-  toPresent: () => messages.toPresent(),
+  toPresent: () => (messages.toPresent(), leaveLink()),
   moderate: (user, at) => personMenu.open(user, at),
 });
 

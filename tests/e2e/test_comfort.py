@@ -213,11 +213,13 @@ def test_who_has_left_an_older_message_is_not_led_to_it_by_a_reload(shared_serve
     shared_server.publish("left", *(f"message {number}" for number in range(80)))
     ann = visit(room="left-desk")
     found = ann.page.get_by_text("message 20", exact=True)
-    for way in ("the button", "a message"):
+    for way in ("the button", "the End key", "a message"):
         ann.page.evaluate("location.hash = 'left/21'")
         expect(found).to_be_in_viewport()
         if way == "the button":
             ann.page.click("#jump")
+        elif way == "the End key":
+            ann.page.locator("#messages .found").press("End")
         else:
             ann.say("message 80")
         ann.page.wait_for_function(AT_BOTTOM)
