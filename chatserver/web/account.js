@@ -56,7 +56,7 @@ export class Account {
     const name = this.#name.value.trim();
     const { isGuest } = this.client.identity;
     if (token || (name && isGuest)) this.#try(() => this.#signIn(token ? { token } : { name }));
-    else this.#problem.textContent = isGuest ? 'A name has at least one letter.' : 'To be somebody else, sign out or paste a token.';
+    else this.#problem.textContent = isGuest ? 'A name must not be empty.' : 'To be somebody else, sign out or paste a token.';
   }
 
   async #signOut() {

@@ -328,7 +328,7 @@ def test_a_guest_confirms_a_sign_out_and_a_name_is_not_blank(visit: OpenWindow) 
     ann.say("mine")
     expect(ann.page.locator("#messages .own")).to_have_count(1)
     ann.save_name(" ")
-    expect(ann.page.locator("#account-problem")).to_have_text("A name has at least one letter.")
+    expect(ann.page.locator("#account-problem")).to_have_text("A name must not be empty.")
     expect(ann.page.locator("#account-problem")).to_have_role("status")  # Orca says no new words of an alert in Firefox
     expect(ann.page.get_by_text("Sign in with a token")).to_be_hidden()  # the server has no key for one
     ann.page.click("#account-cancel")
