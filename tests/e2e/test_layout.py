@@ -254,3 +254,22 @@ def test_what_a_background_sets_off_is_framed_in_forced_colours(shared_server: S
     line = "getComputedStyle(document.querySelector('.day'), '::before').borderTopWidth"
     assert ann.page.evaluate(line) == "1px"
     ann.page.emulate_media(forced_colors="none")
+
+
+def test_the_focus_is_seen_in_forced_colours_also_at_what_is_pressed_or_open(visit: OpenWindow) -> None:
+    """Their own frame replaced that of the focus, of which only the colour was left: another dark blue."""
+    ann = visit(room="seen")
+    ann.say("hello")
+    ann.act("hello", "React")
+    ann.page.locator("#quick-reactions button").first.click()
+    ann.page.emulate_media(forced_colors="active")
+    for sought in ('.chip[aria-pressed="true"]', "#rooms [aria-current]"):
+        framed = ann.page.locator(sought)
+        outline = "each => getComputedStyle(each).outlineStyle"
+        before = framed.evaluate(outline)
+        framed.focus()
+        for key in ("Shift+Tab", "Tab"):
+            ann.page.keyboard.press(key)
+        expect(framed).to_be_focused()
+        assert framed.evaluate(outline) != before, sought
+    ann.page.emulate_media(forced_colors="none")
