@@ -105,3 +105,11 @@ def test_who_allows_notifications_stays_in_the_menu(window: OpenWindow) -> None:
     ann.page.get_by_role("button", name="Allow notifications").press("Enter")
     expect(ann.page.get_by_role("button", name="Allow notifications")).to_be_hidden()
     expect(ann.page.get_by_label("Notify me of")).to_be_focused()
+
+
+def test_the_list_of_people_can_be_scrolled_by_keyboard(visit: OpenWindow) -> None:
+    """Safari makes nothing a stop of the Tab key because it scrolls; where it was one, it had no name."""
+    ann = visit(room="many-people")
+    ann.page.focus("#text")
+    ann.page.keyboard.press("Tab")
+    expect(ann.page.get_by_role("list", name="Here now")).to_be_focused()
