@@ -14,8 +14,9 @@ How the promise is kept:
 """
 
 import math
+import random
 import secrets
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple, TypeAlias
 
@@ -76,7 +77,8 @@ class _Room:
 class Session:
     """See the module's docstring. Every method is synchronous and none waits."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, jitter: Callable[[], float] = random.random) -> None:
+        self._jitter = jitter
         self._rooms: dict[str, _Room] = {}
         self._last_id = 0
         self._writes: dict[str, dict[int, _Asked]] = {}  # by room, in the order of calls; the first may be sent
@@ -250,6 +252,10 @@ class Session:
         name = asked.request.room
         if is_retryable(error.code, error.retry_after):
             delay = waiting_time(error.retry_after)
+            if error.code == "rate_limited":
+                # Two programs of one user share its rate: if both came at the earliest moment, the same one could be
+                # first each time. Coming later costs little, since the rate allows more then.
+                delay += min(delay, RETRY_DELAY) * self._jitter()
             if now + delay < asked.until:
                 asked.sent, asked.due = None, now + delay
                 yield events.Postponed(name, error.code, error.message, delay)

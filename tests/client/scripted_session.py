@@ -16,7 +16,8 @@ class Peer:
     """A session in `lobby`; the test plays the server."""
 
     def __init__(self) -> None:
-        self.session = Session()
+        self.jitter = 0.0
+        self.session = Session(jitter=lambda: self.jitter)
         self.session.opened(0.0)
         self.session.join("lobby", latest=50)
         self.now = self.clock = 0.0

@@ -137,6 +137,18 @@ def test_a_passing_refusal_pauses_its_room_and_the_next_write_does_not_overtake(
     assert peer.session.next_time() == math.inf
 
 
+@pytest.mark.parametrize(
+    ("code", "asked", "delay"), [("rate_limited", 0.1, 0.15), ("rate_limited", 5.0, 5.5), ("unavailable", 5.0, 5.0)]
+)
+def test_programs_of_one_user_do_not_come_back_in_step(peer: Peer, code: str, asked: float, delay: float) -> None:
+    """At one message a second, one of two senders got all, and the other gave up without having sent a line."""
+    peer.jitter = 0.5
+    peer.publish("a")
+    (postponed,) = peer.refuse(code, retry_after=asked)
+    assert isinstance(postponed, events.Postponed)
+    assert postponed.delay == pytest.approx(delay)
+
+
 def test_a_write_is_not_sent_again_when_the_server_may_have_forgotten_its_key(peer: Peer) -> None:
     """After ten minutes without a connection it was stored a second time."""
     first, second = peer.publish("a"), peer.publish("b")
