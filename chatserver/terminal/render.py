@@ -28,6 +28,7 @@ INDENT = 7  # columns before the lines of a message after the first
 _TAB = 4  # columns
 _GUEST = "g_"  # how the ids of guests begin, and no others
 _EMOJI = "\U0001f000"  # the first; nearly all characters above it have two columns
+_NUMBER = re.compile("[0-9.]+")
 _SGR = re.compile(r"\x1b\[[0-9;]*m")
 _HAN = "\u2e80-\u30ff\u31f0-\u9fff\uf900-\ufaff\uff01-\uff60\U00020000-\U0003ffff"  # Chinese and Japanese
 # Begin no line, and end none (JIS X 4051).
@@ -212,8 +213,8 @@ class Narrator:
             case events.Postponed(delay=delay) if delay < _BRIEF:
                 return None
             case events.Reconnecting(why=why) | events.Postponed(message=why):
-                said, self._why = self._why, why
-                return None if why == said else status(event)
+                said, self._why = self._why, _NUMBER.sub("", why)  # the seconds to wait differ each time
+                return None if self._why == said else status(event)
             case wire.Connected() | wire.Message():
                 self._why = ""
         return status(event)

@@ -183,6 +183,13 @@ def test_the_reason_for_an_outage_is_shown_once() -> None:
         assert said == [True, False, False, True, False, end == Connected(ANN), True]
 
 
+def test_a_refusal_is_shown_once_whatever_the_time_to_wait() -> None:
+    """A job of cron over its rate wrote a line for nearly each line that it sent."""
+    narrator = render.Narrator()
+    waits = (Postponed("ops", "rate_limited", f"too many messages; try again in {wait} s", 1.5) for wait in (0.8, 1.0))
+    assert [bool(narrator.words(wait)) for wait in waits] == [True, False]
+
+
 def test_the_present_state_of_a_message() -> None:
     for shown, words in [
         (message("hi"), "#1 Ann: hi"),
