@@ -314,6 +314,9 @@ async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: F
         for call in (chat.search, chat.rename):
             with pytest.raises(Invalid):
                 await call("\ud83d")
+        for output in (b"done", bytearray(b"done")):  # as of a command; it was published as base64
+            with pytest.raises(Invalid, match=r"got `bytes` - at `\$.text`"):
+                await chat.publish("lobby", output)  # type: ignore[arg-type]
         with pytest.raises(TypeError):
             await chat.publish("lobby", object())  # type: ignore[arg-type]
         assert (await chat.publish("lobby", "and on it goes")).offset == 1
