@@ -14,7 +14,7 @@ import trio
 from chatserver.client import events, requests, wire
 from chatserver.client.calls import Calls
 from chatserver.client.credentials import Credentials, checked_token
-from chatserver.client.errors import ChatError, Invalid, Unavailable, error_of
+from chatserver.client.errors import ChatError, Invalid, Unauthenticated, Unavailable, error_of
 from chatserver.client.feed import Feed
 from chatserver.client.http1 import HttpClient, encoded_query
 from chatserver.client.http_transport import http_conversation
@@ -219,7 +219,9 @@ class Chat:
 
         Before there is an answer, the next connection begins with it, since an old one may have expired by then.
         """
-        self._offered = token = checked_token(token)
+        if not (token := checked_token(token)):  # over HTTP we would ask without one, as another guest
+            raise Unauthenticated("unauthenticated", "this is no token")
+        self._offered = token
         if self.trouble is not None and self._http.credentials.token not in {"", token}:
             self._link.restart()  # an attempt under way may have sent the old one, and its refusal would be the end
         try:
