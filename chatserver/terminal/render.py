@@ -16,8 +16,9 @@ from chatserver.client.errors import ChatError, Rejected, Unavailable
 from chatserver.client.wire import Message, User
 
 _NAME_COLOURS = (31, 32, 33, 34, 35, 36)  # SGR: the six that are readable on dark and light backgrounds
-#: Joiners, which emoji and Persian need, and wide and unbreakable spaces: no printable characters, but text.
-HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000")
+#: Joiners, which emoji and Persian need, wide and unbreakable spaces, the marks of direction of Hebrew and Arabic, and
+#: the letters in the flags of England, Scotland and Wales: no printable characters, but text.
+HARMLESS = frozenset("\u200c\u200d\u00a0\u202f\u3000\u200e\u200f\u061c") | set(map(chr, range(0xE0020, 0xE0080)))
 #: These spaces, and letters and signs that look like one: in a sentence of such, which is one word, a line has no place
 #: to break, and what the terminal puts at the beginning of a row looks like the line of another user.
 _BLANK = dict.fromkeys(map(ord, "\u00a0\u202f\u3000\u2800\u3164\u115f\u1160\uffa0\U0001d159"), " ")

@@ -59,6 +59,14 @@ def test_pretty_keeps_line_breaks_and_nothing_else_that_moves_the_cursor(colours
     assert ("\x1b[1;3" in rest) == colours
 
 
+def test_what_texts_need_and_nobody_sees_is_kept() -> None:
+    """Hebrew with a mark of direction had `\\u200f` in it, and the flag of England six times eight digits."""
+    text = "\u05d0!\u200f \u061c \u200e \U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
+    assert render.printable(text) == text
+    for moves in ("\u202e", "\u2067", "\u200b"):
+        assert render.printable(moves).startswith("\\u")
+
+
 def test_a_text_that_calls_the_reader_is_strong_and_a_deleted_one_is_not() -> None:
     for called, deleted, shown in (True, False, "\x1b[1mhi"), (False, True, "\x1b[2m(deleted)"), (False, False, " hi"):
         assert shown in render.message_lines(message("hi", deleted=deleted), Style(colours=True), called=called)
