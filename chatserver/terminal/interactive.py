@@ -76,7 +76,8 @@ class Interactive:
                 self._screen.note(f"{unsent} not acknowledged and perhaps not sent")
 
     def complete(self, before: str) -> tuple[str, Sequence[str]]:
-        return commands.complete(before, people=self._recall.people.values(), rooms={*self._recall.rooms, *self._rooms})
+        rooms = self._rooms.keys() | (() if before.startswith("/leave ") else self._recall.rooms)
+        return commands.complete(before, people=self._recall.people.values(), rooms=rooms)
 
     # -- events -------------------------------------------------------------------------------------------------------
 

@@ -120,6 +120,13 @@ async def test_a_person_lists_rooms_and_people(server: FakeServer, person: Termi
     assert server.asked == [*[("members", "lobby")] * 3, ("members", "ops"), ("leave", "lobby"), ("leave", "ops")]
 
 
+async def test_tab_behind_leave_offers_the_rooms_that_one_is_in(server: FakeServer, person: Terminal) -> None:
+    server.elsewhere = 200, b'{"rooms": [{"room": "den", "cursor": "e1-1", "messages": 1, "members": 1}]}'
+    await person.enter("/rooms", "den: 1 message, 1 here")
+    person.type("/leave \t")
+    await person.until("/leave lobby ")
+
+
 async def test_a_person_changes_messages(server: FakeServer, person: Terminal) -> None:
     await server.say("first\x1b[2J words")
     await person.until("#1")
