@@ -2,7 +2,8 @@
 
     async with connect("http://127.0.0.1:8000", name="Ann") as chat:
         async for message in chat.join("lobby"):
-            await chat.publish("lobby", f"{message.user.name} said {message.text}")
+            if message.user != chat.user:
+                await chat.publish("lobby", f"{message.user.name} said {message.text}")
 
 docs/bots.md describes it on one page. It imports nothing of the server, nor the server anything of it, so that a
 disagreement between the two shows up. `chatserver chat` (`terminal/`) is built on it.

@@ -5,15 +5,16 @@ import pydoc
 import re
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import trio
 
 from chatserver import client
 from chatserver.client import Message, Presence, connect
-from tests.client.listener import SOON
-from tests.support.serving import serving
+from tests.client.listener import SOON, url
+from tests.support.serving import serving, until
 from tests.test_docs import DOCS, fences
 
 PAGE = DOCS / "bots.md"
@@ -44,6 +45,28 @@ async def test_the_bot_of_the_page_answers(tmp_path: Path) -> None:
             process.kill()
             with trio.CancelScope(shield=True):
                 await process.wait()
+
+
+async def test_the_example_of_the_package_does_not_answer_itself() -> None:
+    """To one message it published 140 in four seconds."""
+    example = re.search(r"( +async with connect.*?)\n\n", client.__doc__ or "", re.DOTALL)
+    assert example is not None
+    async with serving() as server, connect(url(server), name="Bob") as chat, trio.open_nursery() as nursery:
+        room, heard = chat.join("lobby"), []
+        names: dict[str, Any] = {"connect": connect}
+        exec(f"async def run():\n{example[1].replace('http://127.0.0.1:8000', url(server))}", names)
+        nursery.start_soon(names["run"])
+        await until(partial(chat.members, "lobby"), lambda found: found.count == 2)
+        await room.publish("hi")
+        with trio.fail_after(SOON):
+            async for message in room:
+                heard.append(message.text)
+                if message.text == "Bob said hi":
+                    await room.publish("bye")
+                if message.text == "Bob said bye":
+                    break
+        nursery.cancel_scope.cancel()
+    assert heard == ["hi", "Bob said hi", "bye", "Bob said bye"]
 
 
 def test_the_page_names_every_type_of_a_line_of_json() -> None:
