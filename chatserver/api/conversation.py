@@ -11,7 +11,7 @@ returns a `Reply` to send, a `ReplyTask` for `do` (it needs the log), or None, w
 
 from collections.abc import Callable, Coroutine, Iterator, Mapping
 from functools import partial
-from typing import Any, TypeAlias
+from typing import Any, TypeAlias, get_args
 
 import msgspec
 
@@ -32,19 +32,7 @@ from chatserver.fair import do_step
 from chatserver.log.interface import LogError, Stored
 from chatserver.log.sanctions import EVERYWHERE
 from chatserver.protocol import encoders
-from chatserver.protocol.client_messages import (
-    Auth,
-    Change,
-    Delete,
-    Edit,
-    History,
-    Join,
-    Leave,
-    Members,
-    Ping,
-    Publish,
-    React,
-)
+from chatserver.protocol.client_messages import Auth, Change, History, Join, Leave, Members, Ping, Publish
 from chatserver.protocol.errors import MessageError, MessageId
 from chatserver.protocol.validation import optional_cursor
 from chatserver.reasons import ErrorCode
@@ -99,7 +87,7 @@ class Conversation:
         self._check = services.check
         self._sink = sink
         self._handlers: dict[type, CommandHandler] = {
-            **dict.fromkeys((Publish, Edit, Delete, React), self._submit),
+            **dict.fromkeys((Publish, *get_args(Change)), self._submit),
             Join: self._join,
             Leave: self._leave,
             History: self._history,

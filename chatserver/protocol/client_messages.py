@@ -143,8 +143,8 @@ class Auth(msgspec.Struct, frozen=True, gc=False, tag="auth"):
 #: Messages that change an earlier message.
 Change: TypeAlias = Edit | Delete | React
 ClientMessage: TypeAlias = Join | Leave | Publish | Change | History | Members | Read | Typing | Ping | Auth
-_WITHOUT_ROOM = (Ping, Auth)
 _KINDS = frozenset(get_args(ClientMessage))
+_WITHOUT_ROOM = frozenset(kind for kind in _KINDS if "room" not in kind.__struct_fields__)
 _MESSAGE_TYPES = frozenset(kind.__struct_config__.tag for kind in _KINDS)
 
 
@@ -314,7 +314,7 @@ def checked_change(message: Change) -> Change:
 #: The checks of fields other than `id` and `room`.
 _CHECKS: dict[type, Callable[[Any], ClientMessage]] = {
     Publish: checked_publish,
-    **dict.fromkeys((Edit, Delete, React), checked_change),
+    **dict.fromkeys(get_args(Change), checked_change),
     Join: _checked_join,
     Read: _checked_read,
     History: _checked_history,

@@ -5,8 +5,10 @@ from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import get_args
 from unittest import mock
 
+import msgspec
 import pytest
 import trio
 
@@ -15,6 +17,9 @@ from chatserver.api import monitoring
 from chatserver.api.rooms import LISTED_PER_STEP
 from chatserver.chat.presence import Presence
 from chatserver.chat.room import Room
+from chatserver.edge.websocket import WebSocketHandler
+from chatserver.net.states import State
+from chatserver.protocol.client_messages import ClientMessage
 from chatserver.reasons import Reason
 from tests.api.asking import TIME
 from tests.support.moderating import MODERATOR, moderated
@@ -34,6 +39,20 @@ async def test_each_path_is_in_the_protocol() -> None:
     described = PROTOCOL.read_text(encoding="utf-8")
     missing = [path for path in [*routes._exact, *in_room, *of_room] if not re.search(rf"{path}[`? ]", described)]
     assert not missing
+
+
+async def test_each_command_has_a_handler_and_is_in_the_protocol_with_its_fields() -> None:
+    """A new one without a handler passed all tests, and ended the connection of a client that sent it (1011)."""
+    async with serving() as server:
+        handler = server.server.parts.connections.handlers[State.OPEN]
+    assert isinstance(handler, WebSocketHandler)
+    assert set(get_args(ClientMessage)) <= handler._conversation._handlers.keys()
+    rows = re.findall(r"^\| `(\w+)`((?: `\w+`\??)*) \| ", PROTOCOL.read_text(encoding="utf-8"), re.MULTILINE)
+    described = {name: sorted(fields.split()) for name, fields in rows}
+    for kind in get_args(ClientMessage):
+        fields = [field for field in msgspec.structs.fields(kind) if field.name != "id"]
+        told = sorted(f"`{field.name}`{'' if field.required else '?'}" for field in fields)
+        assert described.get(kind.__struct_config__.tag) == told
 
 
 # -- rooms and members ----------------------------------------------------------------------------------------------
