@@ -48,7 +48,7 @@ def _read(name: str) -> Report:
         return _report_of(path.read_bytes())
     except OSError as error:
         raise UsageError(f"{path}: {str(error.strerror).lower()}") from None
-    except (msgspec.DecodeError, RecursionError, ValueError) as error:
+    except (RecursionError, ValueError) as error:
         raise UsageError(f"{path}: it is no report of loadgen: {error}") from None
 
 

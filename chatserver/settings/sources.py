@@ -124,7 +124,7 @@ def _convert(name: str, value: object) -> object:
     kind = TYPES[name]
     try:
         converted = msgspec.convert(_read(kind, value.strip()) if isinstance(value, str) else value, kind)
-    except (ValueError, msgspec.ValidationError):
+    except ValueError:
         raise ConfigError(flag_name(name), f"{value!r} {_COMPLAINTS[kind]}") from None
     if not isinstance(converted, tuple):
         return converted

@@ -17,6 +17,7 @@ from contextlib import closing
 import structlog
 import trio
 
+from chatserver.exits import STANDARD_ERROR
 from chatserver.observe.numbers import Family
 from chatserver.workers.link import Alive, Ask, Collect, Link, Message, Numbers, Ready, Setup, Stop, Text
 
@@ -31,8 +32,6 @@ END_PATIENCE = 3.0
 #: Seconds for a worker to send its numbers.
 COLLECT_PATIENCE = 1.0
 
-STANDARD_ERROR = 2  # a descriptor, also for a worker's standard output, since only the supervisor writes to its own
-
 _log = structlog.get_logger("chatserver.workers")
 
 
@@ -40,7 +39,7 @@ async def spawn_worker(number: int, link: int, inherited: Sequence[int]) -> trio
     """Start a worker in its own process, with the same import path as this one. Raises OSError.
 
     `link` is the descriptor of its link; it keeps the `inherited` ones open too. It has its own process group, so that
-    Ctrl-C at a terminal reaches only the supervisor.
+    Ctrl-C at a terminal reaches only the supervisor, and no standard output, to which only the supervisor writes.
     """
     command = [sys.executable, "-P", "-m", "chatserver.workers.process", str(number), str(link)]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

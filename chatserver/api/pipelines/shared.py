@@ -121,7 +121,7 @@ def _read(kept: bytes | None, generation: bytes) -> Found | None:
         return None
     try:
         entry = _decode(kept)
-    except (msgspec.MsgspecError, UnicodeDecodeError):
+    except ValueError:
         return None
     return entry.found if entry.generation == generation else None
 
