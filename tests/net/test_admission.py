@@ -299,6 +299,15 @@ def test_a_request_that_has_arrived_is_read_before_its_connection_may_be_evicted
     assert it.makes_room("198.51.100.9"), "unread bytes spare it no longer than until they are read"
 
 
+def test_more_of_a_head_that_has_arrived_spares_no_peer_that_sends_it_slowly(it: Parked) -> None:
+    """A crowd of them sends a byte now and then, so that a busy loop finds unread bytes of each."""
+    slow, peer = it.place(State.HEAD, address="192.0.2.1")
+    it.turn(seconds=8.0)
+    peer.send(b"X")
+    assert it.makes_room("198.51.100.9")
+    assert not slow.alive
+
+
 def test_bytes_that_are_not_read_spare_no_peer_that_does_not_take_its_answer(it: Parked) -> None:
     stuck, peer = it.connect_tcp()
     it.connections.enter(stuck, State.KEEPALIVE)
