@@ -13,6 +13,7 @@ from typing import Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 from loadgen.diff import compare
 from loadgen.report.schema import Outcome, Report, verdict
@@ -20,6 +21,7 @@ from tests.loadgen import reports
 from tests.loadgen.commandline import exit_code
 
 RECORDED = Path(__file__).parent / "recorded"
+COMPARISON = reports.comparison()
 
 
 def recorded(name: str) -> Report:
@@ -126,11 +128,8 @@ def test_attacks_of_a_scorecard_are_compared_one_by_one() -> None:
 
 def _rounds(values: list[float]) -> Report:
     """A comparison of one server in so many rounds."""
-    report = reports.comparison()
-    report.parts = [deepcopy(report.parts[0]) for _ in values]
-    for part, value in zip(report.parts, values, strict=True):
-        part.figures = {"attack_p99_ms": value}
-    return report
+    part = COMPARISON.parts[0]
+    return replace(COMPARISON, parts=[replace(part, figures={"attack_p99_ms": value}) for value in values])
 
 
 def test_rounds_that_are_further_apart_than_wide_are_beyond_chance() -> None:
