@@ -8,6 +8,7 @@ import subprocess
 import sys
 import threading
 import time
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryFile
 from unittest.mock import Mock
@@ -133,10 +134,13 @@ def test_only_the_process_that_listens_is_the_server() -> None:
         Process(os.getpid()).require_listening(listener.getsockname()[1])
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]
-        Process(os.getppid()).require_listening(port)  # a child of it does
         told = rf"--server-pid: neither process \d+ nor a child of it listens on port {port}"
-        with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as foreign, pytest.raises(UsageError, match=told):
-            Process(foreign.pid).require_listening(port)
+        start = partial(subprocess.Popen, ["cat"], stdin=subprocess.PIPE)
+        with start(pass_fds=[listener.fileno()]), start() as foreign:
+            listener.close()
+            Process(os.getpid()).require_listening(port)  # a child of it does
+            with pytest.raises(UsageError, match=told):
+                Process(foreign.pid).require_listening(port)
 
 
 def test_a_child_that_has_ended_hides_no_process_that_does_not_listen(monkeypatch: pytest.MonkeyPatch) -> None:
