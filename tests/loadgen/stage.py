@@ -237,13 +237,13 @@ class WebSocket:
 
     async def receive(self) -> events.Event:
         """The next event."""
-        with trio.fail_after(PATIENCE):
-            while True:
-                for event in self._protocol.events():
-                    return event
+        while True:
+            for event in self._protocol.events():
+                return event
+            with trio.fail_after(PATIENCE):
                 data = await self.stream.receive_some()
-                self.data += data
-                self._protocol.receive_data(bytes(data) or None)
+            self.data += data
+            self._protocol.receive_data(bytes(data) or None)
 
     async def text(self) -> str:
         """The next message, whole."""
