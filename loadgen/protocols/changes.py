@@ -4,7 +4,7 @@ Owns: what is sent for each kind and the record that tells of it, and which kind
 touch a socket.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 from typing import Final, NamedTuple
 
 
@@ -64,6 +64,10 @@ class Changes:
         """Return the operation that edited or deleted the message at this offset, if that has another text."""
         number = self._operations.get(offset)
         return number if number in self.kinds and text != self._texts.get(offset, text) else None
+
+    def vanished(self, offsets: Container[int]) -> set[int]:
+        """Return the operations whose edited messages are at none of these offsets; a deleted message may be gone."""
+        return {self._operations[offset] for offset, text in self._texts.items() if text and offset not in offsets}
 
     def operation(self, record: str, target: int) -> int | None:
         """Return the operation that changed the message at this offset, if a record of this type tells of it."""

@@ -138,7 +138,7 @@ async def reread(context: Context, victims: Sequence[Victim]) -> Reread:
 
 async def _history(context: Context, said: _Said, limit: trio.CancelScope) -> tuple[set[int], bool]:
     """Return the operations whose messages the room still has, and whether the server calls this history complete."""
-    kept, undone = set[int](), set[int | None]()
+    kept, undone, offsets = set[int](), set[int | None](), set[int]()
     complete, last = True, 0
 
     def take(record: Message) -> None:
@@ -166,8 +166,12 @@ async def _history(context: Context, said: _Said, limit: trio.CancelScope) -> tu
                 break
             for each in page.messages:
                 take(each)
-            undone |= {said.changes.undone(each.offset, each.text) for each in page.messages if each.type == "message"}
+            messages = [each for each in page.messages if each.type == "message"]
+            undone |= {said.changes.undone(each.offset, each.text) for each in messages}
+            offsets |= {each.offset for each in messages}
             cursor = page.cursor
+        if complete and 0 not in offsets:  # else it may be among the oldest, which are gone, or at no offset
+            undone |= said.changes.vanished(offsets)
         with trio.move_on_after(SEARCH_SECONDS):
             async for found in _found(peer, said):
                 undone.add(said.changes.undone(found.offset, found.text))

@@ -253,6 +253,31 @@ async def test_a_text_that_is_gone_and_can_still_be_read_or_found_is_a_lost_chan
 
 
 @pytest.mark.parametrize(
+    ("offsets", "recovered", "lost"),
+    [([3, 4], True, 0), ([4], True, 1), ([4], False, 0), ([0, 4], True, 0)],  # one tells no offset of a message
+)
+async def test_an_edited_message_that_is_not_in_the_history_is_lost(
+    offsets: list[int], recovered: bool, lost: int
+) -> None:
+    """The record of the edit was there, so a server was held that no longer had any message which was edited."""
+    message: dict[str, object] = {"text": "run-0 1"}
+    records = {0: message, 3: {**message, "offset": 3}, 4: {**message, "offset": 4, "type": "edit", "target": 3}}
+    page = {"cursor": "e", "messages": [records[offset] for offset in offsets], "recovered": recovered}
+
+    async def serve(stream: trio.SocketStream) -> None:
+        while await stream.receive_some():
+            await stream.send_all(_answer(200, json.dumps(page)))
+
+    async with answering(serve) as port:
+        victim = WebSocketVictim(Context(target.find(f"http://127.0.0.1:{port}"), "run"), 0, Schedule(0.0, 1.0))
+        victim.changes.begin(1, 0, 3, "run-0 1", turn=0)
+        for number, offset in enumerate((3, 4)):
+            victim.acknowledge(number, offset)
+        found = await history.reread(victim.context, [victim])
+    assert (found.asked, found.lost) == (1, lost)
+
+
+@pytest.mark.parametrize(
     ("offsets", "numbers", "lost"),
     [
         ([7, 8], [0, 1], 0),
