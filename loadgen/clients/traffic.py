@@ -26,19 +26,23 @@ CATCH_UP_BATCH: Final = 64
 #: The duration that counts for a message that was refused, never acknowledged or never returned.
 TIMEOUT_SECONDS: Final = 5.0
 
-_SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
+#: What every message says behind its name, so that one that was changed on its way is none of the schedule's.
+SENTENCE: Final = "the quick brown fox jumps over the lazy dog"
 _FILLING: Final = "~"
 
 
 def name_in(text: str, mark: str) -> str:
-    """Return the name of a message of the schedule, the tag of its process and its number; empty for another text."""
+    """Return the name of a message of the schedule, the tag of its process and its number.
+
+    It is empty for another text, or for one that was changed.
+    """
     found = _names(mark).match(text)
     return found[0] if found else ""
 
 
 @lru_cache
 def _names(mark: str) -> re.Pattern[str]:
-    return re.compile(re.escape(mark) + r"-[0-9a-f]{8} [0-9]+(?= )")
+    return re.compile(rf"{re.escape(mark)}-[0-9a-f]{{8}} [0-9]+(?= {SENTENCE}{_FILLING}*\Z)")
 
 
 class Speaker(Protocol):
@@ -100,7 +104,8 @@ class Traffic:
         self._had_speakers = False
         self._echoes = False  # whether messages come back to their speakers
         self._waiting: deque[tuple[int, float]] = deque()  # numbers and times, due while every speaker was away
-        self._text = _SENTENCE  # of each message, behind its name
+        self._text = SENTENCE  # of each message, behind its name
+        self._texts = {SENTENCE}  # of all messages so far
         self._unacknowledged: dict[int, tuple[float, Speaker]] = {}
         self._unreturned: dict[int, tuple[float, Speaker]] = {}
         self._returned: dict[Speaker, int] = {}  # the last of each that came back on its present connection
@@ -140,7 +145,8 @@ class Traffic:
 
         It lasts until `stop`, or until another rate is set.
         """
-        self._text = _SENTENCE.ljust(text_bytes, _FILLING)
+        self._text = SENTENCE.ljust(text_bytes, _FILLING)
+        self._texts.add(self._text)
         pace = Pace(now(), self._rate, rate, over_seconds)
         self._rate = rate
         self._paces += 1
@@ -213,7 +219,7 @@ class Traffic:
         if tag != self.tag:
             return None
         number, _, sentence = rest.partition(" ")
-        return whole_number(number) if sentence.rstrip(_FILLING) == _SENTENCE else None
+        return whole_number(number) if sentence in self._texts else None
 
     def heard(self, speaker: Speaker, text: str) -> None:
         """Book that `speaker` received a message, which may be its own."""

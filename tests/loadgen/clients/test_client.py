@@ -10,6 +10,7 @@ import pytest
 from loadgen.clients.client import Attacker, Client, Stage
 from loadgen.clients.cohort import Cohort, Place
 from loadgen.clients.engine import Engine
+from loadgen.clients.traffic import SENTENCE
 from loadgen.net.timers import Wheel
 from loadgen.net.wire import WireError
 from loadgen.personas import registry
@@ -88,10 +89,13 @@ def _told(text: str, room: str = "", offset: int = 0) -> Message:
 
 def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
     cohort, (first, second, third) = _made(Guest, 3)
-    first.deliver(map(_told, ["lg-01234567 1 x", "lg-01234567 25 x", "ot-01234567 3 x"]))
-    first.deliver([_told("lg-01234567 1 x")])
+    names = ("lg-01234567 1", "lg-01234567 25", "ot-01234567 3")
+    first.deliver(_told(f"{name} {SENTENCE}") for name in names)
+    first.deliver([_told(f"{names[0]} {SENTENCE}~~")])
     third.deliver([_told("what others say")])
-    assert cohort.deliveries == 5
+    for changed in (SENTENCE[:-1], f"{SENTENCE}~.", f"{SENTENCE}\n", f"{SENTENCE} ", ""):  # these counted, too
+        third.deliver([_told(f"{names[0]} {changed}")])
+    assert cohort.deliveries == 10
     assert [each.delivered for each in (first, second, third)] == [3, 0, 0]
     assert [each.checksums for each in (first, second, third)] == [
         2 * crc32(b"lg-01234567 1") + crc32(b"lg-01234567 25"),
@@ -104,9 +108,9 @@ def test_what_is_delivered_is_counted_for_each_by_its_names() -> None:
 @pytest.mark.parametrize(
     ("wrong", "why"),
     [
-        (_told("lg-01234567 3 x", "b", 8), "another room"),
-        (_told("lg-01234567 3 x", "a", 7), "twice, or out of order"),
-        (_told("lg-01234567 3 x", "a", 6), "twice, or out of order"),
+        (_told(f"lg-01234567 3 {SENTENCE}", "b", 8), "another room"),
+        (_told(f"lg-01234567 3 {SENTENCE}", "a", 7), "twice, or out of order"),
+        (_told(f"lg-01234567 3 {SENTENCE}", "a", 6), "twice, or out of order"),
     ],
 )
 def test_messages_of_another_room_or_out_of_order_are_refused(wrong: Message, why: str) -> None:
@@ -114,11 +118,11 @@ def test_messages_of_another_room_or_out_of_order_are_refused(wrong: Message, wh
     cohort, [client] = _made(Guest, 1)
     cohort.engine.responses = {}
     for offset in (5, 7):
-        client.deliver([_told("lg-01234567 1 x", "a", offset)])
+        client.deliver([_told(f"lg-01234567 1 {SENTENCE}", "a", offset)])
     with pytest.raises(WireError, match=why):
         client.deliver([wrong])
     client.on_closed()
-    client.deliver([_told("lg-01234567 4 x", "a", 1)])  # of a server that restarted
+    client.deliver([_told(f"lg-01234567 4 {SENTENCE}", "a", 1)])  # of a server that restarted
 
 
 @pytest.mark.parametrize("name", ["idle", "poll", "sse"])

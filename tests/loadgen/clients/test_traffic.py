@@ -176,7 +176,13 @@ def test_how_a_message_is_booked(wound: _Wound) -> None:
     assert recent.latency.count == 2
     assert [wound.moment - due for due in recent.failed] == pytest.approx([7, 6, 7]), "when they were due, if known"
     wound.traffic.start(1.0, text_bytes=500)
-    assert len(wound.speaker.sent[-1][1].partition("the")[2]) == 497
+    text = wound.speaker.sent[-1][1]
+    assert len(text.partition("the")[2]) == 497
+    for changed in (text[:-1], text.replace("fox", "cat")):
+        wound.traffic.heard(wound.speaker, changed)
+    assert wound.traffic.result().unreturned == 3, "half of a long message had come back for all of it"
+    wound.traffic.heard(wound.speaker, text)
+    assert wound.traffic.result().unreturned == 2
 
 
 @pytest.mark.parametrize("speaker", [_Speaker(), _Echoed()])

@@ -11,6 +11,7 @@ import trio
 from wsproto import events
 
 from loadgen.clients.client import Attacker
+from loadgen.clients.traffic import SENTENCE
 from loadgen.personas import registry
 from loadgen.personas._shapes import Dripper
 from loadgen.personas.honest import NOT_HELD
@@ -113,7 +114,7 @@ async def test_a_request_that_is_turned_away_is_a_refusal(name: str) -> None:
 @pytest.mark.parametrize(("name", "code"), [("idle", 1012), ("chat", 1001)])
 async def test_a_member_is_back_after_a_planned_end(name: str, code: int) -> None:
     """Each client of a run was ended, and so the target fell short, where a worker was restarted as planned."""
-    traffic, said = Mock(), "lg-01234567 {} hello"
+    traffic, said = Mock(), f"lg-01234567 {{}} {SENTENCE}"
     async with listening() as server, playing(server.url, name, traffic=traffic) as play:
         socket = await server.websocket()
         assert "after" not in await socket.hear()
@@ -175,7 +176,7 @@ async def test_an_event_that_is_cut_into_chunks_is_delivered() -> None:
         stream = await server.accept()
         await request_of(stream)
         await stream.send_all(STREAM_HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
-        events = [b'data: {"text":"lg-01234567 %d hello"}\n\n' % number for number in range(2)]
+        events = [b'data: {"text":"lg-01234567 %d %b"}\n\n' % (number, SENTENCE.encode()) for number in range(2)]
         said = b"retry: 9\nid: e-1\ndata: {}\n\n" + b"".join(events)
         for part in (said[:45], said[45:46], said[46:60], said[60:]):
             chunk = b"%x;a=b\r\n%b\r\n" % (len(part), part)

@@ -7,6 +7,7 @@ import trio
 
 from loadgen.clients.client import Stage
 from loadgen.clients.messages import Role
+from loadgen.clients.traffic import SENTENCE
 from loadgen.net import target
 from loadgen.personas._websocket import Message
 from loadgen.run.crowd import Crowd
@@ -34,7 +35,7 @@ async def test_each_stretch_of_those_who_come_has_the_proportions_of_the_whole()
         client.stage = Stage.HELD
     for client in clients:
         name = "lg-0123abcd 1"
-        texts = [f"{name} text", f"{name}2 text"] if client.name == "poll" else ["what others say"]
+        texts = [f"{name} {SENTENCE}", f"{name}2 {SENTENCE}"] if client.name == "poll" else ["what others say"]
         client.deliver([Message(text=text) for text in texts])
     sums = crc32(name.encode()) + crc32(f"{name}2".encode())
     listeners = [("a", 0, 0, 4), ("a", 2, sums, 2), ("b", 0, 0, 4), ("b", 2, sums, 2)]
