@@ -82,7 +82,20 @@ class Common(Seeded, Judged):
 
 @Parameter(name="*")
 @dataclass(frozen=True, kw_only=True)
-class Asking:
+class Sending:
+    """The flag that every command with a target has for its requests."""
+
+    header: Annotated[tuple[str, ...], Parameter(metavar="FIELD")] = ()
+    """A field of plain requests and WebSocket upgrades, 'Name: value' (cookies, bearer tokens); repeatable. @FILE reads
+    one a line, and keeps them out of the report."""
+
+    @property
+    def fields(self) -> tuple[str, ...]:
+        return tuple(field for text in self.header for field in flags.fields(text))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Asking(Sending):
     """The flags of the commands that load servers."""
 
     wait: Annotated[Seconds, Parameter(validator=flags.PAUSE)] = 0.0
@@ -95,9 +108,6 @@ class Asking:
     """Where the target speaks WebSocket."""
     request: Annotated[str, Parameter(metavar="'METHOD PATH'")] | None = None
     """What plain requests ask, for example 'POST /api': a method and a path."""
-    header: Annotated[tuple[str, ...], Parameter(metavar="FIELD")] = ()
-    """A field of plain requests and WebSocket upgrades, 'Name: value' (cookies, bearer tokens); repeatable. @FILE reads
-    one a line, and keeps them out of the report."""
     body: File | None = None
     """A file with the body of --request."""
     subprotocol: Name = ""
@@ -113,7 +123,7 @@ class Asking:
             websocket_path=self.ws_path,
             method=method,
             asked=asked,
-            fields=tuple(field for text in self.header for field in flags.fields(text)),
+            fields=self.fields,
             body=b"" if self.body is None else flags.file("--body", self.body),
             subprotocol=flags.subprotocol(self.subprotocol),
         )
@@ -148,6 +158,7 @@ class Loading(Watching, Playing):
 
 JUDGED: Final = Judged()
 SEEDED: Final = Seeded()
+SENDING: Final = Sending()
 COMMON: Final = Common()
 PLAYING: Final = Playing()
 WATCHING: Final = Watching()

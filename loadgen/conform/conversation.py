@@ -125,21 +125,21 @@ LEAST_BYTES_PER_S: Final = 256 * 1024
 MOST_SECONDS_PER_WRITE: Final = 0.002
 
 
-async def play(script: Script, target: Target, path: str, seconds: float) -> Heard:
+async def play(script: Script, target: Target, path: str, fields: Sequence[str], seconds: float) -> Heard:
     heard = Heard(script)
     try:
         async with dial(target) as line:
-            await _Conversation(script, heard, line, request(script, target, path)).run(seconds)
+            await _Conversation(script, heard, line, request(script, target, path, fields)).run(seconds)
     except FAILURES as error:
         heard.fault, heard.unreached = f"cannot be reached: {describe(error)}", True
     return heard
 
 
-def request(script: Script, target: Target, path: str) -> list[bytes]:
+def request(script: Script, target: Target, path: str, fields: Sequence[str] = ()) -> list[bytes]:
     opening = script.opening
     if opening is None:
-        return [wire.upgrade_request(path, target.authority)]
-    request = wire.upgrade_request(path, target.authority, *opening.fields).decode("ascii")
+        return [wire.upgrade_request(path, target.authority, *fields)]
+    request = wire.upgrade_request(path, target.authority, *fields, *opening.fields).decode("ascii")
     for usual, instead in opening.changes:
         assert usual in request, usual
         request = request.replace(usual, instead, 1)

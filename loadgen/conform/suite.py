@@ -15,7 +15,7 @@ from cyclopts import Parameter
 from loadgen import flags
 from loadgen.cases.case import FAMILIES, Case, Script, echo
 from loadgen.cases.websocket import closing, fragmented, framing, limits, opening, pings, reserved, utf8
-from loadgen.common import JUDGED, Judged, announce, find, finish
+from loadgen.common import JUDGED, SENDING, Judged, Sending, announce, find, finish
 from loadgen.conform import conversation
 from loadgen.conform.judge import Finding, Mark, judge
 from loadgen.conform.summary import FIGURES, Options, Result, counts, make_report
@@ -69,7 +69,7 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
         async with heavy_places if case.heavy else places:
             begun, waited = trio.current_time(), procfs.pressure() or 0.0
             script = case.script()
-            heard = await conversation.play(script, options.target, options.path, options.timeout)
+            heard = await conversation.play(script, options.target, options.path, options.fields, options.timeout)
             finding = judge(script, heard)
             seconds = trio.current_time() - begun
             unanswered = finding.mark is Mark.WRONG and heard.timed_out and not heard.alive
@@ -109,7 +109,7 @@ async def play(options: Options, cases: Sequence[Case], progress: Progress) -> R
 async def _demand_echo(options: Options) -> None:
     """Fail once if the target does not echo, rather than in each case; an echo that breaks rules will do."""
     script = Script(sends=[frame(FIN | TEXT, _HELLO)], hears=[echo(_HELLO)])
-    heard = await conversation.play(script, options.target, options.path, options.timeout)
+    heard = await conversation.play(script, options.target, options.path, options.fields, options.timeout)
     came_back = heard.unexpected is not None and heard.unexpected.payload == _HELLO
     if not heard.opened or (heard.missing and not came_back and not heard.fault):
         raise InvalidRunError(
@@ -125,6 +125,7 @@ def conform(
     case: Annotated[tuple[str, ...], Parameter(metavar="CASE")] = (),
     timeout: Annotated[Seconds, Parameter(validator=Range(0.1, 600))] = 10.0,
     list_: Annotated[bool, Parameter(name="--list")] = False,
+    sending: Sending = SENDING,
     common: Judged = JUDGED,
 ) -> int:
     """Play RFC 6455 case by case against a WebSocket that echoes, and report what the server does wrong.
@@ -148,6 +149,7 @@ def conform(
     if url is None:
         raise UsageError("URL: name a WebSocket that echoes, for example ws://127.0.0.1:8000/echo")
     conditions = parse(common.fail_if, FIGURES, server_pid=False)
+    fields = sending.fields
     require(common.report)
     parts, _ = split(url, "ws")
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
@@ -157,5 +159,7 @@ def conform(
     except TargetDownError as error:
         raise InvalidRunError(str(error)) from None
     progress = announce(target, f"{fmt.several(len(cases), 'case')}, {SIDE_BY_SIDE} at a time", path=path)
-    options = Options(target=target, path=path, timeout=timeout, conditions=conditions, no_bar=common.no_bar)
+    options = Options(
+        target=target, path=path, fields=fields, timeout=timeout, conditions=conditions, no_bar=common.no_bar
+    )
     return finish(trio.run(play, options, cases, progress), common)

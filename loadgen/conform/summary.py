@@ -34,6 +34,7 @@ _NAMED: Final = 5
 class Options:
     target: Target
     path: str
+    fields: tuple[str, ...] = ()  # of every opening handshake
     timeout: float = 10.0
     conditions: tuple[Condition, ...] = ()
     no_bar: bool = False

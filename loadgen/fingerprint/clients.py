@@ -260,7 +260,7 @@ async def join(site: Site, *, answering: bool = False) -> AsyncIterator[Member]:
     async with site.dial() as line:
         try:
             with trio.fail_after(ANSWER_SECONDS):
-                socket = await upgrade(line, site.options.ws_path, site.target.authority)
+                socket = await upgrade(line, site.options.ws_path, site.target.authority, *site.fields)
         except RejectedError as error:
             if error.status in TURNED_AWAY:
                 raise TurnedAwayError(f"turned away: {error.status}") from None

@@ -14,7 +14,7 @@ from typing import Final
 import trio
 
 from loadgen import flags
-from loadgen.common import COMMON, Common, Url, announce, find, finish
+from loadgen.common import COMMON, SENDING, Common, Sending, Url, announce, find, finish
 from loadgen.fingerprint.found import Failed, Finding, Found, NotApplicable, describe, merge, remark
 from loadgen.fingerprint.practice import Mark, Probe, Result, advice_on, found_of, judge, mark, values_of
 from loadgen.fingerprint.probes import ALONGSIDE, FIGURES, FIRST, MEANWHILE, PROBES
@@ -251,7 +251,7 @@ class Fingerprint:
 OPTIONS: Final = Options()
 
 
-def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COMMON) -> int:
+def fingerprint(url: Url, /, *, options: Options = OPTIONS, sending: Sending = SENDING, common: Common = COMMON) -> int:
     """Find a server's deadlines and size limits from outside, and compare them with good practice.
 
     Any HTTP or WebSocket server will do. Some thirty probes run side by side: clients that stall, drip, send too much
@@ -262,6 +262,7 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     if options.poll_path.count(WAIT) != 1:
         raise UsageError(f"--poll-path: {options.poll_path!r} must have {WAIT} in it once: the seconds to be held")
     flags.require("--poll-path", flags.is_path, options.poll_path.replace(WAIT, "1"))
+    fields = sending.fields
     require(common.report)
     target = find(url, common)
     most = max(options.connections, 300)  # of all probes, with room to spare
@@ -269,6 +270,6 @@ def fingerprint(url: Url, /, *, options: Options = OPTIONS, common: Common = COM
     progress = announce(target, f"{len(PROBES)} probes for {options.within:g} s", notes)
 
     async def play() -> Report:
-        return await Fingerprint(Site(target, options), progress).play(conditions, no_bar=common.no_bar)
+        return await Fingerprint(Site(target, options, fields), progress).play(conditions, no_bar=common.no_bar)
 
     return finish(trio.run(play), common)

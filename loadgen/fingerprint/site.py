@@ -167,9 +167,10 @@ class Need(Enum):
 
 
 class Site:
-    def __init__(self, target: Target, options: Options) -> None:
+    def __init__(self, target: Target, options: Options, fields: tuple[str, ...] = ()) -> None:
         self.target = target
         self.options = options
+        self.fields = fields  # of every request
         self.lacks: dict[Need, Finding] = {}  # needs that are not met, with the finding of the probes that have them
         self.beside_crowd: Finding = NotApplicable(why="not tried")  # whether another address is served beside many
         self.notes: list[str] = []
@@ -197,7 +198,7 @@ class Site:
         return dial(self.target, source=source, plaintext=plaintext, options=options)
 
     def get(self, path: str, *fields: str) -> bytes:
-        return wire.request("GET", path, self.target.authority, *fields)
+        return wire.request("GET", path, self.target.authority, *self.fields, *fields)
 
     def plain_request(self, *more: str) -> bytes:
         """Return the request that this server is known to answer, with more fields."""
@@ -205,7 +206,7 @@ class Site:
 
     def post(self, *fields: str, path: str = "") -> bytes:
         """Return the head of a request for which the server awaits a body."""
-        return wire.request("POST", path or self.body_path, self.target.authority, BODY_TYPE, *fields)
+        return wire.request("POST", path or self.body_path, self.target.authority, BODY_TYPE, *self.fields, *fields)
 
     async def ask(self, *pieces: bytes, pause: float = 0.0, enough: float = inf) -> Answer:
         with trio.fail_after(ANSWER_SECONDS + pause * len(pieces)):

@@ -174,7 +174,7 @@ def _head(site: Site, size: int, line_bytes: int) -> Iterable[bytes]:
 
 
 def _fields(site: Site, number: int) -> Iterable[bytes]:
-    bare = 1 + len(site.plain_fields)  # Host is one
+    bare = 1 + len(site.fields) + len(site.plain_fields)  # Host is one
     return _unfinished(site.plain_request(*(f"{_NAME.format(at)}: 1" for at in range(number - bare))))
 
 

@@ -42,6 +42,7 @@ class Plant:
     most_bytes: int = 1 << 25  # longer messages are closed with 1009
     fields: tuple[str, ...] = ()  # more of the 101
     takes_any: tuple[str, ...] = ()  # fields of the handshake that are not looked at
+    token: str = ""  # handshakes without it are answered 401
     status: int = 0  # answers every upgrade with this
     dies: bool = False  # after the first connection
     busy_until: int = 0  # answers no connection up to this one, except the first
@@ -138,6 +139,8 @@ class Echo:
         await self.stream.send_all("\r\n".join(told).encode())
 
     def _status(self, first: str, fields: dict[str, str], names: list[str]) -> int:
+        if fields.get("authorization", "") != self.plant.token:
+            return 401
         wanted = {
             "method": first.startswith("GET "),
             "http": first.endswith(" HTTP/1.1"),

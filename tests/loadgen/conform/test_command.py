@@ -63,6 +63,15 @@ def test_what_does_not_echo_is_one_line(status: int, why: str, capsys: pytest.Ca
     assert f"/echo is no WebSocket that echoes: it {why}" in capsys.readouterr().err.splitlines()[-1]
 
 
+def test_a_server_behind_a_token_is_given_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """Nothing of it could be exercised."""
+    with served(Plant(token="Bearer abc")) as url:
+        assert exit_code(url, "--case", "0.*,1.1.2") == 3
+        assert exit_code(url, "--case", "0.*,1.1.2", "--header", "Authorization: Bearer abc") == 0
+    assert exit_code("ws://127.0.0.1:1/echo", "--header", "Connection: x") == 2
+    assert "--header: Connection is written by loadgen itself" in capsys.readouterr().err
+
+
 def test_an_echo_that_breaks_rules_will_do_and_another_text_is_no_echo(capsys: pytest.CaptureFixture[str]) -> None:
     with served(Plant(only_binary=True)) as url:
         assert exit_code(url, "--case", "1.1.2") == 1

@@ -61,6 +61,7 @@ class Plant:
     reserved: str = "close"  # or "reset" or "nothing": the answer to a frame that breaks the protocol
     chunked: int = 0  # what a chunked body is answered, before it comes
     timeout_status: int = 408  # what a head or a body is answered at its deadline
+    token: bytes = b""  # requests without it are answered 401
     late_head: int = 0  # what a head is answered that took longer than LATE_SECONDS
     busy: bool = False  # every request is answered 503
     reset_connection: int = 0  # this one is ended with RST, at once

@@ -129,6 +129,9 @@ class Conversation:
         if self.plant.turns_away and f"{request.method.decode()} {path.path}".startswith(self.plant.turns_away):
             await self._answer(503, close=True)
             return False
+        if fields.get(b"authorization", b"") != self.plant.token:
+            await self._answer(401, close=True)
+            return False
         if path.path == "/ws" and self.plant.websocket and b"upgrade" in fields:
             await Frames(self, fields[b"sec-websocket-key"]).run()
             return False

@@ -43,9 +43,9 @@ async def find(plant: Plant, figure: str, **changes: object) -> Result:
         return Result(probe, lack or await sampled(site, probe))
 
 
-async def fingerprint(server: Server, **changes: object) -> Report:
+async def fingerprint(server: Server, fields: tuple[str, ...] = (), **changes: object) -> Report:
     options = dataclasses.replace(OPTIONS, **changes)  # type: ignore[arg-type]
-    return await Fingerprint(Site(server.target, options), Progress()).play()
+    return await Fingerprint(Site(server.target, options, fields), Progress()).play()
 
 
 class Rows:

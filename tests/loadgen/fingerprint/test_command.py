@@ -29,6 +29,7 @@ URL = "http://127.0.0.1:1"
         ("--ws-path", "", "--ws-path"),
         ("--poll-path", "/poll", "--poll-path: '/poll' must have {wait} in it once"),
         ("--poll-path", "poll{wait}", "--poll-path"),
+        ("--header", "Host: a", "--header: Host is written by loadgen itself"),
     ],
 )
 def test_bad_flags_are_named(flag: str, value: str, error: str, capsys: pytest.CaptureFixture[str]) -> None:

@@ -70,9 +70,11 @@ def few(one_look: None, monkeypatch: pytest.MonkeyPatch) -> None:
     )  # fmt: skip
 
 
-async def test_every_planted_limit_is_found(autojump_clock: MockClock) -> None:
-    async with planted(GOOD) as server:
-        report = await fingerprint(server, connections=410)
+@pytest.mark.parametrize("token", ["", "Bearer abc"])
+async def test_every_planted_limit_is_found(token: str, autojump_clock: MockClock) -> None:
+    """Also of a server that answers nothing without a token: there was no way to give it one."""
+    async with planted(dataclasses.replace(GOOD, token=token.encode())) as server:
+        report = await fingerprint(server, (f"Authorization: {token}",) if token else (), connections=410)
     assert_near(
         report,
         first_byte_deadline_s=10, head_stall_deadline_s=10, head_deadline_s=10,
