@@ -171,6 +171,17 @@ def find(url: str, common: Reported, wait: float = 0.0) -> Target:
     return where
 
 
+def require_sent(loading: Asking, endpoint: Endpoint, experiment: Experiment) -> None:
+    """Refuse a request or a body that no client of this experiment would send."""
+    if loading.request and not experiment.sends(endpoint):
+        raise UsageError(
+            f"--request: no client sends {loading.request!r}: request=… in --mix does; victims and attackers GET a page"
+            " (--victim 'GET /path', --path), and only attackers' bodies go to 'POST /path'"
+        )
+    if loading.body and not experiment.requests:
+        raise UsageError("--body: no client sends it: request=… in --mix does, and attackers have bodies of their own")
+
+
 def make_plan(
     url: str,
     common: Common,
@@ -191,13 +202,7 @@ def make_plan(
     watched = started_by_us or loading.server_pid is not None
     thresholds = conditions.parse(common.fail_if, known or experiment.known, server_pid=watched)
     endpoint = loading.endpoint(experiment.probes.path if experiment.probes else None)
-    if loading.request and not experiment.sends(endpoint):
-        raise UsageError(
-            f"--request: no client sends {loading.request!r}: request=… in --mix does; victims and attackers GET a page"
-            " (--victim 'GET /path', --path), and only attackers' bodies go to 'POST /path'"
-        )
-    if loading.body and not experiment.requests:
-        raise UsageError("--body: no client sends it: request=… in --mix does, and attackers have bodies of their own")
+    require_sent(loading, endpoint, experiment)
     require(common.report)
     server = None if loading.server_pid is None else Process(loading.server_pid)
     if server is not None:

@@ -19,7 +19,18 @@ from cyclopts import Parameter
 from rich.console import Console
 
 from loadgen import flags
-from loadgen.common import PLAYING, SEEDED, Playing, Reported, Seeded, arguments, find, finish, make_seed
+from loadgen.common import (
+    PLAYING,
+    SEEDED,
+    Playing,
+    Reported,
+    Seeded,
+    arguments,
+    find,
+    finish,
+    make_seed,
+    require_sent,
+)
 from loadgen.compare.catalogue import OURS, PEERS, Can, Kit, MissingError, Peer
 from loadgen.compare.measure import ENDPOINT, SETTLE_SECONDS, Meter
 from loadgen.compare.process import HOST, DiedError, Running, running
@@ -33,6 +44,7 @@ from loadgen.output.exports import require
 from loadgen.report import format as fmt
 from loadgen.report.schema import Outcome, Report, Started, Table, verdict
 from loadgen.run import preflight
+from loadgen.run.experiment import honest_load
 from loadgen.run.player import NOT_FOLLOWED
 from loadgen.run.preflight import InvalidRunError
 from loadgen.run.progress import Progress
@@ -253,10 +265,12 @@ def compare(
     loading.load_personas()
     if urls:
         _refuse(given, _OF_THE_CATALOGUE, "it is for the servers of the catalogue, and not for URLs")
+        mixed, rate, seconds = flags.mix(mix or "request=100", clients or 20), rate or 100.0, duration or 5.0
+        require_sent(loading, loading.endpoint(), honest_load(mixed, rate=rate, seconds=seconds))
         chosen = _running(urls, loading, common)
-        counts = {each.name: number for each, number in flags.mix(mix or "request=100", clients or 20).items()}
+        counts = {each.name: number for each, number in mixed.items()}
         notes = preflight.check(_HERE, sum(counts.values()), loading.processes)
-        played = [load(counts, rate=rate or 100.0, seconds=duration or 5.0)]
+        played = [load(counts, rate=rate, seconds=seconds)]
     else:
         _refuse(given, _OF_URLS, "it is for URLs; each scenario says what the servers of the catalogue are asked")
         chosen, played = _peers(peers), _scenarios(only, attacks)

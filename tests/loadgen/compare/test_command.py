@@ -46,6 +46,14 @@ def test_bad_flags_are_named(arguments: str, error: str, capsys: pytest.CaptureF
     assert capsys.readouterr().err.startswith(f"loadgen: {error}")
 
 
+@pytest.mark.parametrize(("flag", "value"), [("--request", "GET /x"), ("--body", __file__)])
+def test_what_no_client_would_send_is_refused(flag: str, value: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """It was ignored, and the servers were compared by something else."""
+    urls = ("http://127.0.0.1:1", "http://127.0.0.1:2")
+    assert exit_code("compare", *urls, "--mix", "echo=1", "--clients", "1", flag, value) == 2
+    assert capsys.readouterr().err.startswith(f"loadgen: {flag}: no client sends")
+
+
 @pytest.fixture
 def without_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing is waited for before anything is read: no figure is looked at here."""
