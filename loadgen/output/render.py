@@ -77,9 +77,7 @@ def _print_table(section: Section, console: Console) -> None:
 def _print_lines(section: Section, console: Console) -> None:
     for row in section.rows:
         facts = "".join(
-            f"  {column.name} {value}" if column.name else f" {value}"
-            for column, value in zip(section.columns[1:], row[1:], strict=True)
-            if value
+            f"  {column.name} {value}" for column, value in zip(section.columns[1:], row[1:], strict=True) if value
         )
         _print(_text(f"{section.title}: {row[0]}{facts}"), console)
     for note in section.notes:

@@ -163,7 +163,7 @@ def _fates(row: CohortRow) -> Iterable[tuple[str, Mapping[str, int]]]:
 
 
 def figures(report: Report) -> Section:
-    columns = (Column("of"), Column("figure"), Column(""), Column(""), Column("meaning", 1, readable=44))
+    columns = (Column("of"), Column("figure"), Column("value"), Column("unit"), Column("meaning", 1, readable=44))
     rows = [
         (title, name, *wording.figure(name, value), report.meanings.get(name, ""))
         for title, group in wording.grouped(report).items()

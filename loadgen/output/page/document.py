@@ -91,7 +91,7 @@ def _part(name: str, part: Report, ident: str, *, drawn: bool) -> Element:
         node(
             "div",
             _reasons(part),
-            *_body(part, ident, level=3, drawn=drawn),
+            *_body(part, ident, level=3, of=f"{name}: ", drawn=drawn),
             node("h3", "Play it again"),
             node("pre", wording.replay(part)),
             id=ident,
@@ -100,15 +100,15 @@ def _part(name: str, part: Report, ident: str, *, drawn: bool) -> Element:
 
 
 def _body(
-    report: Report, ident: str, *, level: int, links: Mapping[str, str] = _NO_LINKS, drawn: bool = True
+    report: Report, ident: str, *, level: int, of: str = "", links: Mapping[str, str] = _NO_LINKS, drawn: bool = True
 ) -> Iterable[Element]:
-    """The results of one run, in the same way for a report and for each of its parts."""
+    """The results of one run, in the same way for a report and for each of its parts, of which the tables are named."""
     tiles = [name for name, each in ALL.items() if each.tile and report.figures.get(name) is not None][:MOST_TILES]
     if tiles:
         yield node("dl", *(_tile(report, name) for name in tiles), class_="tiles")
     for section in sections.tables(report):
         yield node(f"h{level}", section.title)
-        yield _table(section, links=links)
+        yield _table(section, of=of, links=links)
     if drawn and (plots := charts.over_time(report, ident)):
         yield node(f"h{level}", "What happened")
         yield from map(_figure, plots)
@@ -117,11 +117,11 @@ def _body(
         yield node(f"h{level}", "In numbers")
     for section in measured:
         yield node(f"h{level + 1}", section.title)
-        yield _table(section)
+        yield _table(section, of=of)
     if report.figures:
         yield node(f"h{level}", "Figures")
     if (figures := sections.figures(report)).rows:
-        yield _table(figures)
+        yield _table(figures, of=of)
     missing = [name for name, value in report.figures.items() if value is None]
     if missing:
         yield node("p", f"Not measured: {', '.join(missing)}.", class_="soft")
@@ -153,8 +153,8 @@ def _figure(chart: charts.Chart) -> Element:
     )
 
 
-def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element:
-    """A table, with a scroll bar of its own if it is wider than the page."""
+def _table(section: Section, *, of: str = "", links: Mapping[str, str] = _NO_LINKS) -> Element:
+    """A table, with a scroll bar of its own if it is wider than the page, and a name that no other has."""
     columns = range(len(section.columns))
     classes = ["number" if section.is_numeric(at) else None for at in columns]
     head = [node("th", section.columns[at].name, scope="col", class_=classes[at]) for at in columns]
@@ -180,7 +180,7 @@ def _table(section: Section, *, links: Mapping[str, str] = _NO_LINKS) -> Element
         *(node("p", note, class_="soft") for note in section.notes),
         class_="scroll",
         role="region",
-        aria_label=section.title,
+        aria_label=f"{of}{section.title}",
         tabindex="0",
     )
 

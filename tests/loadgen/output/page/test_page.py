@@ -169,6 +169,14 @@ def test_a_row_has_a_cell_in_each_column(report: Report) -> None:
     assert numeric == sum(each.is_numeric(at) for each in shown if each.rows for at in range(len(each.columns)))
 
 
+def test_every_table_has_a_name_of_its_own_and_every_column_a_heading(report: Report) -> None:
+    """A screen reader announced a dozen regions "figures" in a scorecard, and two columns of each as nothing."""
+    regions = [attributes for _, attributes in read(report).elements if attributes.get("role") == "region"]
+    assert len({attributes["aria-label"] for attributes in regions}) == len(regions)
+    tables = [section for part in (report, *report.parts) for section in sections.everything(part, wide=True)]
+    assert all(column.name for section in tables for column in section.columns)
+
+
 def test_the_head_has_the_verdict_what_its_reasons_mean_and_the_notes() -> None:
     for outcome, reasons, says_more in (
         (Outcome.HELD, [], True),
