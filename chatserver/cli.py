@@ -6,6 +6,7 @@ field. A command imports its modules when it runs, so that `--help` is quick.
 Exit codes: those of `serve --help`, 1 if `chat`, `admin` or `doctor` failed, 130 when interrupted (as cyclopts has it).
 """
 
+import atexit
 import dataclasses
 import errno
 import io
@@ -132,6 +133,8 @@ def serve(
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
     for stop in (signal.SIGTERM, signal.SIGINT):
         signal.signal(stop, lambda *_: os._exit(EXIT_CLEAN))
+        # At its very end the interpreter removes handlers, but goes on ignoring what is ignored.
+        atexit.register(signal.signal, stop, signal.SIG_IGN)
     # With `stty tostop` the terminal would stop workers, which are in the background, at a line of the log.
     signal.signal(signal.SIGTTOU, signal.SIG_IGN)
     settings = _settings(flags, config)

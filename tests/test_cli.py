@@ -108,6 +108,17 @@ def test_a_stop_during_the_start_is_a_clean_end(number: signal.Signals, monkeypa
     ends.assert_called_once_with(0)
 
 
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_stop_while_the_interpreter_ends_is_a_clean_end(number: signal.Signals) -> None:
+    """Python removes handlers then: a second signal, soon after the first one, ended the server with exit code -15."""
+    program = (
+        "import signal, sys; from chatserver import cli, server; server.run = lambda _: 0; sys.argv[1:] = ['serve']\n"
+        f"class Last: __del__ = lambda _, send=signal.raise_signal: send({number:d})\n"
+        "last = Last(); cli.main()"
+    )
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
+
+
 def test_serve_passes_its_settings_to_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Settings] = []
 
