@@ -32,11 +32,11 @@ def diff(
     """Put two reports side by side: which figures moved beyond their spread, and which of them got worse.
 
     If both reports are comparisons with three rounds or more, the spread is the range of the rounds: a figure moved if
-    the two ranges do not overlap. A single figure moved if it changed by more than the bar allows: a time or a cost by
-    1.5 times, and by 25 ms, 1 s, 100 us of CPU, 1 KiB a client or 512 KiB; messages a second by 1.1 times; a count by
-    anything. Figures that say nothing about the server, or depend on the single worst operation, are shown but never
-    called worse. Invalid and interrupted runs are left out. Exit codes: 0 nothing got worse, 1 something did, 2 bad
-    input, 3 nothing could be compared.
+    the two ranges are further apart than either is wide. A single figure moved if it changed by more than the bar
+    allows: a time or a cost by 1.5 times, and by 25 ms, 1 s, 100 us of CPU, 1 KiB a client or 512 KiB; messages a
+    second by 1.1 times; a count by anything. Figures that say nothing about the server, or depend on the single worst
+    operation, are shown but never called worse. Invalid and interrupted runs are left out. Exit codes: 0 nothing got
+    worse, 1 something did, 2 bad input, 3 nothing could be compared.
     """
     return finish(compare(_read(a), _read(b), f"{a} to {b}"), Reported(json=json))
 

@@ -30,6 +30,13 @@ def test_names_and_numbers_are_those_of_the_code() -> None:
         assert cli.app[command].help
 
 
+def test_the_help_of_diff_has_the_rule_of_the_page() -> None:
+    """It said that ranges which do not overlap were enough, as they had been."""
+    rule = "the two ranges are further apart than either is wide"
+    assert rule in PAGE
+    assert rule in " ".join(cli.app["diff"].help.split())
+
+
 def test_the_example_of_a_fingerprint_has_every_limit() -> None:
     """It had one less than the program for a while. Two need TLS, which is not spoken there."""
     over_tls = sum(probe.need is Need.TLS for probe in PROBES)
