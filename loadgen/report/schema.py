@@ -87,7 +87,7 @@ class Tally(msgspec.Struct, kw_only=True):
     left: int = 0  # times that a client closed by itself
     refused: dict[str, int] = msgspec.field(default_factory=Counter)  # attempts turned away, by reason
     failed: dict[str, int] = msgspec.field(default_factory=Counter)  # attempts that failed otherwise, by reason
-    ended: dict[str, int] = msgspec.field(default_factory=Counter)  # established, ended by the server, by reason
+    ended: dict[str, int] = msgspec.field(default_factory=Counter)  # established, disconnected later, by reason
     answers: dict[str, int] = msgspec.field(default_factory=Counter)  # notable answers, to attackers above all
     sent_bytes: int = 0  # by all of them
     received_bytes: int = 0  # by all of them
@@ -105,7 +105,7 @@ class CohortRow(Tally, kw_only=True):
     group: str = ""  # of the scenario
     honest: bool  # not an attacker
     slow: bool  # honest on a bad network: its failures are collateral
-    lifetime: Spread  # from connect until the server ended it
+    lifetime: Spread  # from connect until it was disconnected
 
 
 class Sample(msgspec.Struct, frozen=True, kw_only=True):
