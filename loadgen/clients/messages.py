@@ -76,6 +76,7 @@ class TrafficResult(msgspec.Struct, kw_only=True):
     unacknowledged: int = 0
     unreturned: int = 0
     unsent: int = 0  # due when no client could speak, and none could afterwards
+    unanswered: list[float] = []  # when each of the unsent and the unacknowledged was due
 
 
 class Reread(msgspec.Struct, frozen=True, kw_only=True):

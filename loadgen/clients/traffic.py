@@ -255,7 +255,7 @@ class Traffic:
             for due in outstanding:
                 latency.record(max(now() - due, TIMEOUT_SECONDS))
         whole.unacknowledged, whole.unreturned = len(self._unacknowledged), len(self._unreturned)
-        whole.unsent = len(self._waiting)
+        whole.unsent, whole.unanswered = len(self._waiting), acks
         return whole
 
     @property

@@ -237,6 +237,9 @@ class Session:
         self._sample()
         self._note_shares()
         self.totals = merge(await self._results(self._workers))
+        if self._heard is None:  # else the timeline is about other operations
+            self._recent.failed += self.totals.traffic.unanswered
+            self._date_failures()
         return invalid
 
     async def _results(self, workers: Iterable[Worker]) -> list[Result]:

@@ -345,6 +345,28 @@ def test_a_failure_is_in_the_timeline_where_its_operation_was_due(monkeypatch: p
     assert session.failed == 4, "the live view adds them up"
 
 
+@pytest.mark.parametrize(("is_of_victims", "failed"), [(False, [1, 2]), (True, [0, 0])])
+async def test_messages_that_were_never_answered_failed_when_they_were_due(
+    is_of_victims: bool, failed: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A server was gone after three of eight seconds, and in the other five nothing had failed."""
+    clock = [100.0]
+    for module in ("loadgen.report.schema", "loadgen.run.session"):
+        monkeypatch.setattr(f"{module}.now", lambda: clock[0])
+    session = Session(plan(NOBODY))
+    traffic = TrafficResult(unanswered=[100.5, 101.5, 101.6])
+    monkeypatch.setattr(session, "_results", AsyncMock(return_value=[Result(traffic=traffic)]))
+
+    async def act() -> None:
+        session._heard = [] if is_of_victims else None
+        clock[0] = 101.0
+        session.begin("steady")
+        clock[0] = 102.0
+
+    await session.play(act)
+    assert [sample.failed for sample in session.timeline] == failed
+
+
 async def test_a_process_is_measured_from_when_it_was_started(monkeypatch: pytest.MonkeyPatch) -> None:
     """What it used was divided by the whole run: a page that took 10 s beforehand made a busy generator a quiet one."""
     clock = [0.0]

@@ -165,6 +165,7 @@ def test_how_a_message_is_booked(wound: _Wound) -> None:
     wound.traffic.refused(3, "rate_limited")
     result = wound.traffic.result()
     assert (result.unacknowledged, result.unreturned, result.errors) == (1, 2, {"rate_limited": 3})
+    assert [wound.moment - due for due in result.unanswered] == [pytest.approx(7)]
     names = [f"{wound.traffic.tag} {number}".encode() for number in (0, 1)]
     assert (result.acknowledged_in, result.checksums_in) == ({"lobby": 2}, {"lobby": sum(map(crc32, names))})
     assert [name_in(text, "lg").encode() for text in texts[:2]] == names
@@ -201,6 +202,7 @@ def test_what_nobody_could_send_is_missed_only_after_the_first_came(speaker: _Sp
     result = traffic.result()
     assert result.unsent == 1, "the server ended the only one"
     assert (result.acks.count, result.echoes.count) == (2, 2 * speaker.echoes), "it is in the percentiles"
+    assert len(result.unanswered) == 2
     assert result.acks.at(0) == pytest.approx(5.0, rel=0.01)
     traffic.enter(speaker)
     assert (traffic.result().unsent, traffic.result().unacknowledged) == (0, 2), "it is back, and the message waited"
