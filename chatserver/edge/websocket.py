@@ -237,7 +237,7 @@ class WebSocketHandler(Handler):
                 self._connections.demotion.demote(connection)
             outcome = error_reply(session, error.id, error.code, error.message, error.wait)
         if isinstance(outcome, Reply):
-            self._reply(connection, session, outcome)
+            self._reply(connection, outcome)
             self._spend(connection, REFUSAL if outcome.limited else 1)
         elif outcome is not None:
             self._spend(connection, 1)
@@ -262,7 +262,7 @@ class WebSocketHandler(Handler):
         if self._bucket.over(connection.rate, now, patience=REFUSALS * REFUSAL):
             self._violated(connection, FrameError(Reason.FLOOD, Reason.FLOOD.sentence))
 
-    def _reply(self, connection: Connection, session: WebSocketSession, reply: Reply) -> None:
+    def _reply(self, connection: Connection, reply: Reply) -> None:
         if reply.error is not None:
             self._refusals[reply.error] += 1
         if reply.parts:
@@ -290,7 +290,7 @@ class WebSocketHandler(Handler):
         if connection.context is session:
             if session.waits is Waits.TASK:  # otherwise it is about to be closed
                 session.waits = NOTHING
-            self._reply(connection, session, reply)
+            self._reply(connection, reply)
             self._connections.resume(connection)
 
     # -- going on ---------------------------------------------------------------------------------------------------

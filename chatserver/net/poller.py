@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from time import perf_counter, thread_time
 
-import structlog
 import trio
 
 from chatserver.fair import LongWork
@@ -48,8 +47,6 @@ _VOID = tuple(row.reclaim is Reclaim.ASKING for row in ROWS)
 _ANNOUNCES = tuple(row.announces for row in ROWS)
 _BUFFER = memoryview(bytearray(READ_MOST_BYTES + READ_BYTES))
 _SHORT: tuple[memoryview, ...] = (_BUFFER[:READ_BYTES],)
-
-_log = structlog.get_logger("chatserver.net")
 
 
 def others_can_run() -> bool:

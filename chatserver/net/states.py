@@ -48,7 +48,7 @@ class Priority(IntEnum):
 #: Globals for each event: to look up a member of an enum costs CPython 3.11 some 900 instructions, a global hardly any.
 KEEPALIVE, SERVING, HELD = State.KEEPALIVE, State.SERVING, State.HELD
 OPEN, PINGED, MESSAGE, REPLYING = State.OPEN, State.PINGED, State.MESSAGE, State.REPLYING
-NORMAL, BULK = Priority.NORMAL, Priority.BULK
+BULK = Priority.BULK
 
 
 class Reclaim(IntEnum):

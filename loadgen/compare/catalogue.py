@@ -232,11 +232,10 @@ class Can(Flag):
     """What a server can do, which decides the scenarios that it takes part in."""
 
     HTTP = auto()  # answers GET /
-    POST = auto()  # takes messages over HTTP
-    POLL = auto()  # holds long-polls
+    POLL = auto()  # holds long-polls, and takes messages over HTTP
     WEBSOCKET = auto()  # accepts clients at /ws, and confirms their join
     CHAT = auto()  # speaks chat.v1 there
-    ALL = HTTP | POST | POLL | WEBSOCKET | CHAT
+    ALL = HTTP | POLL | WEBSOCKET | CHAT
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -153,7 +153,7 @@ PARTS: dict[Can, Callable[[Server], Awaitable[None]]] = {
     Can.HTTP: pages,
     Can.CHAT: conversation,
     Can.WEBSOCKET: pings,
-    Can.POST | Can.POLL: posts_and_polls,
+    Can.POLL: posts_and_polls,
     Can.ALL: a_held_poll_is_woken,
 }
 
