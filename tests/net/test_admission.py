@@ -148,7 +148,10 @@ def test_of_several_the_one_that_waited_longest_in_the_largest_crowd_is_the_wors
     assert len(it.admission.worst_of(newcomers, 3)) == 1
 
 
-def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(it: Parked) -> None:
+@pytest.mark.parametrize("may_scan", [True, False])
+def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(
+    it: Parked, monkeypatch: pytest.MonkeyPatch, may_scan: bool
+) -> None:
     """After the evictions of the tick, the person is the last candidate that its scan has left."""
     crowd, total = "203.0.113.1", 31
     person, _ = it.connect(address="198.51.100.1")
@@ -162,8 +165,10 @@ def test_a_crowd_that_reconnects_within_a_tick_is_evicted_before_a_person(it: Pa
         it.place(State.HEAD, address=crowd)
     assert it.admission.reclaimed == total - 1
     assert person.alive
-    assert it.admission.admit("198.51.100.2") is None
-    assert person.alive, "a connection of the crowd is evicted for the newcomer"
+    if not may_scan:
+        monkeypatch.setattr(admission_module, "SCAN_BUDGET", it.admission._scanned)
+    assert it.admission.admit("198.51.100.2") is (None if may_scan else Reason.REFUSED_FULL)
+    assert person.alive, "a connection of the crowd is evicted for the newcomer, at the next scan"
 
 
 def test_a_crowd_that_has_just_been_answered_may_be_evicted(it: Parked) -> None:
@@ -286,16 +291,18 @@ def test_candidates_that_changed_since_the_scan_are_skipped(it: Parked) -> None:
 
 def test_a_request_that_has_arrived_is_read_before_its_connection_may_be_evicted(it: Parked) -> None:
     """It got a reset for an answer, and its client could not know whether the message was stored."""
-    asking, peer = it.place(State.KEEPALIVE, address="192.0.2.1")
+    (asking, peer), (other, others_peer) = (it.place(State.KEEPALIVE, address="192.0.2.1") for _ in range(2))
     it.turn(seconds=8.0)
-    peer.send(b"POST /")
+    for each in (peer, others_peer):
+        each.send(b"POST /")
     assert not it.makes_room("198.51.100.9")
-    it.admission.total = 1
+    it.admission.total = 1  # of two, one would be evicted
     for _ in it.admission._relieve():
         assert asking.alive
+        assert other.alive
     it.turn_over()
     it.turn(seconds=0.1)
-    assert it.details("received") == [b"POST /"]
+    assert it.details("received") == [b"POST /"] * 2
     assert it.makes_room("198.51.100.9"), "unread bytes spare it no longer than until they are read"
 
 
