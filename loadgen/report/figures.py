@@ -232,7 +232,7 @@ _CLIENTS: Final = (
     Figure("held", "", "most clients established in the steady window", better=_MORE),
     Figure("refused", "", "clients turned away: connection refused, 429, 503", _NONE),
     Figure("failed", "", "clients that were not established for another reason", _NONE),
-    Figure("ended", "", "clients disconnected by the server, unless as planned, or because of what it sent", _NONE,
+    Figure("ended", "", "clients that the server disconnected, unless as planned, or that left for what it sent", _NONE,
            tile="clients disconnected"),
     Figure("connect_p50_ms", "ms", "from connect until the connection was established, median"),
     Figure("connect_p99_ms", "ms", "from connect until the connection was established, 99th percentile"),
