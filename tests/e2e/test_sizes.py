@@ -247,6 +247,7 @@ def test_a_phone_shows_long_names_and_numbers_whole(shared_server: Server, windo
     assert ann.page.evaluate(CUT, ".author, #completions, .name") == []
     ann.page.evaluate(SAY_EVERYWHERE, f"{name} in #{room}")
     assert ann.page.evaluate(CUT, "#toast, #person-menu, #question, #account") == []
+    assert box(ann.page.locator("#person-menu"))["width"] <= 360
 
 
 def test_a_print_has_the_conversation_only(shared_server: Server, visit: OpenWindow) -> None:
