@@ -272,14 +272,25 @@ class Chat:
         try:
             with self._life:
                 async with aclosing(self._http):
-                    while (rejected := await self._link.run()) is not None and self._earlier:
-                        # With the earlier token there is a connection again, on which `authenticate` gets the refusal.
-                        self._http.credentials.token, self._earlier, self._offered = self._earlier, "", ""
+                    while (rejected := await self._link.run()) is not None and self._take_another_token():
+                        pass
                     ended = rejected or ended
         finally:
             self._calls.end(ended)
             for feed in (*(room.events() for room in self._rooms.values()), *self._feeds(None)):
                 feed.end(ended)
+
+    def _take_another_token(self) -> bool:
+        """After a refusal, go on with a token that may still be accepted. Returns whether there is one."""
+        credentials = self._http.credentials
+        if self._earlier:
+            # With the earlier token there is a connection again, on which `authenticate` gets the refusal.
+            credentials.token, self._earlier, self._offered = self._earlier, "", ""
+        elif self._offered not in {"", credentials.token}:  # the old one ran out before `authenticate` had its answer
+            credentials.token = self._offered
+        else:
+            return False
+        return True
 
     def _feeds(self, room: str | None) -> list[Feed]:
         """The readers of the events of a room, or with None of events that concern all."""
