@@ -30,6 +30,9 @@ async function held(hold, slot = 0) {
   return found ?? held(hold, slot + 1);
 }
 
+/** Whether it refuses the user, not a room: the next link is a guest's. */
+const isSignedOut = (error) => error.code === 'unauthenticated' && error.room === null;
+
 export class HttpLink {
   isSocket = false;
   #stop = new AbortController();
@@ -97,7 +100,7 @@ export class HttpLink {
   #failed(room, error, signal) {
     if (!(error instanceof ChatError)) throw error;
     if (signal.aborted) return;
-    if (error.isTemporary) return this.#end(error);
+    if (error.isTemporary || isSignedOut(error)) return this.#end(error);
     if (this.#streamed?.room === room) this.#streamed = null;
     this.#prove(); // the server answered, so only this room is refused
     this.handlers.refused(this, room, error);
@@ -175,8 +178,7 @@ export class HttpLink {
 
   /** Drop the refused rooms from the poll. If none is named there are too many, so the last one is dropped. */
   #pollFailed(error) {
-    const isSignedOut = error.code === 'unauthenticated' && error.room === null; // the next link is a guest's
-    if (error.isTemporary || isSignedOut) return this.#end(error);
+    if (error.isTemporary || isSignedOut(error)) return this.#end(error);
     const rooms = [...this.#polled.keys()];
     const named = rooms.filter((room) => room === error.room || error.room === '*');
     for (const room of named.length ? named : rooms.slice(-1)) {

@@ -60,6 +60,22 @@ def test_a_long_poll_goes_on_without_the_refused_rooms_and_pauses_after_early_an
     ]
 
 
+def test_a_token_that_is_not_valid_ends_the_link_and_not_the_room(run: Run) -> None:
+    """The chat was `live`, with a room that was refused; over a WebSocket it was `stopped`."""
+    body = """
+        const { ChatError } = await import('/wire.js');
+        const told = [];
+        for (const kind of ['poll', 'sse']) for (const room of ['ops', null]) {
+            const page = async () => { throw new ChatError('unauthenticated', 'sign in', { room }); };
+            const handlers = { ready() {}, refused: () => told.push('refused') };
+            handlers.lost = (_, { forGood }) => told.push(forGood);
+            await new m.HttpLink(kind, { page }, handlers).follow('ops', null, true);
+        }
+        return told;
+    """
+    assert run("http-link.js", body, None) == ["refused", True] * 2
+
+
 def test_a_room_that_is_left_takes_no_message_of_another_with_it(run: Run) -> None:
     """Of one answer, the rooms behind the one that was left had their cursors moved, and their messages dropped."""
     body = """
