@@ -273,3 +273,24 @@ def test_the_focus_is_seen_in_forced_colours_also_at_what_is_pressed_or_open(vis
         expect(framed).to_be_focused()
         assert framed.evaluate(outline) != before, sought
     ann.page.emulate_media(forced_colors="none")
+
+
+#: How far the frame of the focus goes beyond what cuts it.
+CUT_FRAME = """() => {
+    const link = document.activeElement;
+    const { outlineOffset, outlineWidth } = getComputedStyle(link);
+    const [inner, outer] = [link, link.closest('.list')].map((each) => each.getBoundingClientRect());
+    const beyond = Math.max(outer.left - inner.left, outer.top - inner.top, inner.right - outer.right);
+    return beyond + parseFloat(outlineOffset) + parseFloat(outlineWidth);
+}"""
+
+
+def test_the_frame_of_the_focus_is_whole_at_a_room(visit: OpenWindow) -> None:
+    """At the first room only its lower line was in sight, and two corners."""
+    ann = visit(room="ringed")
+    room = ann.page.locator("#rooms [aria-current]")
+    room.focus()
+    for key in ("Shift+Tab", "Tab"):
+        ann.page.keyboard.press(key)
+    expect(room).to_be_focused()
+    assert ann.page.evaluate(CUT_FRAME) <= 0  # in one look: the list may be drawn anew
