@@ -332,8 +332,6 @@ class Settings:
         """Check the values of fields, alone and against each other, whatever their source."""
         for name, spec in SPECS.items():
             spec.check(flag_name(name), getattr(self, name))
-        if not self.host:
-            raise ConfigError("host", "at least one address is needed")
         if self.workers > 1 and self.log.startswith("memory:"):
             raise ConfigError("workers", "needs a log that processes can share, like sqlite:PATH, not memory:")
         if self.proxy_protocol and not self.trusted_proxy:

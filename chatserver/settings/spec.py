@@ -106,9 +106,11 @@ class Spec:
         return self.placeholder or _PLACEHOLDERS.get(self.unit, "N")
 
     def check(self, flag: str, value: object) -> None:
-        """Check a number against its bounds, and non-empty texts against their format."""
+        """Check a number against its bounds, a list for entries, and non-empty texts against their format."""
         if self.zero is not None and not value:
             return
+        if value == ():
+            raise ConfigError(flag, f"at least one {self.placeholder.lower()} is needed")
         if isinstance(value, float) and not math.isfinite(value):
             raise ConfigError(flag, f"{value} is not a finite number")
         if isinstance(value, int | float):

@@ -136,6 +136,7 @@ def test_a_complaint_names_flag_and_source(tmp_path: Path) -> None:
         ("allow_host", "http://chat.example"),
         ("metrics_listen", "9100"),
         ("trusted_proxy", "10.0.0.0/8,nobody"),
+        ("host", ""),
     )
     for name, value in values:
         flag, variable = flag_name(name), variable_name(name)
