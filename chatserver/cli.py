@@ -188,7 +188,7 @@ def chat(
     *,
     room: Annotated[str, Parameter(metavar="ROOM")] = "",
     name: Annotated[str, Parameter(metavar="NAME")] = "",
-    token: Annotated[str, Parameter(metavar="TOKEN")] = "",
+    token: Annotated[str | None, Parameter(metavar="TOKEN")] = None,
     transport: Literal["ws", "poll", "sse"] = "ws",
     plain: Annotated[bool, Parameter(negative="")] = False,
     json: Annotated[bool, Parameter(negative="")] = False,
@@ -227,8 +227,10 @@ def chat(
     """
     from chatserver.terminal.modes import Options, run  # noqa: PLC0415  (quick --help)
 
+    if token == "":  # of a variable that is not set: we would be a guest
+        raise ConfigError("token", "this is no token")
     options = Options(
-        url=url, room=room, name=name, token=token, transport=transport,
+        url=url, room=room, name=name, token=token or "", transport=transport,
         plain=plain, json=json, send=send, retry_for=retry_for,
     )  # fmt: skip
     return run(options)

@@ -193,6 +193,7 @@ def test_bad_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[st
         (["chat", "x", "--retry-for", "soon"], "--retry-for: 'soon' is not a number. Usage: "),
         (["chat", "x", "--retry-for", "-1"], "--retry-for: -1 is no number of seconds\n"),
         (["chat", "x", "--retry-for", "nan"], "--retry-for: nan is no number of seconds\n"),
+        (["chat", "x", "--token", ""], "--token: this is no token\n"),
         (["chat", "x", "--token", "@none"], "--token: cannot read none: No such file or directory\n"),
         (["chat", "x", "--token", "@binary"], "--token: cannot read binary: it is no text\n"),
         (["chat", "x", "--token", "binary"], "--token: binary is a file; --token @binary reads it\n"),
