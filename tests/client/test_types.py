@@ -62,7 +62,8 @@ new room.constructor.Room();
 """
 #: Prints what the compiler complains of, what is exported, and the members of each declaration.
 LOOK = """
-import ts from 'typescript';
+import { createRequire } from 'node:module';
+const ts = createRequire(import.meta.url)('typescript'); // of what `import` reads, node looks for the exports first
 const { config } = ts.readConfigFile('tsconfig.json', ts.sys.readFile);
 const { fileNames, options } = ts.parseJsonConfigFileContent(config, ts.sys, process.cwd());
 const program = ts.createProgram(fileNames, options);
