@@ -26,6 +26,7 @@ _NAMES_SHOWN = 3  # in one line of presence; of more, only the number is shown
 _QUOTE = 60  # columns of a quoted message
 _BRIEF = 1.0  # s; a text that is sent again sooner is not told of, nor is a shorter wait for a connection
 INDENT = 7  # columns before the lines of a message after the first
+MOST_LINES = 200  # of a message, as many as 8 KiB of code have; tmux scrolls back 2,000
 _TAB = 4  # columns
 _GUEST = "g_"  # how the ids of guests begin, and no others
 _EMOJI = "\U0001f000"  # the first; nearly all characters above it have two columns
@@ -112,6 +113,8 @@ def message_lines(message: Message, style: Style, *, room: str = "", quote: str 
         lines = [style.strong(line) for line in lines]
     elif message.deleted:
         lines = [style.dim(line) for line in lines]
+    if more := len(lines[MOST_LINES:]):  # 8,000 line breaks would take all before them out of the reader's sight
+        lines[MOST_LINES:] = [style.dim(f"({more:,} more lines)")]
     facts = [f"{printable(emoji)} {count}" for emoji, count in message.reactions.items()]
     facts += ["(edited)"] if message.edited and not message.deleted else []
     text = f"\n{' ' * INDENT}".join(lines)

@@ -59,6 +59,17 @@ def test_pretty_keeps_line_breaks_and_nothing_else_that_moves_the_cursor(colours
     assert ("\x1b[1;3" in rest) == colours
 
 
+def test_a_message_of_line_breaks_does_not_take_the_others_out_of_sight() -> None:
+    """One of 8 KiB printed 8,000 rows."""
+    for count in (render.MOST_LINES, 8_000):
+        shown = render.message_lines(message("a" + "\n" * (count - 1) + "b"), Style(colours=False)).splitlines()
+        more = count - render.MOST_LINES
+        assert (len(shown), shown[-1].strip()) == (
+            render.MOST_LINES + bool(more),
+            f"({more:,} more lines)" if more else "b",
+        )
+
+
 def test_what_texts_need_and_nobody_sees_is_kept() -> None:
     """Hebrew with a mark of direction had `\\u200f` in it, and the flag of England six times eight digits."""
     text = "\u05d0!\u200f \u061c \u200e \U0001f3f4\U000e0067\U000e0062\U000e0065\U000e006e\U000e0067\U000e007f"
