@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import msgspec
 import pytest
 
-from chatserver.client import events, requests, wire
+from chatserver.client import events, requests, session, wire
 from chatserver.client.errors import ChatError, Invalid, RateLimited, Unavailable
 from chatserver.client.session import CLOSE_TOO_BIG, LONGEST_WAIT, RETRY_DELAY, SENT_AGAIN_FOR, Answered, Outcome
 from chatserver.client.wire import ProtocolError
@@ -52,6 +52,16 @@ def test_a_slow_reader_gets_the_first_record_after_which_the_others_are_read_lat
     assert newcomer.push(3) == []
     newcomer.session.resume("lobby")
     assert newcomer.sent()["after"] == "e1-1"
+
+
+def test_records_behind_a_hole_are_held_up_to_a_bound_and_then_read_again(
+    peer: Peer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(session, "HELD_RECORDS", 2)
+    assert [event for offset in (3, 4, 5, 6) for event in peer.push(offset)] == []
+    assert offsets(peer.answer("history", 2)) == [2, 3, 4]
+    assert offsets(peer.answer("history", 5, 6)) == [5, 6]
+    assert peer.sends_nothing()
 
 
 def test_a_hole_that_the_log_cannot_fill_is_reported_as_lost(peer: Peer) -> None:
@@ -263,6 +273,15 @@ def test_a_room_that_is_joined_again_is_not_left_later(peer: Peer) -> None:
     assert peer.sends_nothing()
 
 
+def test_what_a_room_was_sent_before_it_was_joined_again_is_not_its_first_record(peer: Peer) -> None:
+    """It comes before the answer to the join, which has the records before it too."""
+    peer.session.leave("lobby")
+    peer.session.join("lobby", latest=50)
+    assert peer.push(3) == peer.give("gap", room="lobby", after="e1-1", until="e1-2") == []
+    assert offsets(peer.answer("joined", 1, 2, 3)) == [1, 2, 3]
+    assert peer.sends_nothing()
+
+
 @pytest.mark.parametrize("kind", ["joined", "history"])
 def test_an_answer_after_leaving_is_dropped(newcomer: Peer, kind: str) -> None:
     if kind == "history":
@@ -380,6 +399,25 @@ def test_what_came_behind_a_gap_is_read_later_by_a_slow_reader(peer: Peer) -> No
     peer.session.resume("lobby")
     assert [offsets(peer.answer("history", *page)) for page in ((4, 5), (6, 7), ())] == [[4, 5], [6, 7], []]
     assert peer.sends_nothing()
+
+
+def test_what_a_slow_reader_skipped_is_not_read_on_a_connection_to_a_new_log(peer: Peer) -> None:
+    peer.session.pause("lobby")
+    assert peer.push(2) == []
+    peer.session.opened(0.0)
+    assert events.Gap("lobby", "e1-1") in peer.answer("joined", recovered=False, epoch="e2")
+    peer.session.resume("lobby")
+    assert peer.sends_nothing()
+
+
+@pytest.mark.parametrize("cursor", ["opaque", "e1-²", "e1-" + "9" * 5000])
+def test_a_cursor_without_an_offset_in_it_is_given_back_unread(peer: Peer, cursor: str) -> None:
+    peer.give("gap", room="lobby", after="e1-1", until="e1-8")
+    page = {"cursor": cursor, "recovered": False, "messages": []}
+    assert peer.give("history", id=peer.sent()["id"], **page) == [events.Gap("lobby", "e1-1")]
+    (request,) = peer.session.outgoing(0.0, 0.0)
+    assert isinstance(request, requests.History)
+    assert request.after == cursor
 
 
 @pytest.mark.parametrize("pauses", [False, True])
