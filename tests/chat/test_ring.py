@@ -71,6 +71,13 @@ def test_the_texts_of_edits_go_with_their_messages() -> None:
     assert not it._edits, "a ring that is cut, when all rings together are too large, kept up to 2,048"
 
 
+def test_only_edits_lose_their_texts_with_older_messages() -> None:
+    it = ring()
+    it.add([*records(1, 2), replace(records(3, 3)[0], kind=Kind.EDIT, target=1), replace(records(4, 4)[0], target=1)])
+    it.forget_texts(2)
+    assert it.after(0, 9) == [b"hi", b"hi", b"", b"hi"]
+
+
 def test_all_at_one_cursor_get_one_object_until_there_is_news() -> None:
     it = ring()
     it.add(records(1, 20))
