@@ -179,6 +179,8 @@ def test_a_renewal_keeps_changes_made_here_during_the_read(house: House) -> None
     assert len(list(house.it.renew(read))) == len(read) + 5, "one step for each in the log, and for each in force"
     assert set(house.it.in_force) == {kept.id, made_here.id, made_late.id, made_elsewhere.id}
     assert [each.concerns(ANN) for each in house.asked] == [True]
+    house.it.lift(kept.id)
+    assert house.it._changed is None, "changes are remembered during a read only"
 
 
 def test_sanctions_and_kicks_are_applied_to_open_connections(house: House) -> None:
