@@ -1,9 +1,11 @@
+import inspect
 import re
 from unittest import mock
 
 import pytest
 
 from chatserver.protocol.validation import check_emoji
+from chatserver.terminal import interactive
 from chatserver.terminal.commands import (
     COMMANDS,
     EMOJI,
@@ -48,6 +50,12 @@ def test_a_line_becomes_a_command_with_its_arguments() -> None:
         ("/search #ops", Typed("/search", None, "#ops")),
     ]:
         assert parse(line) == typed
+
+
+def test_each_command_is_carried_out() -> None:
+    """A new row of the table without a branch would do nothing when it is typed, and say nothing."""
+    code = inspect.getsource(interactive)
+    assert [command.name for command in COMMANDS if f'"{command.name}"' not in code] == []
 
 
 def refusal(line: str) -> str:
