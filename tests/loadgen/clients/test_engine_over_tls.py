@@ -207,6 +207,15 @@ async def test_a_goodbye_follows_all_that_was_sent(version: ssl.SSLContext) -> N
         assert play.cohort.held == 1
 
 
+async def test_a_persona_that_sends_behind_its_goodbye_fails_and_the_crowd_goes_on(version: ssl.SSLContext) -> None:
+    """As it does without TLS; OpenSSL's exception would have ended the process of the whole crowd."""
+    async with accepted(Echo, version) as (_, play):
+        await until(lambda: play.cohort.held == 1)
+        play.client.finish_sending()
+        assert not play.client.send(b"one thing more")
+        assert [reason for reason in play.cohort.ended if reason.startswith("TLS: ")]
+
+
 async def test_sips_are_sips_of_records(context: ssl.SSLContext, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sip that made no whole record was followed by the next at once: the slow reader read a record each time."""
     monkeypatch.setattr(slow_http, "SIP_EVERY_SECONDS", 0.1)
