@@ -68,6 +68,19 @@ def test_the_cpu_of_children_that_have_ended_is_counted() -> None:
     assert whole - alone > 0.06, "counted in ticks"
 
 
+def test_how_the_main_thread_has_spent_its_time() -> None:
+    """By this a run whose generator was too busy itself is found invalid."""
+    code = "import sys, time\nwhile time.process_time() < 0.1: pass\nprint(flush=True); sys.stdin.read()"
+    with subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == b"\n"
+        share, used = Process(process.pid).share(), Process(process.pid).cpu_seconds()
+    assert share is not None
+    assert used is not None
+    assert 0.05 < share.running <= used, "of a thread that still runs, the kernel tells what was so at its last tick"
+    assert share.waiting >= 0
+
+
 def test_every_thread_of_every_process_is_asked_how_long_it_waited(monkeypatch: pytest.MonkeyPatch) -> None:
     """Workers of nginx or gunicorn that others kept from the processor had no alibi, since their master was idle."""
     code = (
@@ -157,6 +170,7 @@ def test_a_process_that_is_gone() -> None:
     assert gone.usage() is None
     assert gone.descriptors() is None
     assert gone.waits() == {}
+    assert gone.share() is None
     assert not gone.is_alive()
     with pytest.raises(UsageError, match="there is no process"):
         gone.require()
@@ -182,6 +196,11 @@ ctxt 987654
 """
 
 
+PRESSURE = """\
+some avg10=98.58 avg60=98.89 avg300=97.04 total=6116330003
+full avg10=0.00 avg60=0.00 avg300=0.00 total=0
+"""
+
 #: `user` and `nice` have the time of guests in them, which the last two fields tell once more.
 TICKS = Ticks(
     total=5040214 + 317364 + 1129188 + 6162269 + 72922 + 0 + 310722 + 331839, stolen=331839, idle=6162269 + 72922
@@ -194,6 +213,10 @@ def test_what_the_kernel_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     assert procfs.stolen_percent(hidden, hidden) is None, "it was a fault of the generator's own, and ended the run"
     (tmp_path / "stat").write_text(STAT)
     assert procfs.ticks() == TICKS
+    monkeypatch.setattr(procfs, "_PRESSURE", tmp_path / "pressure")
+    assert procfs.pressure() is None
+    (tmp_path / "pressure").write_text(PRESSURE)
+    assert procfs.pressure() == 6116.330003
 
 
 @pytest.mark.parametrize(
