@@ -441,3 +441,34 @@ def test_what_was_taken_and_must_be_refused_is_named() -> None:
     found.experiment = config({})
     total(found, groups=[])
     assert "attackers came" not in "; ".join(report_of(found).verdict.notes)
+
+
+def test_no_advice_is_given_that_would_change_nothing() -> None:
+    found = attacked()
+    has_no_bar(found)
+    total(found, phases=[each for each in found.session.totals.phases if each.phase != "recovery"], groups=[])
+    found.plan = replace(found.plan, target=replace(found.plan.target, address="192.0.2.1"), conditions=())
+    found.experiment = config({})
+    verdict = report_of(found).verdict
+    assert verdict.outcome is Outcome.INVALID
+    assert not [note for note in verdict.notes if "--no-bar" in note or "attackers' address" in note]
+    for persona, rate, acknowledged in (("chat", 1, 0), ("echo", 0, 0), ("echo", 1, 2)):
+        found = loaded()
+        found.experiment = experiment.honest_load({registry()[persona]: 10}, rate=rate, seconds=10)
+        total(found, groups=[group(persona, "crowd")])
+        traffic(found, acknowledged_in={"lobby": acknowledged} if acknowledged else {})
+        assert not any("--ws-path" in note for note in report_of(found).verdict.notes)
+
+
+def test_a_load_that_was_stopped_before_it_spoke_has_no_row() -> None:
+    found = loaded()
+    assert [row.what for row in report_of(found).phases] == ["acknowledged", "own message back"]
+    found.spans.clear()
+    assert report_of(found).phases == []
+
+
+def test_of_a_server_that_died_its_last_known_size_counts() -> None:
+    found = attacked()
+    grows(came=100)(found)
+    found.spans = [span._replace(after=span.after._replace(server=None)) for span in found.spans]
+    assert report_of(found).figures["server_bytes_grown"] == 10 * 2**20

@@ -119,6 +119,7 @@ def test_the_worst_victim_is_judged_by_the_baseline_of_its_kind() -> None:
             ["the target does not let a victim do its work: error forbidden"],
         ),
         ([result("before", "ws", 1, 1, **{"error forbidden": 1})], []),  # others are let
+        ([result("before", "ws", 1, **{"error forbidden": 1}), result("before", "get", 1, oops=1)], []),  # or more
         ([result("before", "ws", 1, oops=1), result("before", "get", 1)], []),
         ([], ["no operation was answered in time before the attack"]),
         (
