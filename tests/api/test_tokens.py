@@ -25,6 +25,7 @@ from chatserver.api.tokens import (
 )
 from chatserver.chat.policy import OPEN, Action, rights_of
 from chatserver.chat.principal import SignedIn
+from chatserver.observe.logs import LINES_PER_SECOND
 from chatserver.reasons import ErrorCode
 from tests.support.tokens import ALGORITHMS, SECRET, jwk, key_file, token, unsigned
 
@@ -168,6 +169,15 @@ def test_the_operator_is_told_the_kind_of_error_and_the_rule_of_a_claim_but_noth
     ]
 
 
+def test_lines_about_refused_tokens_are_limited_by_the_second(verifier: Verifier) -> None:
+    with capture_logs() as logs:
+        for _ in range(2):
+            for _ in range(LINES_PER_SECOND + 1):
+                verifier.refuses(BAD["expired"])
+            verifier.tokens.sweep()
+    assert [each.get("left_out") for each in logs] == ([None] * LINES_PER_SECOND + [1]) * 2
+
+
 def test_a_sign_in_has_a_printable_name(verifier: Verifier) -> None:
     shown = {
         "Ann": "Ann",
@@ -294,6 +304,7 @@ def test_a_provider_is_asked_only_for_a_name_that_is_unknown(tmp_path: Path) -> 
     verifier = Verifier(tmp_path, json.dumps(jwk("ES256", kid="one")).encode(), published=published)
     for algorithm, kid, wait in (
         ("ES256", "two", KEYS_RETRY), ("ES256", "one", None), ("ES256", None, None), ("HS256", "two", None),
+        ("EdDSA", None, KEYS_RETRY),
     ):  # fmt: skip
         assert verifier.refuses(token(algorithm, 1, kid=kid)).wait == wait, (algorithm, kid)
     unnamed = Verifier(tmp_path, json.dumps(jwk("ES256")).encode(), published=published)
