@@ -96,7 +96,7 @@ def mark(limit: Limit, finding: Finding) -> Mark:
             return Mark.GOOD
         case NoneSeen(looked=looked):
             enough = most if limit.enough is None else limit.enough
-            if enough is not None and limit.unit is Unit.SECONDS and limit.absent is Mark.MISSING:
+            if enough is not None and limit.unit is Unit.SECONDS:
                 enough = max(enough, LONGEST_SECONDS)
             return limit.absent if enough is None or looked >= enough else Mark.UNDECIDED
         case NotApplicable() | Failed():
