@@ -32,6 +32,7 @@ def test_what_is_wrong_is_told_and_of_much_the_first(wrong: int, more: list[str]
         ["non-strict", "1", "notices late", named[wrong]],
     ]
     assert report.verdict.reasons == [*(f"{case.id} {case.title}: says no" for case in FRAMES[:5]), *more]
+    assert report.verdict.notes == [f"2 ok, 1 non-strict, {wrong} wrong"]
     assert [part.seconds for part in report.parts] == [wrong + 2, 1]
 
 

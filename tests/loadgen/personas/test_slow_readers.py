@@ -137,6 +137,16 @@ async def test_a_deaf_member_joins_and_reads_nothing() -> None:
         await until(lambda: play.cohort.ended == {"closed with messages unread": 1})
 
 
+async def test_the_others_say_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_ws, "SPEAKERS", 0)
+    async with meeting("slow-read-ws") as (_, stream):
+        socket = WebSocket(stream)
+        await socket.accept()
+        assert (await socket.hear())["type"] == "join"
+        with trio.move_on_after(0.1):
+            raise AssertionError(await socket.receive())
+
+
 async def test_few_speak_and_of_a_small_crowd_as_many_as_of_a_large_one() -> None:
     """One in a hundred spoke: of 200 clients, so little was unread that no server waited for them, and it was held."""
     async with listening(backlog=256) as server, playing(server.url, "slow-read-ws", clients=30) as play:
