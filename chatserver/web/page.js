@@ -305,6 +305,7 @@ addEventListener('storage', ({ key, newValue }) => {
   if (key?.startsWith(READ_KEY)) client.readElsewhere();
   if (key === LEAVE_KEY) client.forget(newValue);
   if (key === OURS_KEY && newValue !== null) rooms.changedElsewhere();
+  if (key === SIGN_IN_KEY && !hasLocks()) client.reconnect(); // a connection of its own keeps the name with which it began
   if ([ME_KEY, SIGN_IN_KEY].includes(key) && client.state.phase === 'stopped') client.connection.checkNow(); // signed in or out
 });
 

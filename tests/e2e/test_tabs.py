@@ -421,3 +421,19 @@ def test_what_another_tab_shows_is_not_notified(shared_server: Server, window: O
     expect(other.locator("#rooms a[href='#tabs-read'] .badge")).to_have_text("1 unread")
     other.wait_for_function("() => window.notes.some((note) => note.endsWith('not read'))")
     assert len(other.evaluate("window.notes")) == 1
+
+
+def test_a_name_counts_in_all_tabs_of_a_browser_that_shares_no_connection(
+    shared_server: Server, window: OpenWindow
+) -> None:
+    """As on a plain http address: a tab went on writing under the name that the guest had changed in another one."""
+    ann = window(first="delete Navigator.prototype.locks", room="tabs-named")
+    other = ann.page.context.new_page()
+    other.goto(f"{shared_server.url}/#tabs-named")
+    expect(other.locator("#connection-text")).to_contain_text("live")
+    ann.save_name("Ann")
+    expect(other.locator("#text")).to_have_attribute("placeholder", "Message as Ann")
+    other.fill("#text", "who am I?")
+    other.press("#text", "Enter")
+    ann.expect_texts(["who am I?"])
+    assert [message["user"]["name"] for message in shared_server.messages("tabs-named")] == ["Ann"]
