@@ -84,7 +84,7 @@ export class PersonMenu {
       if (!sanctions.length) return this.tell(`Nobody is muted or banned in #${room}.`);
       byId('person-menu-title').textContent = `Mutes and bans in #${room}`;
       replaceRows(this.#actions, sanctions.map((each) => {
-        const user = { id: each.user, name: each.user_name || each.user || each.network };
+        const user = { id: each.user, name: each.user_name || this.client.identity.nameOf(each.user) || each.user || each.network };
         const action = lift(each);
         const onclick = () => ((this.#about = { room, user }), this.#do({ ...action, label: `${action.label} of ${user.name}` }));
         return button(String(each.id), `${action.label} of ${user.name}`, onclick);
