@@ -148,6 +148,17 @@ async def test_a_thread_that_cannot_start(monkeypatch: pytest.MonkeyPatch, fault
     assert not pool.busy
 
 
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_pool_that_gets_no_thread_cannot_run(
+    pool: ThreadPool, monkeypatch: pytest.MonkeyPatch, fault: Exception
+) -> None:
+    """By this `/readyz` knows that the log is unreachable."""
+    with monkeypatch.context() as patch:
+        patch.setattr(threading.Thread, "start", Mock(side_effect=fault))
+        assert not pool.can_run
+    assert pool.can_run
+
+
 async def test_consecutive_jobs_use_one_thread() -> None:
     pool = ThreadPool(2)
     assert len({await pool.run(threading.current_thread) for _ in range(50)}) == 1
