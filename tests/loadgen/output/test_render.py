@@ -26,11 +26,10 @@ def shown(report: Report, *, terminal: bool = False, width: int = 160) -> str:
 def test_both_forms_tell_every_fact(report: Report) -> None:
     table, lines = shown(report, terminal=True, width=5000), shown(report)
     for section in sections.everything(report):
-        for row in section.rows:
-            for cell in row:
-                if cell and cell.isascii() and cell.isprintable():
-                    assert cell in table
-                    assert cell in lines
+        for fact in (section.title, *(cell for row in section.rows for cell in row), *section.notes):
+            if fact and fact.isascii() and fact.isprintable():
+                assert fact in table
+                assert fact in lines
 
 
 def test_the_verdict_is_the_last_line_and_what_decided_nothing_stands_above_it(report: Report) -> None:
