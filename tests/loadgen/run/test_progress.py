@@ -46,6 +46,13 @@ def test_a_pipe_gets_a_line_at_each_phase_and_now_and_then() -> None:
     assert any("slow-head 4,0" in each or "slow-head 3,9" in each for each in lines)
 
 
+def test_before_the_first_sample_a_line_has_the_phase_alone() -> None:
+    course = Course(PLAN)
+    assert course.line() == ""
+    course.enter("baseline")
+    assert course.line() == "baseline"
+
+
 def test_dumb_terminals_are_pipes(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("TERM", "dumb")
     file = io.StringIO()
