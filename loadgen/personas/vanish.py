@@ -100,7 +100,6 @@ class PublishReset(Lingerer):
 
     def on_connected(self) -> None:
         """Count a publisher as held at once; a member is held when the WebSocket is open."""
-        super().on_connected()
         if self._publishes:
             self.hold()
 
