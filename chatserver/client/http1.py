@@ -119,8 +119,8 @@ class RefusedError(EndedError):
 
 
 def encoded_query(**fields: str | int | None) -> str:
-    """Return the query of a URL with those fields that are not None. Raises Invalid for half a surrogate pair."""
-    known = {name: checked(str(value)) for name, value in fields.items() if value is not None}
+    """Return the query of a URL with those fields that are not None. Raises Invalid, see `checked`."""
+    known = checked({name: value for name, value in fields.items() if value is not None})
     return urlencode(known, quote_via=quote, safe="")
 
 

@@ -4,7 +4,7 @@ Owns: the shapes, and whether a request can be JSON at all. May not: know how th
 """
 
 from collections.abc import Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar, cast
 
 import msgspec
 
@@ -83,6 +83,9 @@ class React(Write, frozen=True, kw_only=True, tag="react"):
 
 
 _R = TypeVar("_R", bound=Request | str | Mapping[str, object])
+#: What is sent besides requests: a part of a path, a name, fields.
+_FIELD = str | int | float | None
+_OTHERS: Any = _FIELD | dict[str, _FIELD]
 
 
 def checked(request: _R) -> _R:
@@ -93,7 +96,9 @@ def checked(request: _R) -> _R:
     try:
         msgspec.json.encode(request)
         # Not from JSON, where bytes are base64: a program that forgets to decode would publish that.
-        return msgspec.convert(msgspec.to_builtins(request, builtin_types=(bytes, bytearray)), type=type(request))
+        plain = msgspec.to_builtins(request, builtin_types=(bytes, bytearray, memoryview))
+        read_as = type(request) if isinstance(request, Request) else _OTHERS
+        return cast(_R, msgspec.convert(plain, type=read_as))
     except UnicodeEncodeError as error:
         raise Invalid("bad_field", "this text is not valid UTF-8") from error
     except msgspec.ValidationError as error:

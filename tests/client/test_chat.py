@@ -3,6 +3,7 @@
 import math
 from collections.abc import Awaitable, Callable
 from functools import partial
+from typing import Any
 
 import pytest
 import trio
@@ -314,12 +315,25 @@ async def test_a_text_that_cannot_be_sent_is_an_error_of_its_call_only(server: F
         for call in (chat.search, chat.rename):
             with pytest.raises(Invalid):
                 await call("\ud83d")
-        for output in (b"done", bytearray(b"done")):  # as of a command; it was published as base64
+        for output in (b"done", bytearray(b"done"), memoryview(b"done")):  # of a command; it was published as base64
             with pytest.raises(Invalid, match=r"got `bytes` - at `\$.text`"):
                 await chat.publish("lobby", output)  # type: ignore[arg-type]
+        untyped: Any = chat
+        for bytes_call in (
+            partial(untyped.rename, b"Ann"),
+            partial(untyped.search, b"tea"),
+            partial(untyped.search, "tea", user=b"u_x"),
+            partial(untyped.sanction, "mute", "lobby", user=b"u_x"),
+            partial(untyped.sanction, "mute", "lobby", user="u_x", reason=b"spam"),
+            partial(untyped.sanctions, "lobby", user=b"u_x"),
+            partial(untyped.kick, "lobby", "u_x", reason=b"spam"),
+        ):
+            with pytest.raises(Invalid, match="got `bytes`"):
+                await bytes_call()
         with pytest.raises(TypeError):
             await chat.publish("lobby", object())  # type: ignore[arg-type]
         assert (await chat.publish("lobby", "and on it goes")).offset == 1
-    with pytest.raises(Invalid):
-        async with connect(server.url, name="\ud83d"):
-            pass
+    for name in ("\ud83d", b"Ann"):
+        with pytest.raises(Invalid):
+            async with connect(server.url, name=name):  # type: ignore[arg-type]
+                pass
