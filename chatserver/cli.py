@@ -227,10 +227,8 @@ def chat(
     """
     from chatserver.terminal.modes import Options, run  # noqa: PLC0415  (quick --help)
 
-    if token == "":  # of a variable that is not set: we would be a guest
-        raise ConfigError("token", "this is no token")
     options = Options(
-        url=url, room=room, name=name, token=token or "", transport=transport,
+        url=url, room=room, name=name, token=_token(token), transport=transport,
         plain=plain, json=json, send=send, retry_for=retry_for,
     )  # fmt: skip
     return run(options)
@@ -281,7 +279,7 @@ def doctor(
     url: str,
     /,
     *more: str,
-    token: Annotated[str, Parameter(metavar="TOKEN")] = "",
+    token: Annotated[str | None, Parameter(metavar="TOKEN")] = None,
     room: Annotated[str, Parameter(metavar="ROOM")] = "doctor",
     json: Annotated[bool, Parameter(negative="")] = False,
 ) -> int:
@@ -306,7 +304,7 @@ def doctor(
     """
     from chatserver.doctor.command import run  # noqa: PLC0415  (quick --help)
 
-    return run((url, *more), token=token, room=room, json=json)
+    return run((url, *more), token=_token(token), room=room, json=json)
 
 
 app.command(admin)
@@ -378,6 +376,13 @@ def _fault(error: CycloptsError) -> str:
             return f"{token.keyword}: {token.value!r} is not {_KINDS[kind]}."
         case _:
             return text
+
+
+def _token(given: str | None) -> str:
+    """The value of --token; an empty one is of a variable that is not set, and would make us a guest."""
+    if given == "":
+        raise ConfigError("token", "this is no token")
+    return given or ""
 
 
 def _settings(flags: Flags, config: Path | None) -> Settings:

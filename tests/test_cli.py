@@ -202,6 +202,7 @@ def test_bad_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[st
         (["doctor", "http://host:x"], "URL: 'http://host:x': 'x' is no port"),
         (["doctor", "host:1", "http://host:1/"], "URL: one is given twice"),
         (["doctor", "host:1", "--token", "a\nb"], "--token: this is no token"),
+        (["doctor", "host:1", "--token", ""], "--token: this is no token\n"),
         *(
             (["doctor", "host:1", "--room", room], "--room: 1 to 50 characters")
             for room in ("Ops", "a b", "", "a" * 51)
