@@ -24,6 +24,7 @@ from chatserver.protocol.errors import HttpError
 from chatserver.protocol.head import Head
 from chatserver.protocol.proxy import ProxyError, client_of, parse_proxy_header
 from chatserver.reasons import ErrorCode, Reason
+from chatserver.settings.forms import network
 
 #: Retry-After (s) for a client whose network is at its cap.
 CAP_RETRY = 5
@@ -35,13 +36,13 @@ def trusted_proxies(networks: Sequence[str]) -> Callable[[str], bool]:
     """A predicate: is this the address of a trusted proxy? An IPv4-mapped IPv6 address counts as the IPv4 address."""
     if not networks:
         return lambda address: False  # asked about each newcomer
-    parsed_networks = [ipaddress.ip_network(each, strict=False) for each in networks]
+    parsed_networks = [ipaddress.ip_network(network(each)) for each in networks]
 
     @lru_cache(CACHED_PROXIES)
     def trusted(address: str) -> bool:
         parsed = ipaddress.ip_address(address.partition("%")[0])
         mapped = getattr(parsed, "ipv4_mapped", None)
-        return any((mapped or parsed) in network for network in parsed_networks)
+        return any((mapped or parsed) in each for each in parsed_networks)
 
     return trusted
 

@@ -60,8 +60,10 @@ def redacted(url: str) -> str:
 
 
 def network(text: str) -> str:
-    """Check an address or network of a proxy."""
-    return str(ipaddress.ip_network(text, strict=False))  # its errors name the text
+    """Check an address or network of a proxy; an IPv4-mapped one becomes the IPv4 network, as peers' addresses do."""
+    found = ipaddress.ip_network(text, strict=False)  # its errors name the text
+    mapped = found.network_address.ipv4_mapped if found.version == 6 else None
+    return str(found if mapped is None or found.prefixlen < 96 else f"{mapped}/{found.prefixlen - 96}")
 
 
 def origin(text: str) -> str:

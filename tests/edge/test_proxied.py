@@ -66,9 +66,12 @@ async def refused(peer: Peer) -> Answer:
 
 
 def test_addresses_and_networks() -> None:
-    trusted = trusted_proxies(["10.0.0.1/8", "192.0.2.7", "2001:db8:1::/48", "fe80::/10"])
+    trusted = trusted_proxies(["10.0.0.1/8", "192.0.2.7", "2001:db8:1::/48", "fe80::/10", "::ffff:198.51.100.7"])
     for _ in ("first", "the cached answer"):
-        for address in ("10.1.2.3", "192.0.2.7", "2001:db8:1::9", "::ffff:10.1.2.3", "fe80::1%eth0"):
+        for address in (
+            "10.1.2.3", "192.0.2.7", "2001:db8:1::9", "::ffff:10.1.2.3", "fe80::1%eth0", "198.51.100.7",
+            "::ffff:198.51.100.7",
+        ):  # fmt: skip
             assert trusted(address) is True, address
         for address in ("192.0.2.8", "2001:db8:2::9", "127.0.0.1"):
             assert trusted(address) is False, address

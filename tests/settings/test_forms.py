@@ -30,6 +30,12 @@ def test_equivalent_texts_become_equal() -> None:
         (forms.host, "[::1]", "::1"),
         (forms.host, "0:0:0:0:0:0:0:1", "::1"),
         (forms.host, "FE80::1", "fe80::1"),
+        (forms.network, "10.0.0.3", "10.0.0.3/32"),
+        (forms.network, "10.1.2.3/8", "10.0.0.0/8"),
+        (forms.network, "2001:DB8::1/48", "2001:db8::/48"),
+        (forms.network, "::ffff:10.0.0.3", "10.0.0.3/32"),  # as its peers count; no peer matched it
+        (forms.network, "::ffff:10.1.2.3/104", "10.0.0.0/8"),
+        (forms.network, "::/0", "::/0"),
         (forms.listen, "127.0.0.1:9100", ("127.0.0.1", 9100)),
         (forms.listen, "[::1]:9100", ("::1", 9100)),
         (forms.listen, "metrics.internal:0", ("metrics.internal", 0)),
