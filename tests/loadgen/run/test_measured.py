@@ -12,7 +12,7 @@ from loadgen.run import experiment
 from loadgen.run.experiment import Counts
 from loadgen.run.measured import recover_seconds
 from loadgen.run.procfs import Ticks
-from loadgen.run.span import Size, Span, grown
+from loadgen.run.span import Size, Span, bytes_each, grown
 from tests.loadgen.plays import config
 from tests.loadgen.readings import at_floor, group, lasted, late, measured, read
 
@@ -281,3 +281,12 @@ def test_memory_that_shrank_is_no_cost(growth: int, each: float | None) -> None:
         Span("steady", Counts.LOAD, full, full),
     )
     assert found.figures()["own_bytes_per_client"] == each
+
+
+def test_of_a_server_that_died_nothing_is_computed() -> None:
+    begin = read(0.0, memory=MB, server_waits={1: 0.5}, pressure=1.0)
+    alive = Span("opening", Counts.OPENING, begin, begin._replace(moment=1.0, held=1))
+    dead = alive._replace(after=read(2.0, held=2, server=None))
+    assert alive.wait_percent == alive.pressure_percent == 0.0
+    assert dead.wait_percent is dead.pressure_percent is None
+    assert bytes_each(alive, dead) is bytes_each(dead, alive) is None
