@@ -138,6 +138,7 @@ async def test_isolates_keys_and_marks_are_posted_again_and_again_whatever_is_an
                 await answer(stream, status)
             posted[dict(request.headers)[b"content-type"], body[:1]] = body.decode()
         await until(lambda: play.cohort.answers == {"answered 400": 3, "answered 429": 3})
+        assert play.clients[0].pause(429) == askers.POST_EVERY_SECONDS  # type: ignore[attr-defined]
     isolates = posted[b"text/plain; charset=utf-8", b"\xe2"]
     assert isolates.count("\u2066") == isolates.count("\u2069") == len(isolates) / 2
     marks = posted[b"text/plain; charset=utf-8", b"a"]
