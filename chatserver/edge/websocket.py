@@ -335,7 +335,7 @@ class WebSocketHandler(Handler):
             self._close(connection, Ending(error.reason, error.message))
 
     def expired(self, connection: Connection) -> None:
-        """OPEN: the peer is silent. Else a message, a pong or our reply is late: close."""
+        """OPEN: the peer is silent. Else a message, a pong or our reply is late: close, if nobody else is at fault."""
         state, session = connection.state, context_of(connection, WebSocketSession)
         if state is OPEN:
             self._ping(connection, session)
@@ -345,6 +345,10 @@ class WebSocketHandler(Handler):
             return
         if session.principal.seconds_left <= TICK:  # before the rest, by which a reader could put its end off for ever
             self._close(connection, Ending(Reason.EXPIRED))
+            return
+        if isinstance(session.waits, Room):  # as in `PAUSED`: others may congest the room for as long as they like
+            session.waits.forget_publisher(connection)
+            self._connections.resume(connection)
             return
         if state is PINGED and self._connections.judge.takes_over(connection):
             return  # bytes before the ping are unacknowledged: its flush window decides

@@ -9,13 +9,14 @@ import pytest
 import trio
 
 from chatserver.api.websocket_session import WebSocketSession
+from chatserver.chat.room import Room
 from chatserver.edge.waiting import MAX_STREAM_BYTES
 from chatserver.log.interface import LogUnavailable
 from chatserver.net.states import State
 from tests.edge.planting import PATIENT
 from tests.edge.ways import brought
 from tests.support.groups import SteppedLog
-from tests.support.peers import connect, open_websocket, publish, request
+from tests.support.peers import chatter, connect, open_websocket, publish, request
 from tests.support.serving import eventually, serving
 
 pytestmark = pytest.mark.jumping_clock
@@ -127,6 +128,16 @@ async def test_an_answer_that_comes_after_the_deadline_is_dropped(
         assert await peer.rest() == b""
         await peer.end()
         await server.counted("serving-deadline")
+
+
+async def test_a_publisher_goes_on_though_its_room_stays_congested(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Strangers may keep a room congested: a member that wrote one line there was not read, then disconnected."""
+    async with serving(serving_deadline=1.0) as server, chatter(server.address) as member:
+        await member.ask("join", room="lobby")
+        monkeypatch.setattr(Room, "congested", True)
+        assert (await member.ask("publish", room="lobby", text="hi"))["type"] == "ack"
+        assert (await member.ask("ping"))["type"] == "pong"
+        assert await server.closes("serving-deadline") == 0
 
 
 # -- what an honest client may send ---------------------------------------------------------------------------------
