@@ -1,7 +1,7 @@
 """How the commands end: the exit codes of `serve`, and the one line that says why.
 
-Owns: the numbers, the form of the line, which of several errors it names, how long it waits for a reader, the end of
-standard output, and whether the terminal is gone. May not: end a process.
+Owns: the numbers, the form of the line, which of several errors it names, how long it waits for a reader, writing to a
+descriptor that others share, the end of standard output, and whether the terminal is gone. May not: end a process.
 """
 
 import errno
@@ -43,6 +43,13 @@ def await_reader(descriptor: int) -> None:
     """Return once a line can be written without waiting. Raises TimeoutError if nobody reads what fills the pipe."""
     if not select.select([], [descriptor], [], READER_PATIENCE)[1]:
         raise TimeoutError(errno.ETIMEDOUT, "nobody reads it")
+
+
+def write_all(descriptor: int, data: bytes) -> None:
+    while data:
+        select.select([], [descriptor], [])  # it may be non-blocking: those who share it share that as well
+        with suppress(BlockingIOError):
+            data = data[os.write(descriptor, data) :]
 
 
 def drop_output() -> None:

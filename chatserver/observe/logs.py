@@ -10,7 +10,6 @@ into a bounded queue, and one thread writes them. Dropped lines are counted, and
 import logging
 import os
 import queue
-import select
 import sys
 import threading
 from collections.abc import Callable, Iterator, Mapping, MutableMapping
@@ -20,7 +19,7 @@ from typing import Any
 
 import structlog
 
-from chatserver.exits import is_journal
+from chatserver.exits import is_journal, write_all
 from chatserver.settings.forms import LogFormat
 
 QUEUE_LINES = 10_000  # lines waiting for the thread: about 2 MB, more than a burst and less than a leak
@@ -111,16 +110,8 @@ class Writer:
 
     def _write(self, line: str) -> None:
         """Write a line, of which nothing is left if the disk is full or the reader is gone: nobody could be told."""
-        view = memoryview(line.encode("utf-8", "backslashreplace") + b"\n")
-        while view:
-            try:
-                view = view[os.write(self._descriptor, view) :]
-            except BlockingIOError:  # another program on the terminal set O_NONBLOCK on it
-                poll = select.poll()
-                poll.register(self._descriptor, select.POLLOUT)
-                poll.poll()
-            except OSError:
-                return
+        with suppress(OSError):
+            write_all(self._descriptor, line.encode("utf-8", "backslashreplace") + b"\n")
 
 
 def _dropped(count: int) -> str:

@@ -29,14 +29,14 @@ from chatserver.client import events, wire
 from chatserver.client.chat import Chat, TransportName, connect
 from chatserver.client.errors import ChatError, Rejected, Unavailable
 from chatserver.client.stream import Target, split_page_url
-from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain
+from chatserver.exits import EXIT_CLEAN, EXIT_FAULT, complain, write_all
 from chatserver.settings.spec import ConfigError
 from chatserver.terminal import render
 from chatserver.terminal.arguments import may_change, read_target, read_token
 from chatserver.terminal.commands import said
 from chatserver.terminal.identity import is_renamed, keep_cookie, kept_cookie
 from chatserver.terminal.interactive import LATEST, Done, Interactive
-from chatserver.terminal.screen import Screen, write_all
+from chatserver.terminal.screen import Screen
 
 EXIT_BY_SIGNAL = 128  # plus the signal's number, as in shells
 

@@ -7,7 +7,6 @@ It uses no full-screen library, so that messages stay in the terminal's own scro
 
 import errno
 import os
-import select
 import signal
 import termios
 import tty
@@ -19,6 +18,7 @@ from typing import Self
 import trio
 from rich.cells import cell_len, chop_cells
 
+from chatserver.exits import write_all
 from chatserver.terminal.editor import BRACKETED_PASTE, FOCUS_REPORTS, Editor
 from chatserver.terminal.render import INDENT, Style, most_cells, shortened, wrapped
 
@@ -155,13 +155,6 @@ class Screen:
     def _write(self, text: str) -> None:
         with suppress(OSError):
             write_all(self._target, text.encode("utf-8", "backslashreplace"))
-
-
-def write_all(target: int, data: bytes) -> None:
-    while data:
-        select.select([], [target], [])  # it may be non-blocking: those who share it share that as well
-        with suppress(BlockingIOError):
-            data = data[os.write(target, data) :]
 
 
 def _take_keys(source: int) -> None:
