@@ -269,13 +269,8 @@ def read_frames(data: bytes) -> tuple[list[Frame], bytes]:
         length, start = data[at + 1], at + 2
         if length & 0x80:
             raise WireError("a masked frame from the server")
-        if length == 126:
-            start += 2
-            if have < start:
-                break
-            length = int.from_bytes(data[at + 2 : start])
-        elif length == 127:
-            start += 8
+        if length >= 126:
+            start += 2 if length == 126 else 8
             if have < start:
                 break
             length = int.from_bytes(data[at + 2 : start])
