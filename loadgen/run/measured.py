@@ -20,7 +20,7 @@ from loadgen.run.exercise import Standing
 from loadgen.run.experiment import BESIDE, MEASURED, Counts, Experiment
 from loadgen.run.operations import PHASES, Operations
 from loadgen.run.session import Plan, Session
-from loadgen.run.span import Reading, Size, Span, bytes_each, grown, joined, per, ratio
+from loadgen.run.span import Reading, Size, Span, bytes_each, grown, joined, per
 
 #: Seconds of an entry of the timeline in which it may be that no operation ended, however good the server is.
 _SHORT: Final = 0.5
@@ -137,10 +137,10 @@ class Measured:
             },
             **_percentiles("recovery", after, "p50", "p99"),
             **operations.newcomers(),
-            "p99_ratio": ratio(attack_p99, base_p99),
+            "p99_ratio": per(attack_p99, base_p99),
             "floor_baseline_p99_ms": at_floor.get("baseline_p99_ms"),
             "floor_p99_ms": at_floor.get("attack_p99_ms"),
-            "floor_p99_ratio": ratio(attack_p99, at_floor.get("attack_p99_ms")),
+            "floor_p99_ratio": per(attack_p99, at_floor.get("attack_p99_ms")),
             "p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["attack"]),
             "recovery_p99_over_bar_ms": bar.most_over(p99s["baseline"], p99s["recovery"]),
             "worst_victim_over_bar_ms": operations.worst_victim_over_bar(),

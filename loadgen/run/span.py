@@ -111,13 +111,9 @@ def joined(spans: Sequence[Span], *counts_as: Counts) -> Span:
     return found[0]._replace(name=name, after=found[-1].after)
 
 
-def per(amount: float | None, number: float) -> float | None:
+def per(amount: float | None, number: float | None) -> float | None:
     """Divide, to four significant digits; `None` if an operand is missing."""
-    return None if amount is None or number <= 0 else float(f"{amount / number:.4g}")
-
-
-def ratio(value: float | None, base: float | None) -> float | None:
-    return None if value is None or base is None else per(value, base)
+    return None if amount is None or number is None or number <= 0 else float(f"{amount / number:.4g}")
 
 
 #: Steps that are needed for a rate; with fewer, one-time growth of a process would be taken for one.
