@@ -89,7 +89,7 @@ class Measured:
         totals, steady = self.session.totals, self.span(Counts.LOAD)
         traffic = totals.traffic
         groups = [group for load in self.experiment.load for group in self.groups(load.name)]
-        openings, cpu = self._openings, steady.cpu_seconds
+        openings = [span for span in self.spans if span.counts_as is Counts.OPENING]
         phases = [span for span in self.spans if span.counts_as is Counts.LOAD]
         came = openings[-1].after.held - openings[0].after.held if openings else 0
         growth = openings[-1].after.own_bytes - openings[0].after.own_bytes if openings else 0
@@ -116,7 +116,8 @@ class Measured:
             "server_bytes_per_connection": bytes_each(openings[0], openings[-1]) if openings else None,
             "server_bytes_per_further_connection": bytes_each(openings[-2], openings[-1]) if openings[1:] else None,
             "server_cpu_us_per_connection_s": per(
-                None if cpu is None else cpu * 1e6, sum(span.connection_seconds for span in phases)
+                None if steady.cpu_seconds is None else steady.cpu_seconds * 1e6,
+                sum(span.connection_seconds for span in phases),
             ),
         }
 
@@ -214,10 +215,6 @@ class Measured:
             "recovery_pressure_percent": recovery.pressure_percent,
             "baseline_steal_percent": baseline.steal_percent,
         }
-
-    @property
-    def _openings(self) -> list[Span]:
-        return [span for span in self.spans if span.counts_as is Counts.OPENING]
 
     def span(self, counts_as: Counts) -> Span:
         return joined(self.spans, counts_as)
