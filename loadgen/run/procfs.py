@@ -130,18 +130,13 @@ def _children(pid: int) -> list[int]:
     tasks = _tasks(pid)
     if len(tasks) > MANY_THREADS:
         processes = map(int, filter(str.isdecimal, os.listdir(_PROC)))  # noqa: PTH208
-        return [child for child in processes if _parent(child) == pid]
+        return [child for child in processes if _fields(child)[1:2] == [str(pid)]]
     lists = (_read(task / "children") for task in tasks)
     return [int(child) for children in lists for child in children.split()]
 
 
-def _parent(pid: int) -> int:
-    fields = _fields(pid)
-    return int(fields[1]) if fields else 0
-
-
 def _fields(pid: int) -> list[str]:
-    """The fields of /proc/PID/stat from the third on; empty if it has ended."""
+    """The fields of /proc/PID/stat from the third on, its state and its parent; empty if it has ended."""
     # the second is the command in brackets, which may itself contain brackets and spaces
     return _read(_PROC / str(pid) / "stat").rpartition(")")[2].split()
 
