@@ -171,10 +171,6 @@ class Context:
             return OTHER_TYPE
         return "a page of less than half the bytes as before" if 2 * size < self._least_page else ""
 
-    @property
-    def timeout_seconds(self) -> float:
-        return self.recorder.timeout_seconds
-
     def reason_of(self, failure: BaseException) -> str:
         """Word a failure; if a limit of this machine was the cause, no server is to blame, and the run is invalid."""
         if is_own_fault(failure):

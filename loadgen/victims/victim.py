@@ -103,7 +103,7 @@ class Victim(Probe):
     def issue(self, moment: float) -> None:
         """Issue the operations that are due by now, and fail operations that were due too long ago."""
         super().issue(moment)
-        self.fail_pending(due_before=moment - self.context.timeout_seconds)
+        self.fail_pending(due_before=moment - self.context.recorder.timeout_seconds)
         self._issue.unpark_all()
 
     def why_pending(self, number: int) -> str:
@@ -113,7 +113,7 @@ class Victim(Probe):
         """
         share = 0.5 if number in self._begun else 1.0
         had = now() - self._begun.get(number, self._answered_at)
-        return self._locked_out or (UNANSWERED if had > share * self.context.timeout_seconds else NO_TURN)
+        return self._locked_out or (UNANSWERED if had > share * self.context.recorder.timeout_seconds else NO_TURN)
 
     def book(self, number: int, reason: str = "") -> None:
         self._begun.pop(number, None)
@@ -154,7 +154,7 @@ class Victim(Probe):
             self.connected()
         while not self._only_booked.is_set():
             number = await self.next_operation()
-            with trio.fail_after(self.context.timeout_seconds):
+            with trio.fail_after(self.context.recorder.timeout_seconds):
                 await say(number)
             if not self.stays:
                 await self._only_booked.wait()
@@ -309,7 +309,7 @@ class Newcomers(Probe):
         left = self.context.newcomers_left[room]
         left[number] = NEVER
         try:
-            with trio.fail_after(max(due + self.context.timeout_seconds - now(), 0)):
+            with trio.fail_after(max(due + self.context.recorder.timeout_seconds - now(), 0)):
                 await newcomer.live()
             left[number] = now()
         except BaseException as error:  # noqa: BLE001  `failure_in` raises everything but a failed connection
