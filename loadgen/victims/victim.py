@@ -291,11 +291,6 @@ class Newcomers(Probe):
             self._nursery = nursery
             await self.keep_schedule()
 
-    def issue(self, moment: float) -> None:
-        """Begin all that are due by now, once `run` has started."""
-        if self._nursery is not None:
-            super().issue(moment)
-
     def begin(self, number: int) -> None:
         """Start a newcomer, however many earlier ones still wait."""
         assert self._nursery is not None, "nothing is issued before"
