@@ -131,16 +131,13 @@ def _tile(report: Report, name: str) -> Element:
     value = report.figures[name]
     assert value is not None, "only what was measured is a tile"
     is_bad = any(reason.startswith(f"{name} is ") for reason in report.verdict.reasons)
+    shown = wording.figure(name, value)
+    unit = node("span", f"\N{NARROW NO-BREAK SPACE}{shown.unit}", class_="unit") if shown.unit else None
     return node(
         "div",
         node("dt", ALL[name].tile, title=name),
-        node("dd", *_amount(wording.figure(name, value)), class_="toned bad" if is_bad else None),
+        node("dd", shown.value, unit, class_="toned bad" if is_bad else None),
     )
-
-
-def _amount(amount: fmt.Amount) -> list[Element | str]:
-    unit = node("span", f"\N{NARROW NO-BREAK SPACE}{amount.unit}", class_="unit")
-    return [amount.value, unit] if amount.unit else [amount.value]
 
 
 def _figure(chart: charts.Chart) -> Element:
