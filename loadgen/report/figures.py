@@ -121,10 +121,6 @@ _NONE: Final = Bar()
 _COMPARED: Final = Bar(when=When.COMPARED)
 
 
-def _none(when: When) -> Bar:
-    return Bar(when=when)
-
-
 def _wide(name: str) -> Column:
     return Column(name, MARKDOWN_ONLY)
 
@@ -150,7 +146,7 @@ _VICTIMS: Final = (
            better=_NEITHER),
     Figure("newcomers_success_percent", "%", "newcomers during the attack that succeeded", column=Column("new, %", 2),
            better=_MORE, own_tolerance=_EXACT),
-    Figure("newcomers_failed", "", "newcomers that failed, in all phases", _none(When.NEWCOMERS)),
+    Figure("newcomers_failed", "", "newcomers that failed, in all phases", Bar(when=When.NEWCOMERS)),
     Figure("newcomers_p99_ms", "ms", "newcomers' operations during the attack, connect included, 99th percentile",
            column=_wide("newcomers' p99, ms"), better=_NEITHER),
     Figure("baseline_p50_ms", "ms", "the victims' operations before the attack, median", column=_P50, better=_NEITHER),
@@ -191,15 +187,15 @@ _MESSAGES_KEPT: Final = (
     Figure("acknowledged", "", "messages that the server acknowledged and that were read again after the attack",
            better=_NEITHER, own_tolerance=_PACED),
     Figure("acknowledged_lost", "", "acknowledged messages and changes that the history lacks or has wrongly",
-           _none(When.KEPT), proof=True),
+           Bar(when=When.KEPT), proof=True),
     Figure("members_wrong", "", "victims that lists of members lack, and newcomers that they still have",
-           _none(When.MEMBERS)),
+           Bar(when=When.MEMBERS)),
 )  # fmt: skip
 
 _NEIGHBOURS: Final = (
     Figure("neighbours", "", "honest slow clients beside the attack", better=_NEITHER),
     Figure("collateral", "", "honest clients beside the attack that the server refused, failed, ended or did not let"
-           " in", _none(When.NEIGHBOURS), Column("collateral", 3), "honest slow clients hurt"),
+           " in", Bar(when=When.NEIGHBOURS), Column("collateral", 3), "honest slow clients hurt"),
 )  # fmt: skip
 
 _MESSAGES: Final = (
@@ -213,14 +209,15 @@ _MESSAGES: Final = (
     Figure("echo_max_ms", "ms", "intended send time to the sender's own message coming back, at worst",
            better=_NEITHER),
     Figure("unacknowledged", "", "messages sent and never acknowledged, and requests never answered",
-           _none(When.SPEAKERS)),
-    Figure("unreturned", "", "messages sent that never came back to their sender", _none(When.ECHOES)),
+           Bar(when=When.SPEAKERS)),
+    Figure("unreturned", "", "messages sent that never came back to their sender", Bar(when=When.ECHOES)),
     Figure("missed", "",
            "acknowledged messages that members did not get, for each member",
-           _none(When.GATHERED)),
+           Bar(when=When.GATHERED)),
     Figure("surplus", "", "messages that members got twice or from another room, for each member",
-           _none(When.GATHERED)),
-    Figure("message_errors", "", "messages and requests that the server refused with an error", _none(When.SPEAKERS)),
+           Bar(when=When.GATHERED)),
+    Figure("message_errors", "", "messages and requests that the server refused with an error",
+           Bar(when=When.SPEAKERS)),
     Figure("messages_per_s", "/s",
            "messages acknowledged or requests answered a second, without those answered after their phase",
            tile="messages acknowledged", better=_MORE, own_tolerance=_PACED),
@@ -257,7 +254,7 @@ _ATTACKERS: Final = _of_the_load(
            column=Column("killed at, s", 4)),
     Figure("kill_max_s", "s", "age at which attackers were disconnected, at worst"),
     Figure("malformed_accepted", "", "requests accepted that programs may read differently, or that another site sent",
-           _none(When.MALFORMED), proof=True),
+           Bar(when=When.MALFORMED), proof=True),
 )  # fmt: skip
 
 _RUN_COST: Final = (
@@ -284,10 +281,10 @@ _ATTACK_COST: Final = (
            column=_wide("an attacker"), tile="of server memory for each attacker", own_tolerance=_EACH),
     Figure("server_bytes_over_bar", "B",
            "growth of server memory above the limit: 2 KiB for each attacker (TLS: 50) and 512 KiB once (--server-pid)",
-           _none(When.WATCHED), own_tolerance=_ONCE),
+           Bar(when=When.WATCHED), own_tolerance=_ONCE),
     Figure("server_bytes_left_over_bar", "B",
            "server memory left above the limit: 1 KiB for each attacker (TLS: 49) and 512 KiB once (--server-pid)",
-           _none(When.WATCHED), own_tolerance=_ONCE),
+           Bar(when=When.WATCHED), own_tolerance=_ONCE),
     Figure("server_bytes_left", "B", "server memory after recovery above the baseline, less the baseline's growth"
            " (--server-pid)", column=_wide("left"), own_tolerance=_ONCE),
     Figure("server_descriptors_left", "", "server descriptors after recovery above the baseline (--server-pid)",
