@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from enum import StrEnum
 from typing import Final, NamedTuple
 
-from loadgen.cases.case import End, Opening, Script
+from loadgen.cases.case import End, Opening, Said, Script
 from loadgen.conform.conversation import Heard
 from loadgen.net import wire
 from loadgen.net.answers import TURNED_AWAY
@@ -75,7 +75,7 @@ def _limit(script: Script, heard: Heard) -> str:
     """
     if heard.close is None:
         return heard.ended or "" if script.sent_bytes >= _LONG_BYTES else ""
-    return str(heard.close) if _code(heard) in _LIMITS and script.sent_bytes > _LEAST_BYTES else ""
+    return str(heard.close) if _code(heard.close) in _LIMITS and script.sent_bytes > _LEAST_BYTES else ""
 
 
 def _open(heard: Heard) -> Finding:
@@ -94,11 +94,12 @@ def _failed(script: Script, heard: Heard) -> Finding:
         if heard.alive:
             return _broken(script, "goes on as if nothing were wrong")
         return Finding(Mark.WRONG, "waits for more")
+    wrong_code = heard.close is not None and _code(heard.close) not in script.codes
     faults = [
         f"never sends {heard.missing[0]}" if heard.missing else "",
         "notices late" if heard.late else "",
         f"no close frame, but {heard.ended}" if heard.close is None else "",
-        f"sends {heard.close}, not {min(script.codes)}" if heard.close and _code(heard) not in script.codes else "",
+        f"sends {heard.close}, not {min(script.codes)}" if wrong_code else "",
         "leaves the connection open" if heard.ended is None else "",
     ]
     return _strict_unless(faults)
@@ -109,9 +110,9 @@ def _closed(script: Script, heard: Heard) -> Finding:
         return Finding(Mark.WRONG, f"no close frame, but {heard.ended}" if heard.ended else "does not answer the close")
     if heard.ended is None:
         return Finding(Mark.WRONG, "leaves the connection open after both close frames")
-    if _code(heard) in _BLAMING - script.codes:
+    if _code(heard.close) in _BLAMING - script.codes:
         return _broken(script, f"takes it for an error: {heard.close}")
-    code = "" if _code(heard) in script.codes else f"answers with {heard.close}"
+    code = "" if _code(heard.close) in script.codes else f"answers with {heard.close}"
     return _strict_unless([f"never sends {heard.missing[0]}" if heard.missing else "", code])
 
 
@@ -155,8 +156,8 @@ def _answer(heard: Heard) -> str:
     return "does not answer the handshake" + (f", but {heard.ended}" if heard.ended else "")
 
 
-def _code(heard: Heard) -> int | None:
-    return None if heard.close is None else int.from_bytes(heard.close.payload[:2]) or 1005
+def _code(close: Said) -> int:
+    return int.from_bytes(close.payload[:2]) or 1005
 
 
 def _broken(script: Script, why: str) -> Finding:

@@ -36,6 +36,13 @@ def test_what_is_wrong_is_told_and_of_much_the_first(wrong: int, more: list[str]
     assert [part.seconds for part in report.parts] == [wrong + 2, 1]
 
 
+def test_of_a_server_that_died_it_is_told_what_was_wrong_before() -> None:
+    wrong, unplayed = (Result(FRAMES[0], Finding(mark, "no"), 1.0) for mark in (Mark.WRONG, Mark.NOT_EXERCISED))
+    for found, more in ((wrong, [f"{FRAMES[0].id} {FRAMES[0].title}: no"]), (unplayed, [])):
+        verdict = make_report(OPTIONS, [found], started=Started(), stopped=False, why_gone="it is not there").verdict
+        assert (verdict.outcome, verdict.reasons) == ("fell short", ["the server died: it is not there", *more])
+
+
 def test_of_a_run_that_was_stopped_at_once_there_is_nothing_to_tell() -> None:
     """There was an empty note."""
     verdict = make_report(OPTIONS, [], started=Started(), stopped=True).verdict
