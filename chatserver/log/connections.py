@@ -58,10 +58,13 @@ class Readers(Generic[C]):
                 if self._idle is None:
                     raise LogUnavailable("the log is closed")
                 reader = self._idle.pop()  # not empty: there are as many connections as threads
+            has_failed = True
             try:
-                return reader.run("reading messages", query)
+                found = reader.run("reading messages", query)
+                has_failed = False
             finally:
-                self._give_back(reader)
+                self._give_back(reader, has_failed=has_failed)
+            return found
 
         with trio.move_on_after(ANSWER_DEADLINE):
             return await self._threads.run(work, self._post)
@@ -77,9 +80,11 @@ class Readers(Generic[C]):
             while self._threads.busy:  # noqa: ASYNC110  only threads know
                 await trio.sleep(LOOK)
 
-    def _give_back(self, reader: Reader[C]) -> None:
+    def _give_back(self, reader: Reader[C], *, has_failed: bool) -> None:
         with close_lock:
             if self._idle is None:
                 reader.close()
+            elif has_failed:
+                self._idle.insert(0, reader)  # it is taken last, since the others may work
             else:
                 self._idle.append(reader)

@@ -279,6 +279,22 @@ class Connection:
         Connection.closing -= 1
 
 
+class Failing(Connection):
+    """Fails each query."""
+
+    def run(self, doing: str, work: Callable[[Connection], T]) -> T:
+        raise LogUnavailable("refused")
+
+
+async def test_a_connection_that_fails_is_taken_after_those_that_work() -> None:
+    """Each read got the one that the database refused, while the others were idle."""
+    readers = Readers([Connection([]), Failing([])])
+    with pytest.raises(LogUnavailable, match="refused"):
+        await readers.ask(id)
+    assert [await readers.ask(lambda _: "found") for _ in range(2)] == ["found"] * 2
+    await readers.close()
+
+
 async def test_closing_waits_for_queries_that_are_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
     """The index may search for its backlog meanwhile: its connection, the last one, changed the file after the end."""
     monkeypatch.setattr(connections, "BUSY_PATIENCE", 60.0)
