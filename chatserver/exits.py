@@ -47,9 +47,10 @@ def await_reader(descriptor: int) -> None:
 
 def write_all(descriptor: int, data: bytes) -> None:
     while data:
-        select.select([], [descriptor], [])  # it may be non-blocking: those who share it share that as well
-        with suppress(BlockingIOError):
+        try:
             data = data[os.write(descriptor, data) :]
+        except BlockingIOError:  # those who share a descriptor share as well whether it blocks
+            select.select([], [descriptor], [])
 
 
 def drop_output() -> None:
