@@ -48,7 +48,7 @@ from chatserver.edge.proxied import ForwardedFor, ProxyHandler, trusted_proxies
 from chatserver.edge.requests import BodyHandler, RequestHandler, Upload, sent_of
 from chatserver.edge.responses import Exchange, Responder, plain_http_on_tls, refusals_of_newcomers
 from chatserver.edge.sink import ConnectionSink
-from chatserver.edge.tasks import MAX_SEARCHES, MAX_SLOW_TASKS, Tasks
+from chatserver.edge.tasks import MAX_SCANS, MAX_SEARCHES, MAX_SLOW_TASKS, Tasks
 from chatserver.edge.waiting import HeldHandler, PausedHandler, StreamHandler, ThrottledHandler
 from chatserver.edge.websocket import WebSocketHandler
 from chatserver.listening import Listening
@@ -164,6 +164,7 @@ class _Peers:
             Queue.READ: Tasks(self.connections, nursery),
             Queue.LIST: Tasks(self.connections, nursery),
             Queue.SLOW: Tasks(self.connections, nursery, at_once=MAX_SLOW_TASKS),
+            Queue.SCAN: Tasks(self.connections, nursery, at_once=MAX_SCANS),
             Queue.METRICS: Tasks(self.connections, nursery),
             Queue.SEARCH: Tasks(self.connections, nursery, at_once=MAX_SEARCHES),
         }

@@ -70,6 +70,7 @@ class Queue(Enum):
 
     READ = auto()  # short reads of the log
     SLOW = auto()  # long reads, and sign-outs
+    SCAN = auto()  # of messages alone, for which the log may look at all records of a room
     METRICS = auto()  # of all workers: the supervisor makes them, and waits for no log
     LIST = auto()  # lists of rooms, which wait for searches
     SEARCH = auto()

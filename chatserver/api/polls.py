@@ -203,7 +203,9 @@ class PollHandlers:
 
 def _queue_of(rooms: int, wanted: Wanted) -> Queue:
     """A read may be long if it is of many rooms, or of the messages among thousands of other records."""
-    return Queue.SLOW if rooms > FEW_ROOMS or wanted.messages_only else Queue.READ
+    if wanted.messages_only:
+        return Queue.SCAN
+    return Queue.SLOW if rooms > FEW_ROOMS else Queue.READ
 
 
 def _soon(rooms: int, check: Callable[[], None], answer: Callable[[], Answer]) -> Answer:
