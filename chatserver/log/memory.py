@@ -127,8 +127,9 @@ class MemoryLog:
             return within_bytes(map(room.records.__getitem__, range(low, high + 1)), wanted.max_bytes)
         newest_first = self._newest(wanted.room, wanted.before)
         if wanted.messages_only:
-            scanned = await in_steps(_up_to_messages(newest_first, limit))
-            newest_first = (record for record in scanned if not record.kind)
+            messages: list[Record] = []
+            await in_steps(_gather_messages(newest_first, limit, messages))
+            newest_first = iter(messages)
         return within_bytes(islice(newest_first, limit), wanted.max_bytes)[::-1]
 
     async def newest(self, room: str, limit: int) -> tuple[Head, list[Record]]:
@@ -341,12 +342,13 @@ def _is_unread(record: Record, user_id: str) -> bool:
     return record.kind is Kind.MESSAGE and not deleted and record.user_id != user_id
 
 
-def _up_to_messages(records: Iterable[Record], count: int) -> Iterator[Record]:
-    """The first records, until there are so many messages among them."""
+def _gather_messages(records: Iterable[Record], count: int, messages: list[Record]) -> Iterator[None]:
+    """Add the first `count` messages among these records; one item of work for each record."""
     for record in records if count else ():
-        yield record
-        count -= not record.kind
-        if not count:
+        if not record.kind:
+            messages.append(record)
+        yield
+        if len(messages) == count:
             return
 
 

@@ -2,7 +2,7 @@
 
 import gc
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from functools import partial
 
 import pytest
@@ -84,6 +84,21 @@ async def test_a_search_for_messages_lets_others_run_between_records_of_other_ki
         await submit_all(log, [draft(), *(react(1, user=f"u_{number}") for number in range(50))])
         assert await turns_of_others(partial(log.index.find, Question(("hi",)))) >= 50
         assert await turns_of_others(partial(log.read, Range("lobby", 5, last=True, messages_only=True))) >= 50
+
+
+async def test_records_of_other_kinds_are_not_looked_at_again_after_the_last_step(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """To leave out 40,000 reactions took the loop 4 ms in one go."""
+
+    async def count(work: Iterable[object]) -> int:
+        return sum(1 for _ in work)
+
+    monkeypatch.setattr(memory_module, "in_steps", count)
+    async with running(MemoryLog()) as log:
+        await submit_all(log, [draft(), *(react(1, user=f"u_{number}") for number in range(50))])
+        [found] = await log.read(Range("lobby", 5, last=True, messages_only=True))
+        assert found.offset == 1
 
 
 async def test_an_emptied_room_takes_no_memory_for_what_it_had() -> None:
