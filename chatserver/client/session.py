@@ -90,9 +90,16 @@ class Session:
             request = msgspec.structs.replace(request, key=secrets.token_urlsafe(12))
         return self._add(_Asked(request, until))
 
-    def forget(self, id_: int) -> None:
-        """Drop a request whose caller no longer waits. A write that was sent may still be made."""
-        self._pop(id_)
+    def forget(self, id_: int) -> _Asked | None:
+        """Drop a request that is answered, or whose caller no longer waits. A write that was sent may still be made."""
+        if (asked := self._others.pop(id_, None)) is not None:
+            return asked
+        for room, queue in self._writes.items():
+            if (asked := queue.pop(id_, None)) is not None:
+                if not queue:
+                    del self._writes[room]
+                return asked
+        return None
 
     def join(self, room: str, *, after: str | None = None, latest: int = 0) -> None:
         """Join another room from a cursor, or with this many of the latest records (as far as the server has them)."""
@@ -127,7 +134,7 @@ class Session:
                 asked.unclear_since, asked.sent = min(asked.unclear_since, asked.sent), None
         lost = [id_ for id_, asked in self._firsts.items() if clock > asked.unclear_since + SENT_AGAIN_FOR]
         for id_ in lost:
-            self._pop(id_)
+            self.forget(id_)
         for room in self._rooms.values():
             room.entered = room.filling = False
             room.until = None
@@ -196,16 +203,6 @@ class Session:
         """The first write of each room."""
         return dict(next(iter(queue.items())) for queue in self._writes.values())
 
-    def _pop(self, id_: int) -> _Asked | None:
-        if (asked := self._others.pop(id_, None)) is not None:
-            return asked
-        for room, queue in self._writes.items():
-            if (asked := queue.pop(id_, None)) is not None:
-                if not queue:
-                    del self._writes[room]
-                return asked
-        return None
-
     def _enter(self, room: str) -> None:
         self._add(_Asked(requests.Join(room=room), ours=True))
 
@@ -213,8 +210,7 @@ class Session:
         """Set the id of a request, and in one of the session itself also the room's present cursor."""
         if isinstance(request, requests.Typing):
             del self._others[id_]  # no caller waits for its only answer, an error
-        asked = self._others.get(id_)
-        if asked is not None and asked.ours and isinstance(request, requests.Join | requests.History):
+        if self._is_ours(id_) and isinstance(request, requests.Join | requests.History):
             return msgspec.structs.replace(request, id=id_, after=self._rooms[request.room].cursor)
         return msgspec.structs.replace(request, id=id_)
 
@@ -224,7 +220,7 @@ class Session:
 
     def _answered(self, answer: wire.Answer) -> list[Outcome]:
         id_ = answer.id or 0
-        asked = self._pop(id_)
+        asked = self.forget(id_)
         return [] if asked is None or asked.ours else [Answered(id_, answer)]
 
     def _refuse_longest(self, why: str) -> list[Answered]:
@@ -233,7 +229,7 @@ class Session:
         if not sent:
             return []
         id_ = max(sent, key=lambda id_: len(msgspec.json.encode(sent[id_])))
-        self._pop(id_)
+        self.forget(id_)
         return [Answered(id_, error_of(TOO_LARGE, why))]
 
     def _complained(self, error: wire.Error) -> list[Outcome]:

@@ -248,18 +248,10 @@ class Sanction(msgspec.Struct, frozen=True):
     reason: str = ""
 
 
-class Why(msgspec.Struct, frozen=True):
-    """The error that a message would get."""
-
-    code: str
-    message: str
-    retry_after: float | None = None
-
-
 class RoomState(msgspec.Struct):
     """The answer of `/rooms/{room}`, as far as this client uses it."""
 
-    why: Why | None = None  # if we may not write there
+    why: Error | None = None  # that a message would get, if we may not write there
 
 
 class Session(msgspec.Struct):
