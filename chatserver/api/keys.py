@@ -16,6 +16,7 @@ from base64 import b64decode
 from codecs import BOM_UTF8
 from collections.abc import Iterable, Sequence
 from contextlib import suppress
+from itertools import product
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
@@ -61,10 +62,6 @@ class Key(NamedTuple):
     algorithm: str
     key: bytes | PublicKey
     name: str | None = None
-
-
-class _Set(msgspec.Struct):
-    keys: list[dict[str, Any]]
 
 
 class KeyRing:
@@ -173,12 +170,9 @@ def _is_public(data: bytes) -> bool:
     with suppress(ValueError, UnsupportedAlgorithm):
         load_ssh_public_key(data)
         return True
-    for load in (load_der_public_key, load_der_x509_certificate):
+    for load, read in product((load_der_public_key, load_der_x509_certificate), (bytes, b64decode)):
         with suppress(ValueError, UnsupportedAlgorithm):
-            load(data)
-            return True
-        with suppress(ValueError, UnsupportedAlgorithm):
-            load(b64decode(data))
+            load(read(data))
             return True
     return False
 
@@ -197,9 +191,9 @@ def public_key(key: object, name: str | None = None) -> Key:
 def keys_of_set(data: bytes, *, secrets_too: bool = True) -> list[Key]:
     """The usable keys of a JWK set, or of a single JWK. Raises ValueError."""
     try:
-        whole = msgspec.json.decode(data)
-        found = msgspec.convert(whole if "keys" in whole else {"keys": [whole]}, _Set).keys
-    except (msgspec.DecodeError, TypeError, RecursionError):
+        whole = msgspec.json.decode(data, type=dict[str, Any])
+        found = msgspec.convert(whole.get("keys", [whole]), list[dict[str, Any]])
+    except (msgspec.DecodeError, RecursionError):
         raise ValueError("neither a secret, nor a public key in PEM form, nor a set of JSON web keys") from None
     keys = list(_usable(found[:MAX_KEYS], secrets_too=secrets_too))
     if not keys:
