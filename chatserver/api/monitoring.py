@@ -50,13 +50,10 @@ class MonitoringHandlers:
         if not self.log.reachable:
             return refusal(ErrorCode.UNAVAILABLE, "the database of its log cannot be used", READY_RETRY)
         now = encoders.time_text(system_ms())
-        about = {"status": "ready", "version": __version__, "log": self.engine, "time": now}
-        return Response(200, [json_body({**about, **self._reachable()})])
-
-    def _reachable(self) -> dict[str, object]:
-        """The reachable shards. They do not affect readiness: their data may be lost, and all nodes lack it alike."""
-        shards = self.shards
-        return {} if shards is None else {"shards": {"reachable": shards.reachable, "of": len(shards.all)}}
+        about: dict[str, object] = {"status": "ready", "version": __version__, "log": self.engine, "time": now}
+        if self.shards is not None:  # they do not affect readiness: their data may be lost, and all nodes lack it alike
+            about["shards"] = {"reachable": self.shards.reachable, "of": len(self.shards.all)}
+        return Response(200, [json_body(about)])
 
     def metrics(self, request: Request) -> Answer:
         """`GET /metrics`: Prometheus text."""
