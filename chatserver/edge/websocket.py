@@ -228,7 +228,7 @@ class WebSocketHandler(Handler):
     def _handle_message(self, connection: Connection, session: WebSocketSession, data: str | bytes) -> None:
         try:
             command = session.dialect.decode(data)
-            if self._over(connection):
+            if self._bucket.over(connection.rate, self._connections.wheel.microseconds):
                 outcome: Outcome = self._too_often(connection, session, command)
             else:
                 outcome = self._conversation.handle(connection, session, command)
@@ -251,9 +251,6 @@ class WebSocketHandler(Handler):
         wait = self._bucket.wait(connection.rate, self._connections.wheel.microseconds, REFUSAL + 1)
         id_ = getattr(command, "id", None)
         return error_reply(session, id_, ErrorCode.RATE_LIMITED, too_often(wait), wait)
-
-    def _over(self, connection: Connection) -> bool:
-        return self._bucket.over(connection.rate, self._connections.wheel.microseconds)
 
     def _spend(self, connection: Connection, cost: int) -> None:
         """Count an answer or a control frame. A client that ignores REFUSALS refusals is closed."""
