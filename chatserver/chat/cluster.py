@@ -177,29 +177,21 @@ class Cluster:
     def _messages(self) -> Iterator[bytes]:
         """The messages of this round."""
         now = self._clock()
-        if not self._waits() and now < self._sent_at + ALIVE_INTERVAL:
+        waits = self._unreported or self._typed or self._moved or self._kicked
+        if not waits and now < self._sent_at + ALIVE_INTERVAL:
             return
         self._sent_at = now
         left, is_full = PEOPLE_PER_ROUND, True
         while is_full and left > 0:
-            report = self._next()
-            report.resend = self._lacking()
+            self._sent += 1
+            report = ProcessReport(self._me, self._sent, self._begin, resend=self._lacking())
+            self._begin = False
             people = self._fill(report)
             left -= people
             # What comes during the pause is the next round's: a busy chat would otherwise send without end.
             notices = max(len(report.typed), len(report.moved), len(report.kicked))
             is_full = people >= PEOPLE_PER_MESSAGE or notices == NOTICES_PER_MESSAGE
             yield encode(report)
-
-    def _waits(self) -> bool:
-        """Whether there is something to send."""
-        return bool(self._unreported or self._typed or self._moved or self._kicked)
-
-    def _next(self) -> ProcessReport:
-        self._sent += 1
-        report = ProcessReport(self._me, self._sent, self._begin)
-        self._begin = False
-        return report
 
     def _fill(self, report: ProcessReport) -> int:
         """Add notices and rooms to a message. Returns the number of rooms plus their named people."""
