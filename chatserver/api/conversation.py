@@ -78,7 +78,7 @@ CommandHandler: TypeAlias = Callable[[object, WebSocketSession, Any], Outcome]
 class Conversation:
     """Handles every client's commands; one for the server."""
 
-    def __init__(self, services: Services, sink: Sink, *areas: Mapping[type, CommandHandler]) -> None:
+    def __init__(self, services: Services, sink: Sink, commands: Mapping[type, CommandHandler] = {}) -> None:
         self._services = services
         self._hub = services.hub
         self._pages = services.pages
@@ -95,9 +95,8 @@ class Conversation:
             Auth: self._authenticate,
             Ping: lambda connection, session, message: json_reply(session, encoders.pong(message.id)),
             Echo: lambda connection, session, message: Reply([message.frame]),
+            **commands,
         }
-        for commands in areas:
-            self._handlers.update(commands)
 
     def handle(self, connection: object, session: WebSocketSession, command: Command) -> Outcome:
         """Carry out a command. Raises MessageError, with the id of the command."""
