@@ -28,9 +28,6 @@ from loadgen.report.schema import Report, Tone
 #: The element of junit.xml for a case that did not pass.
 _ELEMENTS: Final = {Tone.BAD: "failure", Tone.DOUBT: "error"}
 
-#: The names of figures, all of which OpenMetrics allows.
-_NAME: Final = re.compile(r"[a-z][a-z0-9_]*")
-
 #: What begins HTML in Markdown or ends a cell, and the backslash, which keeps them from it.
 _MARKUP: Final = re.compile(r"[<|\\]")
 
@@ -88,7 +85,7 @@ def openmetrics_of(report: Report) -> str:
 
     parts, gauges = parts_of(report), CollectorRegistry()
     meanings = {name: meaning for _, part in parts for name, meaning in part.meanings.items()}
-    for name in dict.fromkeys(name for _, part in parts for name in part.figures if _NAME.fullmatch(name)):
+    for name in dict.fromkeys(name for _, part in parts for name in part.figures):
         values = [(part, each.target, value) for part, each in parts if (value := each.figures.get(name)) is not None]
         if values:
             unit = wording.declared(name).unit
