@@ -6,7 +6,6 @@ from typing import Final
 
 from loadgen.clients.client import Needs
 from loadgen.protocols import chat_v1, http, ws_echo
-from loadgen.victims.victim import Protocol
 
 #: In the order of reports.
 ADAPTERS: Final = (chat_v1.PROTOCOL, http.PROTOCOL, ws_echo.PROTOCOL)
@@ -27,10 +26,7 @@ MIXES: Final = MappingProxyType({each.name: each.mix for each in ADAPTERS if eac
 KEEPS_MESSAGES: Final = frozenset(kind for kind, victim in VICTIMS.items() if victim.keeps_messages)
 
 
-def _of(kind: str) -> Protocol:
-    return next(each for each in ADAPTERS if VICTIMS[kind] in each.victims)
-
-
 def served(victims: Iterable[str]) -> frozenset[Needs]:
     """What a server must speak if these victims can use it."""
-    return frozenset(need for kind in victims for need in _of(kind).proves)
+    proves = {victim.name: each.proves for each in ADAPTERS for victim in each.victims}
+    return frozenset(need for kind in victims for need in proves[kind])
