@@ -50,7 +50,7 @@ async def search(attempt: Try, *, first: int, most: int, until: float) -> Findin
         except UNCLEAR as error:
             unclear = describe(error)
     if gap.surprises > _SURPRISES:
-        return Failed(why=f"the same size is let through and refused: {gap.passed:,}")
+        return Failed(why=f"the same size is let through and refused: {gap.passed or gap.refused:,}")
     if gap.refused is not None:
         how = gap.how if not unclear else f"{gap.how}; then {unclear}"
         return Found(value=gap.passed, uncertainty=gap.refused - gap.passed, how=how)

@@ -46,6 +46,7 @@ FAILED, LEFT_OUT = Failed(why="RST"), NotApplicable(why="no TLS")
         ([found(12), found(10), found(11)], found(11, 10, 12)),
         ([found(10), NONE, found(11)], NoneSeen(looked=100, how="2 of 3 ended after 10.0 s ±0.10")),
         ([found(10), NoneSeen(looked=9), found(11)], found(11, 10)),
+        ([found(10), NoneSeen(looked=10.5), found(11)], found(11, 10)),  # the longest that was ended lasted longer
         ([NONE, NoneSeen(looked=93)], NONE),
         ([found(10), FAILED, found(11)], found(11, 10, how="1 of 3 failed: RST")),
         ([found(10), FAILED, FAILED], FAILED),

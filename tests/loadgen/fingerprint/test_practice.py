@@ -54,6 +54,12 @@ def test_a_mark_compares_with_good_practice() -> None:
         assert mark(limit, finding) is expected, (limit, finding)
 
 
+def test_good_practice_in_words() -> None:
+    limits = (HEAD, CROWD, LINGER, MEANWHILE, TYPIST, IDLE)
+    words = ["5 to 30 s", "at least 300 connections", "at most 32 s", "at least 99%", "yes", "none"]
+    assert [limit.bounds for limit in limits] == words
+
+
 def result(figure: str, finding: Finding) -> Result:
     return Result(LIMITS[figure], finding)
 

@@ -126,11 +126,12 @@ def test_the_lowest_rate_that_lives() -> None:
     assert lowest({0: dead, 64: dead, 256: alive, 512: alive}) == Found(
         value=256, uncertainty=192, how="64 B/s: RST after 31.2 s"
     )
-    assert lowest({0: alive, 64: alive}) == NoneSeen(looked=105, how="0 B/s was kept")
+    assert lowest({0: alive, 64: NoneSeen(looked=99)}) == NoneSeen(looked=99, how="0 B/s was kept")
     # a reader at a higher rate than others was cut off, so the floor is above its rate
     assert lowest({0: dead, 64: alive, 256: dead, 512: alive}) == Found(
         value=512, uncertainty=256, how="256 B/s: RST after 31.2 s"
     )
+    assert lowest({0: alive, 64: dead, 256: alive}) == Found(value=256, uncertainty=192, how="64 B/s: RST after 31.2 s")
     failed = Failed(why="no answer in time")
     assert lowest({0: dead, 64: failed, 256: alive}) == failed, "it may have lived or not"
     # "64 B/s" was said to be the slowest reader that is kept
