@@ -25,6 +25,7 @@ from tests.loadgen.readings import NOBODY
 from tests.loadgen.stage import answering
 
 SHORT, LATE = verdict(Outcome.FELL_SHORT, ["held is 18 (held<20)"]), verdict(Outcome.INVALID, ["300 ms late"])
+STOPPED = verdict(Outcome.INTERRUPTED, ["stopped"])
 
 
 def _told(ends: Verdict, is_so: bool = True) -> Report:
@@ -98,16 +99,31 @@ async def test_one_false_fall_does_not_end_it(false: int) -> None:
     assert len(tried) <= 14
 
 
-async def test_a_fall_that_cannot_be_confirmed_stands() -> None:
+@pytest.mark.parametrize(("again", "ends", "most_tried"), [(LATE, None, 3), (STOPPED, STOPPED, 2)])
+async def test_a_fall_that_cannot_be_confirmed_stands(again: Verdict, ends: Verdict | None, most_tried: int) -> None:
+    """But Ctrl-C meanwhile is the end of the search, not of the target."""
     tried: list[int] = []
 
-    async def late_again(size: int) -> Report:
+    async def otherwise(size: int) -> Report:
         tried.append(size)
-        return _told(LATE if tried.count(size) > 1 else SHORT, is_so=size > 10)
+        return _told(again if tried.count(size) > 1 else SHORT, is_so=size > 10)
 
     search = Search(first=10, most=11, precision=0.1)
-    assert await search.run(late_again) is None
-    assert (search.held, search.fell_short, tried) == (10, 11, [10, 11, 11, 11])
+    ended = await search.run(otherwise)
+    assert (ended and ended.verdict) == ends
+    assert (search.held, search.fell_short, tried) == (10, 11, [10] + [11] * most_tried)
+
+
+async def test_a_target_that_dies_before_a_trial_is_tried_again_leaves_the_first_result() -> None:
+    trials = iter([_told(LATE), None])
+
+    async def play(_: int) -> Report | None:
+        return next(trials)
+
+    search = Search(first=10, most=100, precision=0.1)
+    ended = await search.run(play)
+    assert ended is not None
+    assert [(size, report.verdict) for size, report in search.trials] == [(10, ended.verdict)] == [(10, LATE)]
 
 
 @pytest.mark.parametrize("protocol", ["chat", "http", "ws-echo"])
