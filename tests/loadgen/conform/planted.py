@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import math
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -37,6 +38,7 @@ class Plant:
     stays: bool = False  # TCP is left open after the close
     cuts_at: int = 1 << 25  # bytes of echoes; what is beyond is lost
     drops_every: int = 0  # so many echoes
+    bytes_per_s: float = math.inf  # of echoes
     only_binary: bool = False  # echoes texts so as well
     says: str = ""  # this, in place of each echo
     most_bytes: int = 1 << 25  # longer messages are closed with 1009
@@ -216,6 +218,7 @@ class Echo:
         if self.plant.drops_every and next(self.echoes) % self.plant.drops_every == 0:
             return
         kind = _BINARY if self.plant.only_binary else kind
+        await trio.sleep(len(message) / self.plant.bytes_per_s)
         await self._send(0x80 | kind, self.plant.says.encode() or message[: self.plant.cuts_at])
 
     async def _send(self, first: int, payload: bytes) -> None:

@@ -90,7 +90,7 @@ def heard_of(script: Script, *chunks: bytes) -> Heard:
 def test_a_pong_that_answers_nothing_is_a_sign_of_life() -> None:
     """Section 5.5.3 allows it. A server that sent one as its first frame was said to be no WebSocket that echoes."""
     script = Script(hears=[Said(SaidKind.TEXT, b"x")])
-    heard = heard_of(script, b"\x8a\x00", b"\x81\x01x", b"\x8a\x0c" + PROBE)
+    heard = heard_of(script, b"\x8a\x00", b"\x8a\x01?", b"\x81\x01x", b"\x8a\x0c" + PROBE)
     assert judge(script, heard).mark is Mark.OK
 
 
@@ -167,13 +167,13 @@ MARKS: list[tuple[Script, bytes, Ending | None, Mark, str]] = [
     (OPEN, b"", FIN, Mark.WRONG, "does not answer the handshake, but FIN"),
     (OPEN, b"SSH-2.0-x\r\n\r\n", None, Mark.WRONG,
      "sends what it may not: not an HTTP/1.1 status line: 'SSH-2.0-x'"),
-    (OPEN, _no(404), None, Mark.WRONG, "answers the handshake with 404"),
+    (OPEN, _no(404) + b"a page", None, Mark.WRONG, "answers the handshake with 404"),
     (OPEN, _no(429), None, Mark.NOT_EXERCISED, "turns us away: 429"),
     (OPEN, _no(503), FIN, Mark.NOT_EXERCISED, "turns us away: 503"),
     (OPEN, YES + TEXT + ALIVE, None, Mark.OK, ""),
     (OPEN, YES + TEXT, None, Mark.WRONG, "does not answer a ping afterwards"),
     (OPEN, YES + ALIVE, None, Mark.WRONG, "never sends text b'x'"),
-    (OPEN, YES + TEXT + TEXT, None, Mark.WRONG, "sends text b'x'"),
+    (OPEN, YES + TEXT + TEXT + b"\x81\x01y", None, Mark.WRONG, "sends text b'x'"),
     (OPEN, YES + TEXT + _close(1000), FIN, Mark.WRONG, "ends the connection: close 1000"),
     (OPEN, YES + TEXT + _close(1000), None, Mark.WRONG, "ends the connection: close 1000"),
     (OPEN, YES + TEXT, FIN, Mark.WRONG, "ends the connection: FIN"),
@@ -202,7 +202,7 @@ MARKS: list[tuple[Script, bytes, Ending | None, Mark, str]] = [
     (AGREED, YES.replace(_FIELDS[1], b"X: y"), None, Mark.WRONG, _INCOMPLETE),
     (REFUSED, b"", FIN, Mark.NON_STRICT, "does not answer the handshake, but FIN"),
     (REFUSED, b"", None, Mark.WRONG, "does not answer the handshake"),
-    (REFUSED, _no(400), None, Mark.OK, ""),
+    (REFUSED, _no(400) + b"a page", None, Mark.OK, ""),
     (REFUSED, _no(404), None, Mark.NON_STRICT, "answers the handshake with 404"),
     (REFUSED, YES, None, Mark.WRONG, "accepts it"),
     (replace(REFUSED, lenient=True), YES, None, Mark.NON_STRICT, "accepts it"),
