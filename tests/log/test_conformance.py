@@ -121,6 +121,15 @@ async def test_a_key_is_per_user_and_room_in_one_group_too(log: Log) -> None:
     assert offsets(await log.read(Range("lobby", 10, last=True))) == [1, 2, 3, 4, 5]
 
 
+async def test_a_room_named_0_gets_nothing_of_others(log: Log) -> None:
+    """In SQLite the rows of a statement that are not needed are zeros, and 0 equals the name."""
+    await append(log, draft(room="0"))
+    await submit_all(log, [draft(room=name) for name in "abc"])
+    await log.markers.move([Marker("u_ann", name, 1) for name in "abc"])
+    assert await log.heads([*"0abc"]) == dict.fromkeys("0abc", Head(1, 1))
+    assert await log.markers.of_user("0") == {}
+
+
 async def test_a_room_that_has_used_all_offsets_takes_no_more(
     reopen: Callable[[], Disk], monkeypatch: pytest.MonkeyPatch
 ) -> None:
