@@ -186,7 +186,7 @@ def chat(
     url: str,
     /,
     *,
-    room: Annotated[str, Parameter(metavar="ROOM")] = "",
+    room: Annotated[str | None, Parameter(metavar="ROOM")] = None,
     name: Annotated[str, Parameter(metavar="NAME")] = "",
     token: Annotated[str | None, Parameter(metavar="TOKEN")] = None,
     transport: Literal["ws", "poll", "sse"] = "ws",
@@ -225,10 +225,11 @@ def chat(
     retry_for
         With --send: give up on a line after this many seconds without an acknowledgement.
     """
+    from chatserver.terminal.arguments import read_room  # noqa: PLC0415  (quick --help)
     from chatserver.terminal.modes import Options, run  # noqa: PLC0415  (quick --help)
 
     options = Options(
-        url=url, room=room, name=name, token=_token(token), transport=transport,
+        url=url, room="" if room is None else read_room(room), name=name, token=_token(token), transport=transport,
         plain=plain, json=json, send=send, retry_for=retry_for,
     )  # fmt: skip
     return run(options)

@@ -198,6 +198,10 @@ def test_bad_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[st
         (["chat", "x", "--token", "@binary"], "--token: cannot read binary: it is no text\n"),
         (["chat", "x", "--token", "binary"], "--token: binary is a file; --token @binary reads it\n"),
         (["chat", "x", "--token", "@empty"], "--token: cannot read empty: it is empty\n"),
+        *(
+            (["chat", "x", "--send", "--retry-for", "0", "--room", room], "--room: 1 to 64 characters")
+            for room in ("Ops", "a b", "", "a" * 65)  # the empty one: of a variable that is not set
+        ),
         (["doctor", "ftp://somewhere"], "URL: 'ftp://somewhere' is none of"),
         (["doctor", "http://host:x"], "URL: 'http://host:x': 'x' is no port"),
         (["doctor", "host:1", "http://host:1/"], "URL: one is given twice"),

@@ -1,8 +1,9 @@
-"""The URL and the token of a command line, for every command that has them.
+"""The URL, the room and the token of a command line, for every command that has them.
 
 Owns: their forms, and what is said about wrong ones. May not: connect.
 """
 
+import re
 from pathlib import Path
 
 from chatserver.client.credentials import checked_token
@@ -11,6 +12,7 @@ from chatserver.client.stream import Target, parse_target
 from chatserver.settings.spec import ConfigError
 
 _LONGEST_NAME = 100  # characters of a file's name here; a token has more
+_ROOM = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 
 def read_target(url: str) -> Target:
@@ -19,6 +21,13 @@ def read_target(url: str) -> Target:
         return parse_target(url)
     except BadUrl as error:
         raise ConfigError("", f"URL: {error.message}") from None
+
+
+def read_room(text: str) -> str:
+    """Return the room given. Raises ConfigError; an empty one is of a variable that is not set, and no default."""
+    if not _ROOM.fullmatch(text):
+        raise ConfigError("room", "1 to 64 characters of a-z 0-9 . _ - that begin with a letter or digit")
+    return text
 
 
 def read_token(text: str) -> str:
