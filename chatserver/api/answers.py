@@ -69,8 +69,8 @@ class Queue(Enum):
     """Where an answer waits for its task, so that short reads wait for nothing else, and sign-outs for no search."""
 
     READ = auto()  # short reads of the log
-    SLOW = auto()  # long reads, and sign-outs
-    SCAN = auto()  # of messages alone, for which the log may look at all records of a room
+    SLOW = auto()  # many short reads, and sign-outs
+    SCAN = auto()  # reads for which the log may look at thousands of records
     METRICS = auto()  # of all workers: the supervisor makes them, and waits for no log
     LIST = auto()  # lists of rooms, which wait for searches
     SEARCH = auto()

@@ -90,7 +90,7 @@ class ReadMarkerHandlers:
         """`GET /unread`: unread messages in each room in which the user has a marker."""
         request.parameters()
         check_signed_in(request.principal)
-        return Later(self._show_later(request.principal), request.check_again, Queue.SLOW)  # 15 ms for a thousand rooms
+        return Later(self._show_later(request.principal), request.check_again, Queue.SCAN)
 
     async def _show_later(self, principal: Principal) -> Response:
         may_read = partial(self._services.may_read, principal)

@@ -21,10 +21,10 @@ from chatserver.net.connections import Connections
 #: Tasks at a time: several for each of the log's reading threads, so that these never wait for a task. With more, a
 #: network that comes later would find as many tasks of another network ahead of it.
 MAX_TASKS = 8
-#: The same for long reads of the log, which would hold up those of others; sign-outs, which any guest may have written
-#: while the disk hangs.
+#: The same for requests of many reads of the log, which would hold up those of others; sign-outs, which any guest may
+#: have written while the disk hangs.
 MAX_SLOW_TASKS = 4
-#: The same for reads that may look at all records of a room: 100,000 take a reading thread 0.2 s, and SQLite has two.
+#: The same for reads of thousands of records: 100,000 take a reading thread 0.1 s, and SQLite has two.
 MAX_SCANS = 1
 #: The same for searches: one runs in the log's searching thread while another asks its rate limiters. Of more, a search
 #: of another network would wait for all.

@@ -111,7 +111,7 @@ async def test_long_reads_wait_apart_from_short_ones_and_only_for_clients_that_a
     target: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     queue, at_once = {"/search": (Queue.SEARCH, MAX_SEARCHES), "/rooms": (Queue.LIST, MAX_TASKS)}.get(
-        target.partition("?")[0], (Queue.SCAN, MAX_SCANS) if "kinds=" in target else (Queue.SLOW, MAX_SLOW_TASKS)
+        target.partition("?")[0], (Queue.SLOW, MAX_SLOW_TASKS) if "old8" in target else (Queue.SCAN, MAX_SCANS)
     )
     async with serving(log=f"sqlite:{tmp_path / 'c.db'}") as server, AsyncExitStack() as stack:
         parts = server.server.parts
