@@ -137,16 +137,11 @@ def check_foreign(head: Head) -> None:
 
 def forbidden(head: Head) -> HttpError:
     """The refusal of a foreign page, naming the header that identified it, or of a request without Host."""
-    headers = head.headers
     for name in ("Origin", "Sec-Fetch-Site"):
-        if (value := headers.get(name.lower())) is not None:
-            shown = f"{name}: {value[:80]}"
-            break
-    else:
-        return HttpError(ErrorCode.FORBIDDEN, "a request without Host may not do this; send Host")
-    return HttpError(
-        ErrorCode.FORBIDDEN, f"pages of other sites may not do this ({shown}); --allow-origin allows an origin"
-    )
+        if (value := head.headers.get(name.lower())) is not None:
+            sentence = f"pages of other sites may not do this ({name}: {value[:80]}); --allow-origin allows an origin"
+            return HttpError(ErrorCode.FORBIDDEN, sentence)
+    return HttpError(ErrorCode.FORBIDDEN, "a request without Host may not do this; send Host")
 
 
 def preflight_fields(methods: Iterable[str]) -> Headers:
