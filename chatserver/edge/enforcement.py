@@ -106,7 +106,7 @@ class Enforcer:
         sentence, seconds_left = enforcement.refusal.sentence, enforcement.refusal.seconds_left
         where = enforcement.room if enforcement.applies(principal, enforcement.room) else left[0].name
         error = MessageError(ErrorCode.FORBIDDEN, sentence, wait=seconds_left, room=where)
-        self._responder.refuse_held(connection, waiter, error)
+        self._responder.refuse(connection, self._responder.exchange_of(waiter), error)
         for room in left:
             self._hub.end_lease(room, principal)
 
@@ -163,7 +163,7 @@ class SignOutSearch:
                 self._connections.finish(connection, Reason.EXPIRED, dialect.close(Reason.EXPIRED, SIGNED_OUT))
             case PollWaiter() as waiter:
                 error = MessageError(ErrorCode.UNAUTHENTICATED, SIGNED_OUT)
-                self._responder.refuse_held(connection, waiter, error)
+                self._responder.refuse(connection, self._responder.exchange_of(waiter), error)
             case Member():
                 self._connections.finish(connection, Reason.EXPIRED)
 

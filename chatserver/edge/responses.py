@@ -89,10 +89,6 @@ class Responder:
         )  # fmt: skip
         self.send(connection, exchange, [wire])
 
-    def refuse_held(self, connection: Connection, waiter: PollWaiter, error: MessageError) -> None:
-        """Refuse a held poll whose user may no longer wait."""
-        self.refuse(connection, self.exchange_of(waiter), error)
-
     def exchange_of(self, waiter: PollWaiter) -> Exchange:
         """The exchange of a poll that was held."""
         return Exchange(waiter.keep_alive and not self.draining, head_only=False, headers=waiter.headers)
