@@ -37,10 +37,6 @@ class SearchCounts:
         self.outcomes = dict.fromkeys(("found", "cached", "limited", "failed"), 0)
         self.took = Durations()  # of answered searches
 
-    def answered(self, searched: Searched) -> None:
-        self.outcomes["cached" if searched.cached else "found"] += 1
-        self.took.add(searched.seconds)
-
 
 class SearchHandlers:
     def __init__(
@@ -107,7 +103,8 @@ class SearchHandlers:
         except LogError as error:  # perhaps raised by a step other than the query of the index
             outcomes["failed"] += 1
             raise SearchFailedError(str(error)) from error
-        self.counts.answered(searched)
+        outcomes["cached" if searched.cached else "found"] += 1
+        self.counts.took.add(searched.seconds)
         return Response(200, self._body(searched))
 
     def _body(self, searched: Searched) -> list[bytes]:
