@@ -250,15 +250,6 @@ def _split_target(target: str, headers: dict[str, str]) -> tuple[str, str]:
 
 def _framing(headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
     """The kind and announced length of a body that is sent as it is."""
-    body = _transfer(headers, version)
-    if headers.get("content-encoding", "").lower() not in ("", "identity"):
-        spoken = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
-        message = "Content-Encoding is not supported; send the body as it is"
-        raise HttpError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, headers=spoken)
-    return body
-
-
-def _transfer(headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
     length, encoding = headers.get("content-length"), headers.get("transfer-encoding")
     if encoding is None:
         assert length is not None, "one of the two is there"
@@ -266,14 +257,20 @@ def _transfer(headers: dict[str, str], version: str) -> tuple[BodyKind, int]:
             raise HttpError(ErrorCode.BAD_REQUEST, "more than one Content-Length")
         if not _CONTENT_LENGTH.fullmatch(length):
             raise HttpError(ErrorCode.BAD_REQUEST, "Content-Length is not a number of at most 20 digits")
-        return (_LENGTH, int(length)) if int(length) else _NOTHING
-    if encoding.lower() != "chunked":
-        raise HttpError(ErrorCode.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
-    if length is not None:
-        raise HttpError(ErrorCode.BAD_REQUEST, "both Content-Length and Transfer-Encoding")
-    if version == "1.0":
-        raise HttpError(ErrorCode.BAD_REQUEST, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
-    return CHUNKED, 0
+        body = (_LENGTH, int(length)) if int(length) else _NOTHING
+    else:
+        if encoding.lower() != "chunked":
+            raise HttpError(ErrorCode.NOT_IMPLEMENTED, "the only supported Transfer-Encoding is chunked")
+        if length is not None:
+            raise HttpError(ErrorCode.BAD_REQUEST, "both Content-Length and Transfer-Encoding")
+        if version == "1.0":
+            raise HttpError(ErrorCode.BAD_REQUEST, "Transfer-Encoding in HTTP/1.0 (RFC 9112 section 6.1)")
+        body = (CHUNKED, 0)
+    if headers.get("content-encoding", "").lower() not in ("", "identity"):
+        spoken = (("Accept-Encoding", "identity"),)  # RFC 9110 section 15.5.16
+        message = "Content-Encoding is not supported; send the body as it is"
+        raise HttpError(ErrorCode.UNSUPPORTED_MEDIA_TYPE, message, headers=spoken)
+    return body
 
 
 def _expects_continue(expectation: str, version: str) -> bool:
