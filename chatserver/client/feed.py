@@ -24,8 +24,7 @@ class Feed:
         self._drained = drained
         self._events: deque[Event] = deque()
         self._news = trio.Event()
-        self._ended = False
-        self._error: Exception | None = None
+        self._ending: Exception | None = None  # what readers get after the last event
 
     @property
     def full(self) -> bool:
@@ -44,7 +43,7 @@ class Feed:
 
     def end(self, error: Exception | None = None) -> None:
         """End the feed; readers get the remaining events, then the error, if there is one."""
-        self._ended, self._error = True, error
+        self._ending = error or StopAsyncIteration()
         self._news.set()
 
     def hand_over(self) -> tuple[Event, ...]:
@@ -60,10 +59,8 @@ class Feed:
     async def __anext__(self) -> Event:
         await trio.lowlevel.checkpoint()
         while not self._events:
-            if self._error is not None:
-                raise copy(self._error)  # for each reader and each time its own, with a traceback of its own
-            if self._ended:
-                raise StopAsyncIteration
+            if self._ending is not None:
+                raise copy(self._ending)  # for each reader and each time its own, with a traceback of its own
             if self._news.is_set():  # else another reader waits for it
                 self._news = trio.Event()
             await self._news.wait()

@@ -114,9 +114,7 @@ class Link:
             for failed in self._session.closed(ending.code):
                 self._tell(failed)
             self.trouble = ending.why
-            if self._left.is_set():
-                break
-            if self._restarting:
+            if self._left.is_set() or self._restarting:
                 continue
             if ending.final and not (ending.foreign and self._was_open):
                 return Rejected("rejected", ending.why)
