@@ -5,6 +5,7 @@ attack (`attack`, a row of `scorecard`). May not: open a connection.
 """
 
 import math
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -134,12 +135,8 @@ class Experiment:
         return [group for group in self.groups if group.counts and not group.attacks and group.name != BESIDE]
 
     @property
-    def attackers(self) -> dict[type[Client], int]:
-        counts: dict[type[Client], int] = {}
-        for group in self.groups:
-            if group.attacks:
-                counts |= {persona: counts.get(persona, 0) + number for persona, number in group.counts.items()}
-        return counts
+    def attackers(self) -> Counter[type[Client]]:
+        return sum((Counter(group.counts) for group in self.groups if group.attacks), Counter())
 
     @property
     def neighbours(self) -> Mapping[type[Client], int]:

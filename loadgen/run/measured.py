@@ -168,10 +168,7 @@ class Measured:
 
     def accepted(self) -> dict[str, int]:
         """Malformed requests that were accepted, by case."""
-        answers: Counter[str] = Counter()
-        for group in self.attacking():
-            answers.update(group.answers)
-        return requests.accepted(answers)
+        return requests.accepted(sum((Counter(group.answers) for group in self.attacking()), Counter()))
 
     def groups(self, name: str) -> list[GroupStatus]:
         return [group for group in self.session.totals.groups if group.group == name]
