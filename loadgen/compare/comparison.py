@@ -74,8 +74,6 @@ class Comparison:
         self._skipped: dict[str, str] = {}
         self._results: list[Results] = []
         self._parts: list[Report] = []
-        self._stop = trio.Event()
-        self._measuring_since = 0.0
         self._done_seconds = 0.0  # estimated duration of the measurements so far
 
     @property
@@ -275,7 +273,7 @@ def compare(
         _refuse(given, _OF_URLS, "it is for URLs; each scenario says what the servers of the catalogue are asked")
         chosen, played = _peers(peers), _scenarios(only, attacks)
         # refuse before anything is started if this machine cannot hold it; each server is one process
-        most = max(sizes.crowd, sizes.beside + sizes.publishers, sizes.attackers + 2 * sizes.victims)
+        most = max(sizes.crowd, sizes.beside + sizes.publishers)
         notes = preflight.check(_HERE, most)
     progress = Progress()
     compared = Comparison(

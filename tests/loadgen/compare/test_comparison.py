@@ -240,14 +240,25 @@ class Full(Kit):
         raise OSError(errno.ENOSPC, "No space left on device")
 
 
+class Nowhere(Kit):
+    def find(self) -> None:
+        raise MissingError("apt install it")
+
+    def recipe(self) -> str:
+        return "what is not there"
+
+
 async def test_a_full_disk_is_a_row_of_its_peer(tmp_path: Path) -> None:
     """It ended the comparison, as an error of standard output; a folder that may not be read did, too."""
     ready = {"ready": True, "new": False, "closed": None}
     peers = [Peer(name=name, title="", can=Can.ALL, kit=Full(ready=each)) for name, each in ready.items()]
+    peers.append(Peer(name="nowhere", title="", can=Can.ALL, kit=Nowhere()))
     report = await match(tmp_path, peers, [EVERYTHING["idle"]]).play()
     assert table(report, "Idle").rows[0][1] == "could not be started: [Errno 28] No space left on device"
     assert "No space left on device" in table(report, "Servers").rows[1][2]
     assert "Permission denied" in table(report, "Servers").rows[2][2]
+    assert table(report, "Servers").rows[3][2] == "apt install it"
+    assert report.target == "ready", "the others were skipped"
 
 
 async def test_ctrl_c_during_a_measurement_ends_it_without_a_row(

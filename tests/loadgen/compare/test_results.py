@@ -85,6 +85,12 @@ def test_what_was_invalid_in_all_rounds_is_no_figure() -> None:
     assert found.failures == ["floor: the schedule was late"], "ours has a figure of the other round"
 
 
+def test_a_ratio_of_small_values_and_of_rounds_that_were_not_all_played() -> None:
+    small, last = {OURS: entry(0.5), "floor": entry(0.25)}, {OURS: entry(0.5)}  # Ctrl-C came in the fourth
+    assert table(small, small, small, last).rows[1][1] == "0.25 (0.25-0.25) · 0.5\N{MULTIPLICATION SIGN}"
+    assert table(small).rows[1][1] == "0.25", "one value has no range"
+
+
 def test_what_was_not_measured_is_empty_and_has_no_ratio() -> None:
     found = table({OURS: entry(0.0), "floor": entry(300, None)}, {OURS: entry(-20.0), "floor": entry(None, None)})
     assert found.rows[1] == ["floor", "300", ""]
