@@ -53,8 +53,7 @@ class CaseByCase(Attacker):
     def _send_piece(self) -> None:
         piece, self._unsent = self._unsent[: self._size], self._unsent[self._size :]
         self.send(piece)
-        if self.fd >= 0:
-            self.wake_in(PIECE_EVERY_SECONDS if self._unsent else PATIENCE_SECONDS)
+        self.wake_in(PIECE_EVERY_SECONDS if self._unsent else PATIENCE_SECONDS)
 
     def book(self, answer: str) -> None:
         """Count an unexpected answer, under the name of its case."""

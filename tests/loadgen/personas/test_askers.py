@@ -69,6 +69,7 @@ async def test_each_writes_once_and_asks_one_question_again_and_again() -> None:
                 await answer(stream, 200, b"{}")
         assert asked == {b"/rooms", b"/rooms/ask-the-log/messages?after=0&limit=200", b"/search?q=words&limit=20"}
         await until(lambda: play.cohort.answers == {"answered 201": 3, "answered 200": 9})
+        assert {client.pause(200) for client in play.clients} == {0.0}  # type: ignore[attr-defined]
 
 
 async def test_what_is_not_there_is_not_asked_for_again_and_an_answer_that_closes_is_what_ends_it() -> None:

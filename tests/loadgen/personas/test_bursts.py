@@ -66,6 +66,20 @@ async def test_the_storm_takes_all_and_brings_them_back_to_where_they_were() -> 
         assert not play.cohort.ended
 
 
+async def test_all_leave_with_the_storm_which_is_due_at_the_same_moment_for_all(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Also for those in other processes: it is counted on the machine's clock."""
+    woken: list[float] = []
+    monkeypatch.setattr(bursts, "STORM_EVERY_SECONDS", 10.0)
+    monkeypatch.setattr(bursts, "now", lambda: 103.0)
+    monkeypatch.setattr(bursts.ReconnectStorm, "wake_in", lambda _, seconds: woken.append(seconds))
+    async with listening() as server, playing(server.url, "reconnect-storm") as play:
+        await _join(server, "e-7")
+        await until(lambda: play.cohort.held and woken)
+    assert 7.0 <= woken[-1] <= 7.05
+
+
 async def test_somebody_in_each_room_speaks_before_the_storm(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bursts, "ROOMS", 1)
     async with listening() as server, playing(server.url, "reconnect-storm", clients=2) as play:

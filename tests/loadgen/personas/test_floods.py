@@ -204,6 +204,7 @@ async def test_compress_bomb_is_sent_only_to_those_that_unpack(accepts: bool) ->
         assert got[0] == 0xC2, "a whole binary frame with the first reserved bit"
         assert got.startswith(bomb()) if accepts else len(got) == 7
         assert play.cohort.answers == {f"permessage-deflate {'' if accepts else 'not '}accepted": 1}
+        assert play.cohort.held == 1
 
 
 def test_the_bomb_is_a_valid_message_to_those_who_unpack_it() -> None:

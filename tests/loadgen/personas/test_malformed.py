@@ -229,6 +229,7 @@ async def test_messages_are_played_one_after_the_other_on_one_connection(monkeyp
         await until(lambda: play.cohort.answers == {"error bad_json": taken, "comment: pong": 1})
         await socket.send(events.CloseConnection(1011))
         await until(lambda: play.cohort.ended == {"close 1011": 1})
+        assert any(name.endswith(": close 1011") for name in play.cohort.answers), "under the name of its case"
 
 
 async def test_a_message_that_is_met_with_silence_is_booked_by_name(monkeypatch: pytest.MonkeyPatch) -> None:

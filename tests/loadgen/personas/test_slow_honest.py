@@ -4,6 +4,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -14,6 +15,7 @@ import trio
 from wsproto import events
 
 from loadgen.clients.client import Stage
+from loadgen.net.timers import now
 from loadgen.net.wire import FIN, TEXT, frame
 from loadgen.personas import registry, slow_honest
 from tests.loadgen.stage import (
@@ -160,6 +162,26 @@ async def test_pings_are_answered_and_a_refusal_or_a_close_is_a_failure_even_wit
         await until(lambda: play.cohort.ended == {reason: 1})
 
 
+async def test_what_was_planned_is_over_with_its_connection() -> None:
+    """Or patience with an answer on the last connection would be at an end on the next one, and the user hurt."""
+    async with listening() as server, playing(server.url, "slow-typist") as play:
+        await server.accept()
+        await until(lambda: play.cohort.held)
+        client, acted = play.client, list[str]()
+        assert isinstance(client, slow_honest.SlowTypist)
+        client.plan(0.2, partial(acted.append, "of the last connection"))
+        client.leave(return_in=0.0)
+        await server.accept()
+        await until(lambda: play.cohort.held)
+        client.plan(0.2, partial(acted.append, "of this connection"))
+        await until(lambda: acted)
+        client.plan(0.0, partial(acted.append, "of none"))
+        client.leave()
+        play.engine.at(now(), partial(acted.append, "the end"))
+        await until(lambda: "the end" in acted)
+    assert acted == ["of this connection", "the end"]
+
+
 # Each of them
 
 
@@ -214,6 +236,12 @@ async def test_the_tunnel_is_dark_and_behind_it_the_same_connection_or_it_finds_
         assert isinstance(room.stream, trio.SocketStream)
         reset(room.stream)
         await until(lambda: play.cohort.ended == {"connection reset by peer": 1})
+
+
+async def test_on_the_train_something_is_said_before_the_tunnel(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slow_honest.Tunnel, "first_in_touch", (600.0, 600.0))
+    async with _joined("tunnel") as (_, room):
+        assert (await room.hear())["type"] == "publish"
 
 
 @pytest.mark.parametrize(("per_address", "numbers"), [(200, [1, 5, 1]), (2, [1, 5, 3]), (1, [1, 5, 5])])
@@ -283,6 +311,12 @@ async def test_a_close_behind_an_answer_is_borne(name: str, monkeypatch: pytest.
         assert not play.cohort.ended
 
 
+async def test_a_handshake_that_is_not_answered_is_no_pause_between_two_requests() -> None:
+    async with listening() as server, playing(server.url.replace("http:", "https:"), "slow-typist") as play:
+        await (await server.accept()).aclose()
+        await until(lambda: sum([*play.cohort.failed.values(), *play.cohort.refused.values()]) == 1)
+
+
 @pytest.mark.parametrize(("status", "reason"), [(0, "closed"), (408, "answered 408"), (503, "answered 503")])
 async def test_a_typist_told_off_in_the_middle_of_a_line_is_hurt(status: int, reason: str) -> None:
     async with meeting("slow-typist") as (play, stream):
@@ -314,6 +348,8 @@ async def test_curl_polls_again_and_again_and_reads_late(monkeypatch: pytest.Mon
             assert play.cohort.received_bytes == before, "nobody reads yet"
             play.client.resume_reading()
         await until(lambda: play.cohort.deliveries == 2)
+        patience = play.client.patience()  # type: ignore[attr-defined]
+        assert patience > play.cohort.place.poll_wait_seconds, "a poll may be held for all of that"
 
 
 async def test_curl_bears_a_close_between_two_polls_and_none_within(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -356,6 +392,7 @@ async def test_a_thin_line_posts_in_pieces_and_reads_a_little_at_a_time(monkeypa
             reads = len(body) / slow_honest.Bandwidth.read_bytes
             assert trio.current_time() - begun >= (reads - 2) * slow_honest.MOVES_EVERY_SECONDS
         assert not play.cohort.ended
+        assert play.client.piece_every() == slow_honest.MOVES_EVERY_SECONDS  # type: ignore[attr-defined]
     full, rest, asked = slow_honest.Bandwidth.piece_bytes, pieces[2], pieces[3]
     assert max(rest, asked) < full
     assert pieces[:8] == 2 * [full, full, rest, asked]
@@ -393,6 +430,8 @@ async def test_a_batch_is_sent_at_once_and_another_when_all_of_it_is_answered() 
             for _ in range(10):
                 await answer(stream, 201, b"{}")
         await _batch(stream)
+        play.client._check(3, play.client._heard - 1)  # type: ignore[attr-defined]
+        assert not play.cohort.ended, "something came meanwhile"
         play.client._check(2, play.client._heard)  # type: ignore[attr-defined]
         assert not play.cohort.ended, "its patience with the second is over, and that was answered"
         play.client._check(3, play.client._heard)  # type: ignore[attr-defined]

@@ -43,16 +43,29 @@ def _stuff(stream: trio.SocketStream) -> int:
 
 
 async def test_half_of_them_read_a_little_and_the_others_only_the_status() -> None:
-    async with listening() as server, playing(server.url, "slow-read", clients=2, path="/page") as play:
-        for _ in range(2):
+    async with listening() as server, playing(server.url, "slow-read", clients=4, path="/page") as play:
+        for _ in play.clients:
             stream = await _asked(server)
             await stream.send_all(_HEAD)
             assert _stuff(stream) < 100_000
         await until(lambda: play.cohort.received_bytes > 10 * slow_http.SIP_BYTES)
-        assert play.cohort.held == 2
+        assert play.cohort.held == 4
         assert not play.cohort.ended
-        assert [client._sips for client in play.clients] == [False, True]  # type: ignore[attr-defined]
-        assert play.cohort.answers == {"answered 200": 2}
+        assert [client._sips for client in play.clients] == [False, True] * 2  # type: ignore[attr-defined]
+        assert play.cohort.answers == {"answered 200": 4}
+
+
+async def test_a_server_that_is_slow_to_write_is_waited_for_and_the_first_client_reads_nothing() -> None:
+    async with listening() as server, playing(server.url, "slow-read", path="/page") as play:
+        stream = await _asked(server)
+        await stream.send_all(_HEAD)
+        await until(lambda: play.cohort.answers)
+        await trio.sleep(0.1)  # time for a few looks
+        assert play.cohort.answers == {"answered 200": 1}, "not all is written"
+        before = play.cohort.received_bytes
+        _stuff(stream)
+        await trio.sleep(0.1)
+        assert play.cohort.received_bytes == before
 
 
 def _abandon(stream: trio.SocketStream) -> None:
@@ -113,6 +126,8 @@ async def test_a_server_that_waits_for_nobody_is_told(answers: int, closes: bool
             await stream.aclose()
         await until(lambda: play.cohort.answers == {"answered 200": 1, ALL_WRITTEN: 1})
         await until(lambda: bool(play.cohort.ended) is closes)
+        await trio.sleep(0.1)  # time for a few looks
+        assert play.cohort.answers[ALL_WRITTEN] == 1
 
 
 async def test_a_refusal_is_read_to_its_end() -> None:
