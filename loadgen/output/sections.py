@@ -62,9 +62,9 @@ def measured(report: Report) -> list[Section]:
     found = (
         _latency(report.phases),
         _server(report.phases),
-        _cohorts("attackers", who, attackers, ended="killed", honest=False),
-        _cohorts("honest slow clients", who, slow, ended="ended", honest=True),
-        _cohorts("clients", who, clients, ended="ended", honest=True),
+        _cohorts("attackers", who, attackers, honest=False),
+        _cohorts("honest slow clients", who, slow, honest=True),
+        _cohorts("clients", who, clients, honest=True),
         _reasons(report, who),
     )
     return [_without_empty_columns(section) for section in found if section.rows]
@@ -118,9 +118,7 @@ def _server(phases: Iterable[PhaseRow]) -> Section:
     return _table_of("server", rows, columns)
 
 
-def _cohorts(
-    title: str, who: Callable[[CohortRow], str], cohorts: Iterable[CohortRow], *, ended: str, honest: bool
-) -> Section:
+def _cohorts(title: str, who: Callable[[CohortRow], str], cohorts: Iterable[CohortRow], *, honest: bool) -> Section:
     columns: list[tuple[Column, Callable[[CohortRow], str]]] = [
         (Column("persona"), who),
         (Column("wanted"), lambda row: f"{row.wanted:,}"),
@@ -129,7 +127,7 @@ def _cohorts(
         (Column("opened", 5), lambda row: f"{row.opened:,}"),
         (Column("refused", alarming=honest), lambda row: f"{sum(row.refused.values()):,}"),
         (Column("failed", alarming=honest), lambda row: f"{sum(row.failed.values()):,}"),
-        (Column(ended, alarming=honest), lambda row: f"{sum(row.ended.values()):,}"),
+        (Column("ended" if honest else "killed", alarming=honest), lambda row: f"{sum(row.ended.values()):,}"),
         (Column("at age p50 s", 1), lambda row: _fixed(row.lifetime.p50_ms, 1000)),
         (Column("p99 s", 3), lambda row: _fixed(row.lifetime.p99_ms, 1000)),
         (Column("max s", 2), lambda row: _fixed(row.lifetime.max_ms, 1000)),
