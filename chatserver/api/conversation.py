@@ -263,7 +263,8 @@ class Conversation:
         self._check(session.principal, READ, message.room)
         presence = self._hub.registry.presence(message.room)
         listing = self._encoder.listing(presence)
-        return json_reply(session, encoders.members(message.id, message.room, listing, len(presence)))
+        json = encoders.members(message.id, message.room, listing, len(presence))
+        return Reply(session.dialect.long_reply(json))
 
     def _authenticate(self, connection: object, session: WebSocketSession, message: Auth) -> Outcome:
         before = session.principal

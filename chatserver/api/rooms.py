@@ -121,4 +121,4 @@ class RoomHandlers:
         self._services.check_reader(request, name)
         presence = self._registry.presence(name)
         users = self._services.encoder.listing(presence)
-        return Response(200, [encoders.members_page(name, users, len(presence))])
+        return Response(200, encoders.members_page(name, users, len(presence)))

@@ -116,18 +116,18 @@ def _page(begin: str, cursor: str, recovered: bool, messages: Sequence[bytes], e
     return parts
 
 
-def members(id_: MessageId, room: str, users: bytes, count: int) -> bytes:
-    """The members of a room: `count` users, and the list of some of them."""
-    return b'{"type":"members"%b,%b}' % (_id(id_).encode(), _crowd(room, users, count))
+def members(id_: MessageId, room: str, users: bytes, count: int) -> list[bytes]:
+    """The members of a room, in parts: `count` users, and the list of some of them."""
+    return _crowd(f'{{"type":"members"{_id(id_)},', room, users, count, "}")
 
 
-def members_page(room: str, users: bytes, count: int) -> bytes:
+def members_page(room: str, users: bytes, count: int) -> list[bytes]:
     """`members` over HTTP: the body of a 200."""
-    return b"{%b}\n" % _crowd(room, users, count)
+    return _crowd("{", room, users, count, "}\n")
 
 
-def _crowd(room: str, users: bytes, count: int) -> bytes:
-    return b'"room":"%b","members":%b,"count":%d' % (room.encode(), users, count)
+def _crowd(begin: str, room: str, users: bytes, count: int, end: str) -> list[bytes]:
+    return [f'{begin}"room":"{room}","members":'.encode(), users, f',"count":{count}{end}'.encode()]
 
 
 def presence(room: str, joined: Sequence[msgspec.Struct], left: Sequence[msgspec.Struct], members: int) -> bytes:

@@ -24,7 +24,7 @@ from chatserver.reasons import Reason
 from tests.api.asking import TIME
 from tests.support.moderating import MODERATOR, moderated
 from tests.support.peers import Chatter, Peer, ask, chatter, connect, publish, request, upgrade
-from tests.support.serving import Serving, serving
+from tests.support.serving import Serving, eventually, serving
 from tests.support.steps import StepCounts
 from tests.support.tokens import bearer
 
@@ -122,6 +122,25 @@ async def test_members_are_people_not_connections(server: Serving, friend: Chatt
         await other.ask("leave", room="lobby")
     await server.held(1)
     assert (await ask(server.address, "GET", "/rooms/lobby/members")).json["count"] == 1
+
+
+async def test_unread_lists_of_members_share_their_bytes(server: Serving, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Peers that asked for those of a large room and read nothing took 100 KB each."""
+    parts, users = server.server.parts, b"[%b]" % (b" " * 1_000_000)
+    monkeypatch.setattr(parts.services.encoder, "listing", lambda presence: users)
+    async with (
+        connect(server.address, receive_buffer=4096) as slow,
+        chatter(server.address, receive_buffer=4096) as friend,
+    ):
+        await slow.send(request("GET", "/rooms/lobby/members"))
+        await friend.say(type="members", id=1, room="lobby")
+
+        def kept() -> list[bytes]:
+            backlogs = [each.backlog for each in parts.connections.table if each is not None and each.backlog]
+            return [chunk for backlog in backlogs for chunk in backlog.chunks if len(chunk) > 1000]
+
+        await eventually(lambda: len(kept()) == 2)
+        assert all(chunk is users for chunk in kept())
 
 
 # -- the service itself ---------------------------------------------------------------------------------------------
