@@ -68,10 +68,8 @@ class Housekeeping:
         """A user types: note it for the other members, if the room is not too large."""
         room = self._rooms.get(name)
         if room is not None and 0 < len(room.members) <= MAX_TYPING_MEMBERS:
-            now = trio.current_time()
-            self._notices(room).types(principal, now)
-            if self._announce_notices(room, now):
-                self._broadcaster.announce_members(room)
+            self._notices(room).types(principal, trio.current_time())
+            self._announce_notices(room, self._broadcaster.announce_members)
 
     def moved(self, name: str, principal: Principal, offset: int, connection: object = None) -> None:
         """A user has read up to an offset: note it for the user's other connections in the room.
@@ -81,8 +79,7 @@ class Housekeeping:
         room = self._rooms.get(name)
         if room is not None and room.presence.connections(principal.number) > (connection is not None):
             self._notices(room).moved(principal.number, offset, connection)
-            if self._announce_notices(room, trio.current_time()):
-                self._broadcaster.announce_members(room)
+            self._announce_notices(room, self._broadcaster.announce_members)
 
     def _notices(self, room: Room) -> Notices:
         if room.notices is None:
@@ -90,23 +87,20 @@ class Housekeeping:
             self._noticing[room] = None
         return room.notices
 
-    def _announce_notices(self, room: Room, now: float) -> bool:
-        """Leave a room's notices to its next pass, if it is time and this round's share is not used up.
-
-        Returns whether the pass should begin.
-        """
-        notices = self._notices(room)
+    def _announce_notices(self, room: Room, begin: Callable[[Room], None]) -> None:
+        """Leave a room's notices to a pass, which begins now, if it is time and this round's share is not used up."""
+        notices, now = self._notices(room), trio.current_time()
         if notices.idle(now):
             room.notices = None
             del self._noticing[room]
-            return False
+            return
         if self._reached >= MAX_NOTICES_PER_ROUND or not notices.may_send(now):
-            return False
+            return
         members = len(room.members)
         self._reached += members if notices.typing else members // CHECKS_PER_WRITE + len(notices.reads)
         self._noticing[room] = self._noticing.pop(room)  # to the end of the order
         notices.announce(now)
-        return True
+        begin(room)
 
     # -- a round ----------------------------------------------------------------------------------------------------
 
@@ -140,8 +134,7 @@ class Housekeeping:
 
     def _send_notices(self) -> Iterator[None]:
         for room in list(self._noticing):
-            if self._announce_notices(room, trio.current_time()):
-                self._broadcaster.begin_now(room)
+            self._announce_notices(room, self._broadcaster.begin_now)
             yield
 
     def _end_leases(self, room: Room, now: float) -> bool:
