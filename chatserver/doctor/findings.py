@@ -52,8 +52,9 @@ def conclude(nodes: Sequence[Node], deliveries: Sequence[Delivery]) -> list[Find
     """All findings, faults first."""
     troubled = {node.url for node in nodes if node.trouble is not None}
     received = [each for each in deliveries if each.receiver not in troubled]
+    ready = [node for node in nodes if node.answer_ms is not None]
     found = [
-        *_troubles(nodes), *_differences(nodes), *_shards(nodes), *_clocks(nodes), *_missing(received),
+        *_troubles(nodes), *_differences(ready), *_shards(ready), *_clocks(nodes), *_missing(received),
         *_presence(nodes, received),
     ]  # fmt: skip
     return sorted(found, key=lambda finding: finding.severity is not Severity.FAULT)
@@ -66,9 +67,8 @@ def _troubles(nodes: Sequence[Node]) -> Iterator[Finding]:
             yield _fault([node], f"{node.url} {what}: {node.words}", advice)
 
 
-def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
+def _differences(known: Sequence[Node]) -> Iterator[Finding]:
     """Differences in what the nodes of one chat must have in common, the log above all."""
-    known = [node for node in nodes if node.answer_ms is not None]
     if len(engines := _by(known, lambda node: node.log)) > 1:
         yield _fault(
             known, f"the nodes have different kinds of log: {_listed(engines)}",
@@ -87,8 +87,7 @@ def _differences(nodes: Sequence[Node]) -> Iterator[Finding]:
         )  # fmt: skip
 
 
-def _shards(nodes: Sequence[Node]) -> Iterator[Finding]:
-    ready = [node for node in nodes if node.answer_ms is not None]
+def _shards(ready: Sequence[Node]) -> Iterator[Finding]:
     if len(ready) > 1 and not any(node.shards for node in ready):
         yield _warning(
             ready, "the nodes share no presence and no rate limits: each knows only its own users",
