@@ -109,10 +109,6 @@ def test_what_looks_blank_is_a_space_at_which_a_line_may_break() -> None:
         assert render.wrapped(shown, 26, indent=7).split("\n")[1:] == ["      12:00 Boss"], ascii(blank)
 
 
-def test_tabs_are_spaces() -> None:
-    assert "\n           return" in render.message_lines(message("if x:\n\treturn"), Style(colours=False))
-
-
 def test_lines_break_between_words() -> None:
     for text, rows in [
         ("one two three four", ["one two", "  three", "  four"]),
@@ -214,7 +210,7 @@ def test_the_present_state_of_a_message() -> None:
         (message("hi"), "#1 Ann: hi"),
         (message("hi", edited=True, reactions={"👍": 2, "🎉": 1}), "#1 Ann: hi  👍 2 🎉 1 (edited)"),
         (message("gone?", deleted=True, edited=True), "#1 Ann: (deleted)"),
-        (message("/me waves\nand\tgoes"), "#1 * Ann waves\n       and goes"),
+        (message("/me waves\nand\tso\tgoes"), "#1 * Ann waves\n       and so  goes"),
     ]:
         assert render.message_lines(shown, Style(colours=False)).partition("  ")[2] == words
 
