@@ -58,11 +58,13 @@ class Plant:
     one_answer: bool = False  # a GET is answered with `Connection: close`
     turns_away: str = ""  # "POST" or "GET /ws" are answered 503
     close_first: bool = False  # a WebSocket is closed with 1001 when it would be pinged
+    pings_at_once: bool = False  # a WebSocket, when it opens
+    mute: bool = False  # a WebSocket is ended without a close frame
     reserved: str = "close"  # or "reset" or "nothing": the answer to a frame that breaks the protocol
     chunked: int = 0  # what a chunked body is answered, before it comes
     timeout_status: int = 408  # what a head or a body is answered at its deadline
     token: bytes = b""  # requests without it are answered 401
-    late_head: int = 0  # what a head is answered that took longer than LATE_SECONDS
+    late_head: int = 0  # what a head is answered that took longer than LATE_SECONDS; -1: nothing, it is hung up on
     busy: bool = False  # every request is answered 503
     reset_connection: int = 0  # this one is ended with RST, at once
     reset_head_once: float = NEVER  # the first head of at least so many bytes is answered with RST

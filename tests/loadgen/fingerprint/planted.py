@@ -121,6 +121,8 @@ class Conversation:
         begun = trio.current_time()
         request = await self._head(first=first)
         late = trio.current_time() - begun > LATE_SECONDS
+        if late and self.plant.late_head < 0:
+            return False
         if self.plant.busy or (late and self.plant.late_head):
             await self._answer(503 if self.plant.busy else self.plant.late_head, close=True)
             return False
@@ -282,6 +284,9 @@ class Frames:
             + b"\r\n\r\n\x81\x05he"
         )
         await self.conversation.stream.send_all(b"llo")
+        if self.plant.pings_at_once:
+            self.pinged = trio.current_time()
+            await self._send(0x9, b"")
         while await self._turn():
             pass
 
@@ -343,6 +348,8 @@ class Frames:
         await self.conversation.stream.send_all(bytes((0x80 | opcode, len(payload))) + payload)
 
     async def _close(self, code: int) -> bool:
+        if self.plant.mute:
+            return False
         await self._send(0x8, code.to_bytes(2) + b"planted")
         until = trio.current_time() + self.plant.close_within
         while True:

@@ -35,6 +35,27 @@ async def test_a_cap_on_an_address(
         assert (await per_address(site), site.beside_crowd) == (expected, others)
 
 
+async def test_a_server_that_listens_no_more_has_a_cap(autojump_clock: MockClock) -> None:
+    held: list[trio.SocketStream] = []
+    [listener] = await trio.open_tcp_listeners(0, host="127.0.0.1", backlog=64)
+    site = Site(target.find(f"http://127.0.0.1:{listener.socket.getsockname()[1]}"), Options(connections=60))
+
+    async def serve() -> None:
+        async with listener:
+            while len(held) < 20:
+                held.append(await listener.accept())
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(serve)
+        finding = await per_address(site)
+    assert (finding, site.beside_crowd) == (
+        Found(value=20, how="connection refused"),
+        Found(value=0, how="connection refused"),
+    )
+    for stream in held:
+        await stream.aclose()
+
+
 async def test_a_short_deadline_is_no_cap(autojump_clock: MockClock) -> None:
     """The first of many had been ended when the last came: that was the cap."""
     async with planted(Plant(head_total=0.7)) as server:

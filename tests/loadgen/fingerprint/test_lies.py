@@ -104,11 +104,15 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         ("ws_fragments", replace(GOOD, max_message=10), NotApplicable, Mark.NONE, ""),
         # some servers answer pings as they read them, and handle the message before in another task
         ("ws_message_bytes", replace(GOOD, refuses_late=0.02), Found, Mark.GOOD, "close 1008"),
+        ("ws_message_bytes", replace(GOOD, mute=True), Found, Mark.GOOD, "^(FIN|RST)$"),
+        ("ws_ping_s", replace(GOOD, pings_at_once=True), Found, Mark.GOOD, "^ping$"),
+        ("linger_deadline_s", replace(GOOD, linger=NEVER), NoneSeen, Mark.MISSING, "and still reading"),
         # a connection that is closed after an answer, without a word of it, was "0.00 s, harsh"
         ("keepalive_deadline_s", replace(GOOD, keepalive=0), NotApplicable, Mark.NONE, "closes after an answer"),
         ("keepalive_deadline_s", replace(GOOD, one_answer=True), NotApplicable, Mark.NONE, "is closed after GET /"),
         # any answer counted as service
         ("slow_typist_served", replace(GOOD, late_head=400), Found, Mark.HARSH, "400"),
+        ("slow_typist_served", replace(GOOD, late_head=-1), Found, Mark.HARSH, "^FIN after .*, and 200 to the same"),
         ("slow_typist_served", replace(GOOD, late_head=503), Failed, Mark.NONE, "503"),
     ],
 )
@@ -120,6 +124,14 @@ async def test_what_a_probe_finds(
     assert result.mark is mark
     assert re.search(text, remark(result.finding))
     assert text != "a least rate" or result.words == "5.00 s or more"
+
+
+async def test_where_a_get_is_an_error_the_upgrade_is_the_plain_request(autojump_clock: MockClock) -> None:
+    """One error looks like another: to a server of WebSockets alone a head too large is as good as a small one."""
+    result = await find(GOOD, "slow_typist_served", path="/nothing")
+    assert remark(result.finding).startswith("101 after ")
+    result = await find(GOOD, "keepalive_deadline_s", path="/nothing")
+    assert result.finding == NotApplicable(why="GET /nothing is answered 404")
 
 
 async def _ranged(plant: Plant, figure: str) -> tuple[Result, Found]:
