@@ -177,8 +177,8 @@ _FAN_OUT: Final = Scenario(
     layouts=(
         Layout(
             "Fan-out: one room",
-            f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}. The"
-            " server's CPU includes the publishes.",
+            f"Paced asks for {_PACED_DELIVERIES:,} deliveries a second, flood for {_FLOOD_DELIVERIES:,}, or as many as"
+            " the members of a small room can say. The server's CPU includes the publishes.",
             (
                 Column("paced_us", "paced: CPU per delivery, us", compared=True),
                 Column("paced_p99_ms", "paced: p99 to come back, ms"),

@@ -121,6 +121,8 @@ async def test_few_of_a_room_speak_and_none_faster_than_a_client_can(
     sample = await played("fanout", meter, sizes=Sizes(members=members))
     assert meter.asked == [({"idle": members - speakers, "chat": speakers}, rate, 1) for rate in (paced, flood)]
     assert (sample["paced_us"], sample["flood_us"], sample["flood_per_s"]) == (5, 0.4, 50_000)
+    note = by_name()["fanout"].layouts[0].note
+    assert flood * members >= 100_000 or "or as many as the members of a small room can say" in note
 
 
 async def test_of_a_throughput_it_is_told_what_is_kept_beside_others() -> None:
