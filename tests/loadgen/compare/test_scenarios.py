@@ -14,6 +14,7 @@ from loadgen.compare.scenarios import load, scenarios
 from loadgen.personas import registry
 from loadgen.report import figures
 from loadgen.report.schema import Report
+from loadgen.run.preflight import InvalidRunError
 from tests.loadgen import reports
 
 KINDS = ("slow-head", "slow-frame", "slow-read-ws")
@@ -68,6 +69,21 @@ def run_of(held: int, bytes_each: float) -> Report:
 def test_too_little_memory_to_be_told_from_noise(held: int, bytes_each: float, told: float | None) -> None:
     """2,000 of ours once cost 15 B each, since holes in the heap took them in; aiohttp's then cost 976 times that."""
     assert scenarios_module._bytes_each(run_of(held, bytes_each)) == told
+
+
+@pytest.mark.parametrize(
+    ("held", "ended", "why"),
+    [
+        (9, {}, "9 of 10 held, 0 ended"),
+        (None, {}, "0 of 10 held"),
+        (10, {"closed": 1}, "10 of 10 held, 1 ended .closed"),
+    ],
+)
+def test_fewer_clients_than_were_asked_for_have_no_figures(held: float | None, ended: dict[str, int], why: str) -> None:
+    report = reports.run()
+    report.cohorts, report.figures = [reports.cohort("idle", 10, ended=ended)], {"held": held}
+    with pytest.raises(InvalidRunError, match=why):
+        scenarios_module._all_held(report)
 
 
 class Scripted:

@@ -36,6 +36,7 @@ class Plant:
     fails_silently: bool = False  # without a close frame
     fails_with: int | None = None  # instead of the right code
     stays: bool = False  # TCP is left open after the close
+    waits: bool = False  # for the answer to its close frame, before it ends TCP
     cuts_at: int = 1 << 25  # bytes of echoes; what is beyond is lost
     drops_every: int = 0  # so many echoes
     bytes_per_s: float = math.inf  # of echoes
@@ -118,6 +119,8 @@ class Echo:
                 code = self.plant.fails_with or violation.code
                 await self._send(0x80 | _CLOSE, code.to_bytes(2))
             self.data.clear()
+            while self.plant.waits and bytes((0x80 | _CLOSE,)) not in self.data:
+                await self._more()
             await self._end()
 
     # the handshake

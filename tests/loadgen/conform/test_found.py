@@ -85,6 +85,7 @@ def _overlooks(*names: str) -> Plant:
         # long and many messages, and pings of the server's own
         (Plant(), "9.1.3,9.3.5,9.5.6,9.8.3", "", ""),
         (Plant(asks_first=True), "1.1.8,5.5,7.1.1,1.3.1", "", ""),
+        (Plant(waits=True), "1.3.1,3.1,4.2.1", "", ""),
         (Plant(bytes_per_s=90_000), "9.1.3", "", ""),  # 12 s, for which a megabyte has four more than the timeout
     ],
 )  # fmt: skip

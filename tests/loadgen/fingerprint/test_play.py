@@ -15,10 +15,12 @@ import trio
 from trio.testing import MockClock
 
 from loadgen.fingerprint import play, site
-from loadgen.fingerprint.found import Finding
-from loadgen.fingerprint.practice import Probe
+from loadgen.fingerprint.found import Finding, Found, NoneSeen
+from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.probes import ALONGSIDE, LIMITS, sizes
 from loadgen.fingerprint.probes.sizes import Try, search
+from loadgen.fingerprint.site import Options, Site
+from loadgen.net import target
 from loadgen.net.target import client_context
 from loadgen.report.schema import Outcome
 from tests.loadgen.fingerprint.plant import NEVER, Plant
@@ -311,3 +313,39 @@ def test_every_limit_has_its_probe() -> None:
     others = {"connections_per_address", "others_beside_crowd", "answers_meanwhile_percent"}
     assert sorted(LIMITS) == sorted([*others, *(probe.figure for probe in ALONGSIDE)])
     assert len({probe.name for probe in ALONGSIDE}) == len(ALONGSIDE)
+
+
+# Its parts
+
+
+async def test_another_answer_than_before_the_probes_counts_as_none(autojump_clock: MockClock) -> None:
+    async with planted() as server:
+        where = Site(server.target, Options())
+        where.plain_status, where.plain_path = 200, "/nothing"
+        ordinary = play.OrdinaryClient(where)
+        await ordinary.look()
+    assert ordinary.finding() == Found(value=0, how="0 of 1")
+
+
+async def test_the_worst_lateness_of_its_own_is_kept(autojump_clock: MockClock) -> None:
+    where = Site(target.find("http://127.0.0.1:1"), Options())
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(play.watch_lag, where)
+        await trio.sleep(1.0)
+        autojump_clock.jump(2.0)
+        await trio.sleep(1.0)
+        nursery.cancel_scope.cancel()
+    assert 1.9 < where.worst_lag <= 2.0
+
+
+@pytest.mark.parametrize(("absent", "kind"), [(Mark.MISSING, NoneSeen), (Mark.GOOD, Found)])
+async def test_one_of_three_that_ended_counts_where_none_should(
+    absent: Mark, kind: type[Finding], autojump_clock: MockClock
+) -> None:
+    findings = iter((NoneSeen(looked=100), Found(value=10), NoneSeen(looked=100)))
+
+    async def found(_: Site) -> Finding:
+        return next(findings)
+
+    probe = Probe(name="a", figure="a_s", meaning="", why="", good=(5, 60), absent=absent, play=found)
+    assert isinstance(await play.sampled(Site(target.find("http://127.0.0.1:1"), Options()), probe), kind)
