@@ -143,6 +143,8 @@ async def test_reactions_are_counted_one_for_each_user_and_emoji(log: Log) -> No
     records = await read(log)
     assert records[0].state == MessageState(reactions=(("👍", 1),))
     assert [record.reaction for record in records[1:]] == counts
+    again = await submit_all(log, [react(1, on=False, user="u_bob"), react(1, user="u_bob")])
+    assert [isinstance(one, Stored) and one.fresh for one in again] == [True, True], "in one group"
     await append(log, react(1, on=False, user="u_bob"))
     assert (await read(log))[0].state is None, "as before the reactions"
     assert await reactions(log) == 0
