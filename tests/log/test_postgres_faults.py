@@ -386,6 +386,8 @@ def commit_that_is_cancelled(primary: PostgresServer) -> None:
     session = connection_module.Session(connection_module.Server(primary.url()))
     with pytest.raises(LogUnavailable, match="a test failed: its wait for the synchronous standby was cancelled"):
         session.run("a test", lambda connection: connection.execute(commit), seconds=PATIENCE)
+    session.run("a test", connection_module.process_of)  # on a new connection
+    session.close()
 
 
 @pytest.mark.slow
