@@ -206,6 +206,12 @@ async def test_a_worker_that_is_told_to_stop_drains(tell: Callable[[Working], No
     assert await trio.Path(folder).exists() == stays
 
 
+async def test_a_worker_is_told_to_stop_any_number_of_times(folder: Path) -> None:
+    async with working(folder) as one, chatter(one.address):
+        for _ in range(5):
+            await one.link.send(Stop())
+
+
 @pytest.mark.jumping_clock
 async def test_a_new_connection_is_answered_while_its_worker_is_replaced(folder: Path) -> None:
     """Its request comes seconds later, as after a TLS handshake over a slow link; it was closed after half a second."""
