@@ -37,7 +37,7 @@ User = Annotated[str, _flag("ID", "The user's id, as `/who NAME` in `chatserver 
 Network = Annotated[str, _flag("ADDRESS", "Everybody from there: an IPv4 address, or the /64 of an IPv6 address.")]
 NetworkOf = Annotated[str, _flag("ID", "Everybody on the network that this user is connected from now.")]
 Reason = Annotated[str, _flag("TEXT", "Why: shown to the people concerned, and kept in the audit trail.")]
-Span = Annotated[str, _flag("TIME", "How long: 90s, 10m, 1h, 30d; the default is until it is lifted.", "--for")]
+Span = Annotated[str | None, _flag("TIME", "How long: 90s, 10m, 1h, 30d; the default is until it is lifted.", "--for")]
 Token = Annotated[
     str, _flag("TOKEN", "A moderator's token; @FILE reads it from a file, where other users cannot see it.")
 ]
@@ -48,7 +48,7 @@ _FURTHER = "there may be more: go on with --after {}"
 
 @admin.command
 def mute(
-    url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
+    url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = None,
     reason: Reason = "", token: Token,
 ) -> int:  # fmt: skip
     """Let a user or network read but not write."""
@@ -57,7 +57,7 @@ def mute(
 
 @admin.command
 def ban(
-    url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = "",
+    url: Url, /, *, room: Room, user: User = "", network: Network = "", network_of: NetworkOf = "", for_: Span = None,
     reason: Reason = "", token: Token,
 ) -> int:  # fmt: skip
     """Take a user or network out of a room, or of all rooms, and keep it out."""
@@ -130,12 +130,12 @@ def audit(
 
 
 def _sanction(
-    kind: str, did: str, url: str, room: str, whom: dict[str, str], for_: str, reason: str, token: str
+    kind: str, did: str, url: str, room: str, whom: dict[str, str], for_: str | None, reason: str, token: str
 ) -> int:
     from chatserver.terminal.moderate import done  # noqa: PLC0415  (quick --help)
 
     try:
-        seconds = span(for_) if for_ else None
+        seconds = None if for_ is None else span(for_)  # empty: a variable that is not set, and no default
     except ValueError as error:
         raise ConfigError("for", str(error)) from None
     return _run(

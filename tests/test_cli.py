@@ -219,6 +219,13 @@ def test_bad_flags_are_one_line_and_exit_code_2(capsys: pytest.CaptureFixture[st
         (["admin", "ban", "http://x", *ADMIN_FLAGS, "--user", "u", "--network", "n"], "give one of --user"),
         (["admin", "mute", "http://x", *ADMIN_FLAGS, "--user", "u", "--for", "1y"], "--for: '1y' is no time"),
         (["admin", "mute", "http://x", *ADMIN_FLAGS, "--user", "u", "--for", "0s"], "--for: '0s' is no time"),
+        # The empty value of a variable that is not set made a ban without an end.
+        (["admin", "ban", "http://x", *ADMIN_FLAGS, "--user", "u", "--for", ""], "--for: '' is no time"),
+        *(
+            (["admin", command, "http://x", "--token", "t", "--room", room, *flags], "--room: 1 to 64 characters")
+            for command, *flags in (("kick", "--user", "u"), ("unban", "--user", "u"), ("delete", "--offset", "1"))
+            for room in ("", "Ops")
+        ),
         (["admin", "delete", "http://x", *ADMIN_FLAGS, "--offset", "x"], "--offset"),
         (["admin", "audit", "gopher://x", "--token", "t"], "URL: 'gopher://x' is none of"),
         (["admin", "audit", "http://x", "--token", "a b\n"], "--token: this is no token"),

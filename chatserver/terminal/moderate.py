@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import aclosing
 from typing import IO, TypeVar
-from urllib.parse import quote
 
 import msgspec
 import trio
@@ -21,7 +20,7 @@ from chatserver.client.credentials import Credentials
 from chatserver.client.http1 import HttpClient, Response, encoded_query
 from chatserver.client.stream import EndedError, UnconnectedError
 from chatserver.settings.spec import ConfigError
-from chatserver.terminal.arguments import read_target, read_token
+from chatserver.terminal.arguments import read_room, read_target, read_token
 from chatserver.terminal.render import printable
 
 #: The flag for each of the server's fields.
@@ -105,7 +104,8 @@ class Admin:
     def _ask(
         self, kind: type[_T], method: str, room: str, rest: str, fields: Mapping[str, object] | None = None
     ) -> _T:  # fmt: skip
-        return self._request(kind, method, f"/rooms/{quote(room, safe='*')}/{rest}", fields)
+        place = room if room == "*" else read_room(room)
+        return self._request(kind, method, f"/rooms/{place}/{rest}", fields)
 
     def _request(self, kind: type[_T], method: str, path: str, fields: Mapping[str, object] | None = None) -> _T:
         try:
