@@ -199,6 +199,7 @@ ASKED = "capacity is 15 (capacity<1000)"
         (LATE, 15, 1_000, (15, None), Outcome.INVALID,
          [ASKED, "15 idle connections held", LATE_AT_20.replace("20", "30")]),
         (LATE, 10, 0, (10, None), Outcome.HELD, ["10 idle connections held", LATE_AT_20]),
+        (STOPPED, 10, 0, (10, None), Outcome.INTERRUPTED, ["stopped"]),
         # nobody who gets in is a result only after fewer did
         (None, 10, 0, (15, 20), Outcome.HELD, ["15 idle connections held", "at 20: nobody was let in"]),
         (None, 20, 0, (None, None), Outcome.INVALID, ["nobody was let in"]),
@@ -226,6 +227,12 @@ async def test_a_capacity_is_found_and_judged(
     assert (report.figures["capacity"], report.figures["fell_short_at"]) == figures
     assert (report.outcome, report.verdict.reasons) == (outcome, reasons)
     assert report.tables[0].rows[0][:2] == [f"{first}", "invalid" if first == 20 else "held"]
+
+
+async def test_a_target_that_holds_all_is_told_that_no_more_were_tried(monkeypatch: pytest.MonkeyPatch) -> None:
+    _playing(monkeypatch, lambda *_: reports.run())
+    report = await Capacity(plan(NOBODY), Of.IDLE, "http", Search(10, 20, 0.1), seconds=0.6).play()
+    assert report.verdict.reasons == ["20 idle connections held", "no more were tried (--most)"]
 
 
 async def test_a_search_ends_with_the_size_of_which_the_server_died(monkeypatch: pytest.MonkeyPatch) -> None:
