@@ -106,7 +106,6 @@ NO_PLACE = Plant(says=b"HTTP/1.1 503 Full\r\nContent-Length: 0\r\n\r\n")
         ("ws_message_bytes", replace(GOOD, refuses_late=0.02), Found, Mark.GOOD, "close 1008"),
         ("ws_message_bytes", replace(GOOD, mute=True), Found, Mark.GOOD, "^(FIN|RST)$"),
         ("ws_ping_s", replace(GOOD, pings_at_once=True), Found, Mark.GOOD, "^ping$"),
-        ("linger_deadline_s", replace(GOOD, linger=NEVER), NoneSeen, Mark.MISSING, "and still reading"),
         # a connection that is closed after an answer, without a word of it, was "0.00 s, harsh"
         ("keepalive_deadline_s", replace(GOOD, keepalive=0), NotApplicable, Mark.NONE, "closes after an answer"),
         ("keepalive_deadline_s", replace(GOOD, one_answer=True), NotApplicable, Mark.NONE, "is closed after GET /"),
@@ -124,6 +123,13 @@ async def test_what_a_probe_finds(
     assert result.mark is mark
     assert re.search(text, remark(result.finding))
     assert text != "a least rate" or result.words == "5.00 s or more"
+
+
+async def test_a_server_that_reads_on_after_its_last_word(autojump_clock: MockClock) -> None:
+    result = await find(replace(GOOD, linger=NEVER), "linger_deadline_s", within=10.0)
+    assert isinstance(result.finding, NoneSeen)
+    assert 8 < result.finding.looked < 11
+    assert remark(result.finding).endswith(", and still reading")
 
 
 async def test_where_a_get_is_an_error_the_upgrade_is_the_plain_request(autojump_clock: MockClock) -> None:
