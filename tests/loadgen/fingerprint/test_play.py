@@ -20,6 +20,7 @@ from loadgen.fingerprint.practice import Mark, Probe
 from loadgen.fingerprint.probes import ALONGSIDE, LIMITS, sizes
 from loadgen.fingerprint.probes.sizes import Try, search
 from loadgen.fingerprint.site import Options, Site
+from loadgen.fingerprint.survey import survey
 from loadgen.net import target
 from loadgen.net.target import client_context
 from loadgen.report.schema import Outcome
@@ -325,6 +326,13 @@ async def test_another_answer_than_before_the_probes_counts_as_none(autojump_clo
         ordinary = play.OrdinaryClient(where)
         await ordinary.look()
     assert ordinary.finding() == Found(value=0, how="0 of 1")
+
+
+async def test_bodies_go_where_the_server_waits_for_them(autojump_clock: MockClock) -> None:
+    async with planted() as server:
+        where = Site(server.target, Options(post_path="/post"))
+        await survey(where)
+    assert where.body_path == "/post"
 
 
 async def test_the_worst_lateness_of_its_own_is_kept(autojump_clock: MockClock) -> None:
