@@ -25,7 +25,7 @@ async def websocket(request: web.Request) -> web.WebSocketResponse:
         await client.send_str(chatroom.HELLO)
         async for message in client:
             if message.type is WSMsgType.TEXT:
-                reply = chat.attend(client, message.data)
+                reply = chat.attend(client, chatroom.decode(message.data))
                 await client.send_str(reply.answer)
                 await tell(reply.members, reply.event)
     finally:

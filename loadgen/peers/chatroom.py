@@ -5,7 +5,7 @@ peer's own. Standard library only: each peer runs in an environment of its own, 
 socket.
 
     chat = Chat(asyncio.Event)
-    reply = chat.attend(connection, text)
+    reply = chat.attend(connection, decode(text))
     await connection.send(reply.answer)
     broadcast(reply.members, reply.event)
 """
@@ -27,6 +27,9 @@ KEPT: Final = 50
 PAGE: Final = "<!doctype html><title>chat</title><p>A peer of chatserver. Speak chat.v1 at /ws.\n"
 _EPOCH: Final = "peer"
 _USER: Final = {"id": "g_000000000000000", "name": "Guest"}
+
+
+decode = json.loads
 
 
 def encode(message: dict[str, Any]) -> str:
@@ -74,8 +77,7 @@ class Chat:
             self._rooms[name] = Room(name, self._make_news())
         return self._rooms[name]
 
-    def attend(self, member: object, text: str | bytes) -> Reply:
-        said = json.loads(text)
+    def attend(self, member: object, said: Mapping[str, Any]) -> Reply:
         name, number = said.get("room", ""), said.get("id")
         if said["type"] == "publish":
             receipt, event, members = self.say(name, said["text"])

@@ -136,7 +136,7 @@ def converse(client: Client) -> None:
         if opcode == TEXT and not payload.startswith(b"{"):  # no chat.v1: a victim of a server that echoes
             send(client, frame(TEXT, payload))
         elif opcode == TEXT:
-            reply = chat.attend(client, payload)
+            reply = chat.attend(client, chatroom.decode(payload))
             send(client, frame(TEXT, reply.answer.encode()))
             tell(reply.members, reply.event)
         elif opcode == PING:

@@ -1,13 +1,16 @@
 """The Starlette application that uvicorn and hypercorn serve. Not a peer itself.
 
-Events come from anyio, so that it runs on asyncio and on trio.
+Events and locks come from anyio, so that it runs on asyncio and on trio. Who speaks in a room waits until the last
+message there is with all members, or on trio they would get the two in any order.
 """
 
+from collections import defaultdict
 from collections.abc import Collection
 from contextlib import suppress
+from functools import partial
 
 import anyio  # type: ignore[import-not-found, unused-ignore]  # only where a dependency of a tool has it
-from chatroom import HELLO, PAGE, Chat, asked, encode, text_of  # type: ignore[import-not-found]
+from chatroom import HELLO, PAGE, Chat, asked, decode, encode, text_of  # type: ignore[import-not-found]
 from starlette.applications import Starlette  # type: ignore[import-not-found]
 from starlette.requests import Request  # type: ignore[import-not-found]
 from starlette.responses import HTMLResponse, Response  # type: ignore[import-not-found]
@@ -15,6 +18,7 @@ from starlette.routing import Route, WebSocketRoute  # type: ignore[import-not-f
 from starlette.websockets import WebSocket, WebSocketDisconnect  # type: ignore[import-not-found]
 
 chat = Chat(anyio.Event)
+turns = defaultdict[str, anyio.Lock](partial(anyio.Lock, fast_acquire=True))  # of those who speak in a room
 
 
 async def page(_: Request) -> Response:
@@ -26,9 +30,11 @@ async def websocket(client: WebSocket) -> None:
     try:
         await client.send_text(HELLO)
         async for text in client.iter_text():
-            reply = chat.attend(client, text)
-            await client.send_text(reply.answer)
-            await tell(reply.members, reply.event)
+            said = decode(text)
+            async with turns[said.get("room", "")]:
+                reply = chat.attend(client, said)
+                await client.send_text(reply.answer)
+                await tell(reply.members, reply.event)
     except WebSocketDisconnect:
         return
     finally:
@@ -44,8 +50,10 @@ async def tell(members: Collection[WebSocket], event: str) -> None:
 
 async def publish(request: Request) -> Response:
     text = text_of(await request.body(), request.headers.get("content-type", ""))
-    receipt, event, members = chat.say(request.path_params["room"], text)
-    await tell(members, event)
+    name = request.path_params["room"]
+    async with turns[name]:
+        receipt, event, members = chat.say(name, text)
+        await tell(members, event)
     return Response(encode(receipt), status_code=201, media_type="application/json")
 
 

@@ -1,12 +1,14 @@
 """A thread for each connection, from the standard library alone: `http.server`, and WebSockets by hand.
 
 There are no timeouts, because `http.server` has none. With `--workers` the threads are a pool of that size, as in
-Apache (256), Tomcat (200) or gunicorn.
+Apache (256), Tomcat (200) or gunicorn. Who speaks in a room waits until the last message there is with all members, or
+they would get the two in any order.
 """
 
 import socket
 import threading
 import time
+from collections import defaultdict
 from collections.abc import Collection
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -20,6 +22,7 @@ from bare_frames import CLOSE, PING, PONG, TEXT, accept_upgrade, frame, unmask  
 flags = chatroom.arguments()
 chat = chatroom.Chat(threading.Event)
 speaking = threading.Lock()  # the rooms are shared by all threads
+turns = defaultdict[str, threading.Lock](threading.Lock)  # of those who speak in a room
 
 
 class Member:
@@ -55,9 +58,11 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = self.rfile.read(int(self.headers.get("Content-Length", "0")))
         text = chatroom.text_of(body, self.headers.get("Content-Type", ""))
-        with speaking:
-            receipt, event, members = chat.say(self.path.split("/")[2], text)
-        tell(members, event)
+        name = self.path.split("/")[2]
+        with turns[name]:
+            with speaking:
+                receipt, event, members = chat.say(name, text)
+            tell(members, event)
         self._answer(201, chatroom.encode(receipt))
 
     def _answer(self, status: int, text: str) -> None:
@@ -106,10 +111,12 @@ class Handler(BaseHTTPRequestHandler):
             if opcode == PING:
                 member.send(PONG, payload)
             elif opcode == TEXT:
-                with speaking:
-                    reply = chat.attend(member, payload)
-                member.send(TEXT, reply.answer.encode())
-                tell(reply.members, reply.event)
+                said = chatroom.decode(payload)
+                with turns[said.get("room", "")]:
+                    with speaking:
+                        reply = chat.attend(member, said)
+                    member.send(TEXT, reply.answer.encode())
+                    tell(reply.members, reply.event)
 
 
 def tell(members: Collection[Member], event: str) -> None:

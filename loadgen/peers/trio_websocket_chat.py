@@ -1,16 +1,20 @@
 """trio-websocket, as its documentation shows it: a task for each client and one for its heartbeat.
 
-A broadcast starts a task for each member, so that no member waits behind a slow one; the publisher waits for all.
+A broadcast starts a task for each member, so that no member waits behind a slow one; the publisher waits for all, and
+the room's next message for the publisher, or members would get the two in any order.
 """
 
+from collections import defaultdict
+
 import trio
-from chatroom import HELLO, Chat, arguments  # type: ignore[import-not-found]
+from chatroom import HELLO, Chat, arguments, decode  # type: ignore[import-not-found]
 from trio_websocket import ConnectionClosed, WebSocketConnection, WebSocketRequest, serve_websocket
 
 #: Seconds for a pong, as in `websockets`.
 PONG_SECONDS = 20.0
 
 chat = Chat(trio.Event)
+turns = defaultdict[str, trio.Lock](trio.Lock)  # of those who speak in a room
 flags = arguments()
 
 
@@ -37,12 +41,14 @@ async def heartbeat(connection: WebSocketConnection) -> None:
 async def converse(connection: WebSocketConnection) -> None:
     await connection.send_message(HELLO)
     while True:
-        reply = chat.attend(connection, await connection.get_message())
-        await connection.send_message(reply.answer)
-        if reply.event:
-            async with trio.open_nursery() as nursery:
-                for member in reply.members:
-                    nursery.start_soon(tell, member, reply.event)
+        said = decode(await connection.get_message())
+        async with turns[said.get("room", "")]:
+            reply = chat.attend(connection, said)
+            await connection.send_message(reply.answer)
+            if reply.event:
+                async with trio.open_nursery() as nursery:
+                    for member in reply.members:
+                        nursery.start_soon(tell, member, reply.event)
 
 
 async def tell(member: WebSocketConnection, event: str) -> None:

@@ -6,7 +6,7 @@ broadcast() never waits: the server buffers for a slow client without bound.
 import asyncio
 from http import HTTPStatus
 
-from chatroom import BACKLOG, HELLO, PAGE, Chat, arguments  # type: ignore[import-not-found]
+from chatroom import BACKLOG, HELLO, PAGE, Chat, arguments, decode  # type: ignore[import-not-found]
 from websockets.asyncio.server import ServerConnection, broadcast, serve
 from websockets.http11 import Request, Response
 
@@ -17,7 +17,7 @@ async def handler(connection: ServerConnection) -> None:
     try:
         await connection.send(HELLO)
         async for text in connection:
-            reply = chat.attend(connection, text)
+            reply = chat.attend(connection, decode(text))
             await connection.send(reply.answer)
             if reply.event:
                 broadcast(reply.members, reply.event)

@@ -70,12 +70,30 @@ async def conversation(server: Server) -> None:
                 heard = await each.next("message")
                 assert (heard["room"], heard["text"], heard["offset"]) == ("lobby", text, number)
                 assert heard["cursor"] == ack["cursor"]
+        await in_order(ann, bob)
         await eve.ask("publish", room="another", text="alone")
         assert (await eve.next("message"))["text"] == "alone", "and nothing of the lobby"
         async with member(server) as gone:
             await gone.ask("join", room="lobby")
         await ann.ask("publish", room="lobby", text="still here")
         assert (await ann.next("message"))["text"] == "still here", "who left is not waited for"
+
+
+async def in_order(*members: Chatter) -> None:
+    """What several say at once comes to all in the order of its offsets."""
+
+    async def speak(each: Chatter) -> None:
+        for _ in range(15):
+            await each.ask("publish", room="at-once", text="x")
+
+    for each in members:
+        await each.ask("join", room="at-once")
+    async with trio.open_nursery() as nursery:
+        for each in members:
+            nursery.start_soon(speak, each)
+    said = 15 * len(members)
+    for each in members:
+        assert [(await each.next("message"))["offset"] for _ in range(said)] == list(range(1, said + 1))
 
 
 async def dial(server: Server) -> trio.SocketStream:
