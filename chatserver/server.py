@@ -397,8 +397,11 @@ class Server:
     async def _queue_for_each(self, act: Callable[[Connection], None]) -> None:
         """Act on each connection at its network's turn: a flood would leave this task a tenth of the time."""
         connections = self.parts.connections
-        submit = partial(connections.submit, partial(connections.step, act=act))
-        await in_steps(map(submit, filter(None, connections.table)))
+
+        def step(connection: Connection) -> bool:
+            return connections.step(connection, act)
+
+        await in_steps(map(partial(connections.submit, step), filter(None, connections.table)))
 
     async def _until_gone(self) -> None:
         while self.parts.connections.held:  # noqa: ASYNC110  an event set at each close would slow the hot path
