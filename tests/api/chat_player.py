@@ -277,6 +277,11 @@ class Player:
 
     async def look(self, who: Person, room: str, amount: int) -> None:
         """Read what there is besides messages: lists, members, counts, and what is found."""
+        await self.look_around(who, room, amount)
+        await self.look_into(who, room, amount)
+
+    async def look_around(self, who: Person, _: str, amount: int) -> None:
+        """Read what is the same in each room."""
         model, word = self.model, WORDS[amount % 3]
         refusal = "forbidden" if model.is_banned(who) else None
         listed = await refusal_or_answer(self.request(who, "GET", "/rooms", b""))
@@ -288,6 +293,9 @@ class Player:
         assert unread == model.unread(who), (who.name, unread, model.unread(who), model.markers)
         if refusal is None:
             await self.search(who, word, None, None)
+
+    async def look_into(self, who: Person, room: str, amount: int) -> None:
+        model, word = self.model, WORDS[amount % 3]
         refusal = refusal_or(partial(model.check, who, room, "r"))
         searched = f"/search?q=milk&room={room}" if not model.is_banned(who) else "/rooms/" + room
         for path in (f"/rooms/{room}", f"/poll?room={room}:0", searched, f"/rooms/{room}/members"):

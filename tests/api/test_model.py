@@ -25,7 +25,7 @@ from chatserver.log.interface import Log
 from chatserver.log.memory import MemoryLog
 from chatserver.log.sqlite import SqliteLog
 from chatserver.settings.rooms import Audience, RoomPolicy
-from tests.api.chat_model import EDIT_WINDOW, PEOPLE, ROOMS, SLOW
+from tests.api.chat_model import EDIT_WINDOW, PEOPLE, ROOMS, SLOW, WORDS
 from tests.api.chat_player import NAMES, WRITES, Player
 from tests.support import peers
 from tests.support import serving as serving_module
@@ -70,8 +70,10 @@ async def play(acts: list[Act], engine: str) -> None:
         }  # fmt: skip
         player = Player()
         left = [
-            *acts, *(("look", who, room, who + room) for who in range(len(PEOPLE)) for room in range(len(NAMES)))
-        ]  # fmt: skip
+            *acts,
+            *(("look_around", who, 0, word) for who in range(len(PEOPLE)) for word in range(len(WORDS))),
+            *(("look_into", who, room, who + room) for who in range(len(PEOPLE)) for room in range(len(NAMES))),
+        ]
         while left:
             log: Log = MemoryLog(wall_ms=wall_ms) if engine == "memory" else SqliteLog(f"{folder}/db", wall_ms=wall_ms)
             async with serving(engine=log, **settings) as server:
