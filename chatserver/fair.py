@@ -187,14 +187,15 @@ class FairQueue(Generic[Entry]):
 
 
 class _Flight(Generic[Value]):
-    """A run of `ask`. Once it has landed it has a value or an error, which may be its caller's cancellation."""
+    """A run of `ask`. Once it has landed it has a value or an error, or else its caller was cancelled."""
 
-    __slots__ = ("error", "landed", "value")
+    __slots__ = ("error", "is_cancelled", "landed", "value")
     value: Value
 
     def __init__(self) -> None:
         self.landed = trio.Event()
-        self.error: BaseException | None = None
+        self.error: Exception | None = None
+        self.is_cancelled = False
 
 
 class SingleFlight(Generic[Key, Value]):
@@ -207,15 +208,18 @@ class SingleFlight(Generic[Key, Value]):
         """The result of `ask`. If its caller is cancelled, a caller that waits runs its own."""
         while (flight := self._flights.get(key)) is not None:
             await flight.landed.wait()
-            if flight.error is None:
-                return flight.value
-            if isinstance(flight.error, Exception):
+            if flight.error is not None:
                 raise flight.error
+            if not flight.is_cancelled:
+                return flight.value
         flight = self._flights[key] = _Flight()
         try:
             flight.value = await ask()
-        except BaseException as error:
+        except Exception as error:
             flight.error = error
+            raise
+        except BaseException:
+            flight.is_cancelled = True
             raise
         else:
             return flight.value

@@ -1,5 +1,7 @@
 """Networks, fairness between them, long work, and shared queries: equal concurrent ones are made once."""
 
+import gc
+import weakref
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -270,3 +272,22 @@ async def test_when_the_first_caller_is_cancelled_the_next_makes_the_query(askin
     assert (asking.asked, asking.answers) == (2, [2] * 5)
     await asking.ask(patience=0.5)
     assert len(asking.flight) == 0, "a cancelled single call leaves nothing"
+
+
+async def test_a_cancelled_call_is_freed_without_the_collector() -> None:
+    """Kept as the error of its own flight, a cancellation held the frames of all that it went through."""
+    flight, kept = SingleFlight[str, None](), list[weakref.ref[trio.Event]]()
+
+    async def ask() -> None:
+        never = trio.Event()
+        kept.append(weakref.ref(never))
+        await never.wait()
+
+    gc.disable()
+    try:
+        with trio.move_on_after(1):
+            await flight.get("a", ask)
+        await trio.lowlevel.checkpoint()  # trio itself keeps the last outcome
+        assert [each() for each in kept] == [None]
+    finally:
+        gc.enable()
