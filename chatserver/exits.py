@@ -46,6 +46,7 @@ def await_reader(descriptor: int) -> None:
 
 
 def write_all(descriptor: int, data: bytes) -> None:
+    """Write all of it, however long its reader takes. Raises OSError."""
     while data:
         try:
             data = data[os.write(descriptor, data) :]

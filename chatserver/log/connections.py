@@ -58,12 +58,12 @@ class Readers(Generic[C]):
                 if self._idle is None:
                     raise LogUnavailable("the log is closed")
                 reader = self._idle.pop()  # not empty: there are as many connections as threads
-            has_failed = True
             try:
                 found = reader.run("reading messages", query)
-                has_failed = False
-            finally:
-                self._give_back(reader, has_failed=has_failed)
+            except BaseException:
+                self._give_back(reader, has_failed=True)
+                raise
+            self._give_back(reader)
             return found
 
         with trio.move_on_after(ANSWER_DEADLINE):
@@ -80,7 +80,7 @@ class Readers(Generic[C]):
             while self._threads.busy:  # noqa: ASYNC110  only threads know
                 await trio.sleep(LOOK)
 
-    def _give_back(self, reader: Reader[C], *, has_failed: bool) -> None:
+    def _give_back(self, reader: Reader[C], *, has_failed: bool = False) -> None:
         with close_lock:
             if self._idle is None:
                 reader.close()
